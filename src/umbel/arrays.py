@@ -1,0 +1,547 @@
+"""A model is one buffer with a schema.
+
+The buffer is a safetensors file image: eight bytes of header length, a JSON header, the data. Data start at a
+multiple of 64, the largest item size comes first, and neither memory nor wire nor disk needs another form.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self, TypeAlias, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.dtypes import DTYPES, FLOATS, Array, Float64, code_of, narrow, widen
+from umbel.errors import ArraysError
+
+Role: TypeAlias = Literal["trained", "averaged", "frozen", "private"]
+ROLES: tuple[Role, ...] = ("trained", "averaged", "frozen", "private")
+ALIGNMENT = 64
+MAX_HEADER_BYTES = 64 * 2**20
+ArraysLike: TypeAlias = "Arrays | Mapping[str, Any] | Sequence[Any]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array of a schema: `dtype` is a safetensors code such as "F32"."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: Role = "trained"
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * DTYPES[self.dtype].itemsize
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of neighbouring arrays with one dtype and one role: `start` and `size` count elements of the schema."""
+
+    dtype: str
+    role: Role
+    start: int
+    size: int
+    offset_bytes: int
+
+
+@final
+class Schema:
+    """Names, dtypes, shapes and roles of a model's arrays, and where each lies in the buffer.
+
+    Iteration follows the order in which the arrays were given; the buffer is ordered by item size.
+    """
+
+    def __init__(self, specs: Sequence[ArraySpec]) -> None:
+        self.specs = tuple(specs)
+        self.by_name = {spec.name: spec for spec in self.specs}
+        if len(self.by_name) != len(self.specs):
+            raise ArraysError("two arrays have the same name; names must be unique")
+        self.layout = tuple(sorted(self.specs, key=lambda s: (-DTYPES[s.dtype].itemsize, s.dtype, ROLES.index(s.role))))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Schema) and self.specs == other.specs)
+
+    def __hash__(self) -> int:
+        return hash(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __iter__(self) -> Iterator[ArraySpec]:
+        return iter(self.specs)
+
+    def __repr__(self) -> str:
+        return f"Schema({len(self)} arrays, {self.size} elements)"
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Byte offset of each array from the start of the data."""
+        return self._running(lambda spec: spec.nbytes)
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Element offset of each array in a flat vector of the whole schema."""
+        return self._running(lambda spec: spec.size)
+
+    def _running(self, length: Callable[[ArraySpec], int]) -> dict[str, int]:
+        total, result = 0, dict[str, int]()
+        for spec in self.layout:
+            result[spec.name] = total
+            total += length(spec)
+        return result
+
+    @cached_property
+    def size(self) -> int:
+        """Elements of all arrays together."""
+        return sum(spec.size for spec in self.specs)
+
+    @cached_property
+    def data_bytes(self) -> int:
+        return sum(spec.nbytes for spec in self.specs)
+
+    @cached_property
+    def header(self) -> bytes:
+        """The safetensors header with its length, padded so that data start at a multiple of 64."""
+        table: dict[str, Any] = {}
+        roles = {spec.name: spec.role for spec in self.specs if spec.role != "trained"}
+        if roles:
+            table["__metadata__"] = {"umbel.roles": json.dumps(roles, ensure_ascii=False, separators=(",", ":"))}
+        for spec in self.specs:
+            start = self.offsets[spec.name]
+            table[spec.name] = {
+                "dtype": spec.dtype,
+                "shape": list(spec.shape),
+                "data_offsets": [start, start + spec.nbytes],
+            }
+        text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-(8 + len(text)) % ALIGNMENT)
+        return len(text).to_bytes(8, "little") + text
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of a buffer of this schema: header and data."""
+        return len(self.header) + self.data_bytes
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        found: list[Segment] = []
+        position, offset = 0, 0
+        for spec in self.layout:
+            last = found[-1] if found else None
+            if last is not None and (last.dtype, last.role) == (spec.dtype, spec.role):
+                found[-1] = Segment(last.dtype, last.role, last.start, last.size + spec.size, last.offset_bytes)
+            else:
+                found.append(Segment(spec.dtype, spec.role, position, spec.size, offset))
+            position += spec.size
+            offset += spec.nbytes
+        return tuple(found)
+
+    def select(self, keep: Callable[[ArraySpec], bool]) -> Schema:
+        """The schema of the arrays for which `keep` is true."""
+        return Schema([spec for spec in self.specs if keep(spec)])
+
+    @cached_property
+    def delta(self) -> Schema:
+        """The schema of a change to these arrays: frozen and private ones stay out, integers become int64."""
+        return Schema(
+            [
+                ArraySpec(spec.name, spec.dtype if spec.dtype in FLOATS else "I64", spec.shape, spec.role)
+                for spec in self.specs
+                if spec.role in ("trained", "averaged")
+            ]
+        )
+
+    @cached_property
+    def trained(self) -> Schema:
+        """The schema of a change to the trained arrays alone."""
+        return self.delta.select(lambda spec: spec.role == "trained")
+
+    @cached_property
+    def duals(self) -> Schema:
+        """One value per trained float, in single precision or better: the form of control variates and duals."""
+        return Schema(
+            [
+                ArraySpec(spec.name, "F64" if spec.dtype == "F64" else "F32", spec.shape)
+                for spec in self.specs
+                if spec.role == "trained" and spec.dtype in FLOATS
+            ]
+        )
+
+    @classmethod
+    def parse(cls, head: memoryview) -> tuple[Schema, int]:
+        """The schema in the first bytes of a buffer and the byte at which its data start.
+
+        Raises:
+            ArraysError: the header is too long, is not JSON, or its offsets overlap, leave holes or do not fit the shapes.
+        """
+        if len(head) < 8:
+            raise ArraysError(f"a buffer of {len(head)} bytes is too short for a header; it needs at least 8")
+        length = int.from_bytes(head[:8], "little")
+        if length > min(len(head) - 8, MAX_HEADER_BYTES):
+            raise ArraysError(f"the header claims {length} bytes, the buffer has {len(head) - 8}")
+        table = _table(bytes(head[8 : 8 + length]))
+        specs = _specs(table)
+        schema = cls(specs)
+        for spec in specs:
+            begin, end = table[spec.name]["data_offsets"]
+            if begin != schema.offsets[spec.name] or end - begin != spec.nbytes:
+                raise ArraysError("the arrays do not lie largest item size first without holes; use Arrays.load(path)")
+        return schema, 8 + length
+
+
+def _table(text: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except ValueError as error:
+        raise ArraysError(f"the header is not a safetensors header: {error}") from None
+    if not isinstance(table, dict):
+        raise ArraysError("the header is not a safetensors header: it is not an object")
+    return cast("dict[str, Any]", table)
+
+
+def _specs(table: dict[str, Any]) -> list[ArraySpec]:
+    try:
+        roles = json.loads(table.get("__metadata__", {}).get("umbel.roles", "{}"))
+        return [_spec(name, entry, roles) for name, entry in table.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArraysError(f"the header is not a safetensors header: {error}") from None
+
+
+def _spec(name: str, entry: dict[str, Any], roles: dict[str, Any]) -> ArraySpec:
+    role, shape, (begin, end) = roles.get(name, "trained"), entry["shape"], entry["data_offsets"]
+    if role not in ROLES:
+        raise ValueError(f"unknown role {role!r}")
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"unknown dtype {entry['dtype']!r}")
+    if any(type(n) is not int or not 0 <= n < 2**48 for n in [*shape, begin, end]):
+        raise ValueError(f"array {name!r} has sizes that are not whole numbers of at least 0")
+    return ArraySpec(name, entry["dtype"], tuple(shape), cast("Role", role))
+
+
+def _aligned(nbytes: int) -> NDArray[np.uint8]:
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    shift = -raw.ctypes.data % ALIGNMENT
+    return raw[shift : shift + nbytes]
+
+
+@final
+class Arrays(Mapping[str, Array]):
+    """Named arrays in one buffer. Views are read-only unless the object was made with `writable=True`.
+
+    Example:
+        >>> model = Arrays.of({"w": np.zeros((2, 3), np.float32), "b": np.ones(3, np.float32)})
+        >>> model["b"]
+        array([1., 1., 1.], dtype=float32)
+        >>> Arrays.from_buffer(model.buffer) == model
+        True
+    """
+
+    __slots__ = ("_views", "buffer", "data", "schema", "writable")
+
+    def __init__(self, schema: Schema, buffer: NDArray[np.uint8], *, writable: bool = False) -> None:
+        if buffer.nbytes != schema.nbytes:
+            raise ArraysError(f"the buffer has {buffer.nbytes} bytes, its schema needs {schema.nbytes}")
+        self.schema = schema
+        self.buffer = buffer
+        self.data = buffer[len(schema.header) :]
+        self.writable = writable
+        self._views: dict[str, Array] | None = None
+
+    @classmethod
+    def empty(cls, schema: Schema) -> Arrays:
+        """Writable arrays with undefined content."""
+        buffer = _aligned(schema.nbytes)
+        buffer[: len(schema.header)] = np.frombuffer(schema.header, np.uint8)
+        return cls(schema, buffer, writable=True)
+
+    @classmethod
+    def zeros(cls, schema: Schema) -> Arrays:
+        result = cls.empty(schema)
+        result.data[:] = 0
+        return result
+
+    @classmethod
+    def of(cls, values: ArraysLike, *, roles: Mapping[str, Role] | None = None) -> Arrays:
+        """Arrays from a mapping, or from a sequence whose members get the names "0", "1", …
+
+        Args:
+            values: name → array; scalars become 0-d arrays. An `Arrays` is returned as it is unless roles differ.
+            roles: name → role; names left out are `trained`.
+
+        Raises:
+            ArraysError: nothing was given, a name is not text, or a dtype cannot be part of a model.
+        """
+        if isinstance(values, Arrays) and roles is None:
+            return values
+        items = named(values)
+        wanted: Mapping[str, Role] = roles or {}
+        arrays = {name: _plain(name, value) for name, value in items.items()}
+        specs = [
+            ArraySpec(name, code_of(array.dtype), array.shape, wanted.get(name, "trained"))
+            for name, array in arrays.items()
+        ]
+        result = cls.empty(Schema(specs))
+        result.fill(arrays)
+        return result.frozen()
+
+    @classmethod
+    def from_buffer(cls, buffer: bytes | bytearray | memoryview | NDArray[np.uint8]) -> Arrays:
+        """Read-only views on `buffer`, which is not copied.
+
+        Raises:
+            ArraysError: the buffer is not one whole safetensors image in Umbel's layout.
+        """
+        view = memoryview(buffer).cast("B") if not isinstance(buffer, np.ndarray) else memoryview(buffer)
+        schema, start = Schema.parse(view)
+        if start + schema.data_bytes != len(view):
+            raise ArraysError(f"the buffer has {len(view)} bytes, its header describes {start + schema.data_bytes}")
+        if bytes(view[:start]) != schema.header:
+            raise ArraysError("the header is not in Umbel's form (padding or order differ)")
+        return cls(schema, np.frombuffer(view, np.uint8))
+
+    def fill(self, values: Mapping[str, Array]) -> None:
+        """Copy `values` into these (writable) arrays."""
+        for name, view in self.views.items():
+            source = values[name]
+            if view.dtype == source.dtype:
+                view[...] = source
+            else:
+                view[...] = source.view(np.uint16) if self.schema.by_name[name].dtype == "BF16" else source
+
+    @property
+    def views(self) -> dict[str, Array]:
+        if self._views is None:
+            self._views = {spec.name: self._view(spec) for spec in self.schema.specs}
+        return self._views
+
+    def _view(self, spec: ArraySpec) -> Array:
+        start = self.schema.offsets[spec.name]
+        view = self.data[start : start + spec.nbytes].view(DTYPES[spec.dtype]).reshape(spec.shape)
+        if not self.writable:
+            view.flags.writeable = False
+        return view
+
+    def __getitem__(self, name: str) -> Array:
+        return self.views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.schema.by_name)
+
+    def __len__(self) -> int:
+        return len(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        """Same schema and same bits."""
+        return isinstance(other, Arrays) and self.schema == other.schema and bool((self.data == other.data).all())
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Arrays({', '.join(f'{s.name}: {s.dtype}{list(s.shape)}' for s in self.schema.specs)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Arrays.from_buffer, (self.buffer.tobytes(),))
+
+    @property
+    def nbytes(self) -> int:
+        return self.schema.nbytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole buffer, as 64 hexadecimal digits."""
+        return hashlib.sha256(self.buffer.data).hexdigest()
+
+    def flat(self, segment: Segment) -> Array:
+        """The elements of one segment as a flat view."""
+        dtype = DTYPES[segment.dtype]
+        part = self.data[segment.offset_bytes : segment.offset_bytes + segment.size * dtype.itemsize]
+        return part.view(dtype)
+
+    def frozen(self) -> Arrays:
+        """The same buffer behind read-only views."""
+        return Arrays(self.schema, self.buffer)
+
+    def copy(self) -> Arrays:
+        """A private, writable copy."""
+        result = Arrays.empty(self.schema)
+        result.data[:] = self.data
+        return result
+
+    def select(self, schema: Schema) -> Arrays:
+        """A copy that holds only the arrays of `schema`."""
+        if schema == self.schema:
+            return self
+        result = Arrays.empty(schema)
+        result.fill(self)
+        return result.frozen()
+
+    def float64(self, name: str) -> Float64:
+        """A float64 copy of one array."""
+        return widen(self[name], self.schema.by_name[name].dtype)
+
+    def with_roles(self, roles: Mapping[str, Role]) -> Arrays:
+        """The same values with some roles changed; unknown names are an error."""
+        for name in roles:
+            if name not in self.schema.by_name:
+                raise ArraysError(f"roles name {name!r}, which is not an array; there are {', '.join(self)}")
+        old = {spec.name: spec.role for spec in self.schema.specs}
+        return Arrays.of(dict(self), roles=cast("dict[str, Role]", {**old, **roles}))
+
+    def norm(self) -> float:
+        """The Euclidean norm over all elements, computed in float64."""
+        return float(np.sqrt(sum(float(np.square(widen(self.flat(s), s.dtype)).sum()) for s in self.schema.segments)))
+
+    def save(self, path: str) -> None:
+        """Write the buffer as a `.safetensors` file."""
+        with open(path, "wb") as file:
+            file.write(self.buffer.data)
+
+    @classmethod
+    def load(cls, path: str) -> Arrays:
+        """Arrays from any `.safetensors` file whose dtypes a model can have, Umbel's or not.
+
+        Raises:
+            ArraysError: the file is not safetensors, or an array lies outside it.
+        """
+        with open(path, "rb") as file:
+            data = np.frombuffer(file.read(), np.uint8)
+        length = int.from_bytes(data[:8].tobytes(), "little")
+        if len(data) < 8 or length > len(data) - 8:
+            raise ArraysError(f"{path} is not a safetensors file")
+        table = _table(bytes(data[8 : 8 + length]))
+        result = cls.empty(Schema(_specs(table)))
+        for spec in result.schema.specs:
+            begin, end = table[spec.name]["data_offsets"]
+            part = data[8 + length + begin : 8 + length + end]
+            if part.nbytes != spec.nbytes:
+                raise ArraysError(
+                    f"array {spec.name!r} of {path} has {part.nbytes} bytes, its shape needs {spec.nbytes}"
+                )
+            result.views[spec.name].reshape(-1).view(np.uint8)[:] = part
+        return result.frozen()
+
+
+@final
+class Vector:
+    """The float64 image of arrays: `values` is flat, in buffer order. Sums and server steps happen here."""
+
+    __slots__ = ("schema", "values")
+
+    def __init__(self, schema: Schema, values: Float64) -> None:
+        if values.shape != (schema.size,):
+            raise ArraysError(f"a vector of shape {values.shape} does not fit {schema}")
+        self.schema = schema
+        self.values = values
+
+    @classmethod
+    def zeros(cls, schema: Schema) -> Vector:
+        return cls(schema, np.zeros(schema.size))
+
+    @classmethod
+    def of(cls, arrays: Arrays) -> Vector:
+        result = cls(arrays.schema, np.empty(arrays.schema.size))
+        for segment in arrays.schema.segments:
+            part = result.values[segment.start : segment.start + segment.size]
+            part[...] = widen(arrays.flat(segment), segment.dtype)
+        return result
+
+    def __getitem__(self, name: str) -> Float64:
+        start = self.schema.positions[name]
+        spec = self.schema.by_name[name]
+        return self.values[start : start + spec.size].reshape(spec.shape)
+
+    def part(self, role: Role) -> list[Float64]:
+        """Flat views on the elements of one role."""
+        return [self.values[s.start : s.start + s.size] for s in self.schema.segments if s.role == role]
+
+    def scaled(self, factor: float) -> Self:
+        return type(self)(self.schema, self.values * factor)
+
+    def arrays(self, schema: Schema | None = None) -> Arrays:
+        """These values rounded once to the dtypes of `schema` (default: their own)."""
+        target = schema or self.schema
+        result = Arrays.empty(target)
+        for spec in target.specs:
+            result.views[spec.name][...] = narrow(self[spec.name], spec.dtype)
+        return result.frozen()
+
+
+def named(values: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """A mapping as it is; a sequence with the names "0", "1", …"""
+    if isinstance(values, Mapping):
+        for name in values:
+            if not isinstance(name, str) or not name or name == "__metadata__":  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArraysError(f"array name {name!r} is not allowed; names are non-empty text")
+        return dict(values)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArraysError(f"expected a list or mapping of arrays, got {type(values).__name__}")
+    return {str(index): value for index, value in enumerate(values)}
+
+
+def is_numbered(names: Sequence[str]) -> bool:
+    """Whether the names are exactly "0", "1", … as those of a list are."""
+    return all(name == str(index) for index, name in enumerate(names))
+
+
+def _plain(name: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind in "OUSVMmc" and array.dtype.name != "bfloat16":
+        raise ArraysError(
+            f"array {name!r} has dtype {array.dtype}; allowed are floats, integers and bools; "
+            "is it a ragged list or text?"
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def difference(new: Mapping[str, Array], start: Arrays) -> Arrays:
+    """`new - start` on the arrays that travel, in the schema `start.schema.delta`.
+
+    Floats keep their dtype; integers are subtracted in int64.
+    """
+    result = Arrays.empty(start.schema.delta)
+    for spec in result.schema.specs:
+        out, a, b = result.views[spec.name], new[spec.name], start.views[spec.name]
+        if spec.dtype == "I64":
+            np.subtract(a.astype(np.int64), b.astype(np.int64), out=out)
+        elif spec.dtype == "BF16":
+            out[...] = narrow(widen(a, "BF16") - widen(b, "BF16"), "BF16")
+        else:
+            np.subtract(a, b, out=out)
+    return result.frozen()
+
+
+def moved(params: Arrays, change: Vector) -> Arrays:
+    """`params + change`, added in float64 and rounded once. Arrays without a change stay as they are."""
+    result = Arrays.empty(params.schema)
+    for spec in params.schema.specs:
+        old = params.views[spec.name]
+        if spec.name in change.schema.by_name:
+            old = narrow(widen(old, spec.dtype) + change[spec.name], spec.dtype)
+        result.views[spec.name][...] = old
+    return result.frozen()
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether `name` fits any shell-style pattern; a pattern that starts with "!" takes names out again."""
+    chosen = all(pattern.startswith("!") for pattern in patterns)
+    for pattern in patterns:
+        if pattern.startswith("!"):
+            chosen = chosen and not fnmatch.fnmatchcase(name, pattern[1:])
+        else:
+            chosen = chosen or fnmatch.fnmatchcase(name, pattern)
+    return chosen

@@ -1,0 +1,148 @@
+"""`GradientClient`: an open client in NumPy alone, from a function that gives loss and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.arrays import Arrays, ArraysLike
+from umbel.errors import ConfigError
+from umbel.local import Capability, Correct, Fitted, StepClient
+from umbel.message import Context, Evaluation, require
+
+Values: TypeAlias = Mapping[str, NDArray[Any]]
+Gradient: TypeAlias = Callable[..., tuple[float, Values]]
+
+
+@final
+class GradientClient(StepClient):
+    """A model given as one function; strategies may enter its training loop.
+
+    Args:
+        gradient: `(params, *batch) → (mean loss, gradients)`; `params` and the gradients map names to arrays.
+        parameters: the initial parameters, a mapping by name.
+        data: one array, or a tuple of arrays of equal length whose slices make a batch; () for a model without data.
+        lr: local learning rate, above 0; or a function of the local step number.
+        momentum: of the local SGD, from 0 to below 1.
+        batch_size: None takes all data as one batch.
+        epochs: passes over the data in one turn.
+        shuffle: draw a new order each pass, from the context's generator.
+        evaluate: `(params, *data) → (loss, metrics)`; default: the loss of `gradient`.
+        test_data: what to evaluate on; default: `data`.
+
+    Example:
+        >>> def gradient(params, x):
+        ...     error = params["mean"] - x.mean()
+        ...     return 0.5 * error**2, {"mean": error}
+        >>> client = GradientClient(gradient, {"mean": 0.0}, np.array([1.0, 3.0]), lr=0.5)
+        >>> client.num_examples
+        2
+    """
+
+    def __init__(
+        self,
+        gradient: Gradient,
+        parameters: ArraysLike,
+        data: NDArray[Any] | tuple[NDArray[Any], ...] = (),
+        *,
+        lr: float | Callable[[int], float] = 0.1,
+        momentum: float = 0.0,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        shuffle: bool = True,
+        evaluate: Callable[..., tuple[float, Mapping[str, Any]]] | None = None,
+        test_data: NDArray[Any] | tuple[NDArray[Any], ...] | None = None,
+    ) -> None:
+        require(callable(lr) or lr > 0, f"lr must be above 0, got {lr}; try 0.1")
+        require(batch_size is None or batch_size > 0, f"batch_size must be at least 1 or None, got {batch_size}")
+        require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
+        require(0 <= momentum < 1, f"momentum must be at least 0 and below 1, got {momentum}")
+        self._function = gradient
+        self._initial = Arrays.of(parameters)
+        self._data = data if isinstance(data, tuple) else (data,)
+        self._test = self._data if test_data is None else test_data if isinstance(test_data, tuple) else (test_data,)
+        if len({len(part) for part in self._data}) > 1:
+            raise ConfigError(f"data arrays differ in length: {[len(part) for part in self._data]}; they must be equal")
+        self._lr = lr if callable(lr) else lambda step: lr
+        self._momentum, self._batch_size, self._epochs, self._shuffle = momentum, batch_size, epochs, shuffle
+        self._evaluate = evaluate
+        self.capabilities: frozenset[Capability] = frozenset({"fit", "evaluate", "inside", "partial"})
+
+    @property
+    def num_examples(self) -> int:
+        return len(self._data[0]) if self._data else 1
+
+    @property
+    def progress(self) -> tuple[int, float]:
+        return self._steps, self._path
+
+    def parameters(self, ctx: Context) -> Arrays:
+        return self._initial
+
+    def load(self, arrays: Arrays) -> None:
+        self._params = arrays.copy()
+        self._velocity = {name: np.zeros_like(view) for name, view in self._params.views.items()}
+        self._steps, self._path, self._reach = 0, 0.0, 0.0
+
+    def native(self, arrays: Arrays) -> Mapping[str, Any]:
+        return arrays
+
+    def batches(self, ctx: Context) -> Iterator[tuple[NDArray[Any], ...]]:
+        count = self.num_examples
+        size = count if self._batch_size is None else self._batch_size
+        for _ in range(self._epochs):
+            if not count:
+                return
+            if not self._data or (size >= count and not self._shuffle):
+                yield self._data
+                continue
+            order = ctx.rng.permutation(count) if self._shuffle else np.arange(count)
+            for start in range(0, count, size):
+                chosen = order[start : start + size]
+                yield tuple(part[chosen] for part in self._data)
+
+    def step(self, batch: Any, correct: Correct | None) -> tuple[float, float]:
+        loss, gradients = self._function(self._params.views, *batch)
+        lr = self._lr(self._steps)
+        for name, grad in gradients.items():
+            param = self._params.views[name]
+            if correct is not None:
+                grad = correct(name, grad, param)
+            if self._momentum:
+                velocity = self._velocity[name]
+                velocity *= self._momentum
+                velocity += grad
+                grad = velocity
+            np.subtract(param, lr * grad, out=param, casting="same_kind")
+        self._steps += 1
+        self._reach = self._momentum * self._reach + 1.0
+        self._path += lr * self._reach
+        return float(loss), len(batch[0]) if batch else 1
+
+    def dump(self) -> Arrays:
+        return self._params.frozen()
+
+    def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
+        raise AssertionError("an open client is trained by umbel.local.run_steps")
+
+    def gradient(self, start: Arrays, ctx: Context) -> Fitted:
+        loss, gradients = self._function(start.copy().views, *self._data) if self.num_examples else (0.0, {})
+        result = Arrays.zeros(start.schema.delta)
+        for name, grad in gradients.items():
+            np.negative(grad, out=result.views[name], casting="same_kind")
+        return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
+
+    def loss(self, start: Arrays, ctx: Context) -> float:
+        return float(self._function(start.copy().views, *self._data)[0])
+
+    def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
+        count = len(self._test[0]) if self._test else 1
+        if not count:
+            return Evaluation(0.0, 0.0)
+        if self._evaluate is None:
+            return Evaluation(float(self._function(model.copy().views, *self._test)[0]), count)
+        loss, metrics = self._evaluate(model, *self._test)
+        return Evaluation(float(loss), count, metrics)

@@ -1,0 +1,93 @@
+"""Every error that Umbel raises, in one tree.
+
+    UmbelError
+    ├── ConfigError              an argument, plan or app setting is wrong (also a ValueError)
+    │   ├── NotSupported         two values that cannot work together, refused before the run
+    │   └── AppError             an app that cannot be found, imported or understood
+    ├── ArraysError              arrays that do not fit a schema or a buffer (also a ValueError)
+    ├── WireError                bytes that are not what they claim to be
+    ├── ClientError              one client failed; the run goes on
+    │   └── UpdateRefused        its answer was looked at and not taken
+    ├── RoundError               a round that cannot be closed
+    │   └── TooFewClients        fewer clients answered than the plan needs
+    ├── EngineError              workers that cannot be started or kept alive
+    └── StoreError               events or checkpoints that cannot be kept or read
+        ├── StoreFull            no room left; everything before is safe
+        └── CheckpointCorrupt    a checkpoint whose bytes do not match its digest
+
+Every message says what is wrong, what is allowed and what to try.
+"""
+
+from __future__ import annotations
+
+
+class UmbelError(Exception):
+    """The root: catch this to catch everything Umbel raises on purpose."""
+
+
+class ConfigError(UmbelError, ValueError):
+    """An argument, plan or setting is wrong."""
+
+
+class NotSupported(ConfigError):
+    """Two values that cannot work together; raised before the run starts."""
+
+
+class AppError(ConfigError):
+    """An app that cannot be found, imported or understood."""
+
+
+class ArraysError(UmbelError, ValueError):
+    """Arrays that do not fit their schema or their buffer."""
+
+
+class WireError(UmbelError, ValueError):
+    """Bytes from a peer that are not what they claim to be."""
+
+
+class ClientError(UmbelError):
+    """One client failed. `client` is its id, `reason` one sentence without its name."""
+
+    def __init__(self, client: str, reason: str) -> None:
+        super().__init__(client, reason)
+        self.client = client
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"client {self.client}: {self.reason}"
+
+
+class UpdateRefused(ClientError):
+    """A client's answer was looked at and not taken."""
+
+
+class RoundError(UmbelError):
+    """A round that cannot be closed. `round` is its number."""
+
+    def __init__(self, round: int, reason: str) -> None:
+        super().__init__(round, reason)
+        self.round = round
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"round {self.round}: {self.reason}"
+
+
+class TooFewClients(RoundError):
+    """Fewer clients answered than the plan needs."""
+
+
+class EngineError(UmbelError):
+    """Workers that cannot be started or kept alive."""
+
+
+class StoreError(UmbelError):
+    """Events or checkpoints that cannot be kept or read."""
+
+
+class StoreFull(StoreError):
+    """No room left to write; everything written before is safe."""
+
+
+class CheckpointCorrupt(StoreError):
+    """A checkpoint whose bytes do not match its digest."""

@@ -1,0 +1,223 @@
+"""The client's half: what a client must offer, the one local training loop, corrections as values."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias, final
+
+from umbel.arrays import Arrays, difference, is_numbered, matches
+from umbel.errors import ArraysError, ClientError, NotSupported
+from umbel.message import Context, Evaluation, Task, Update, checked_examples
+
+Capability: TypeAlias = Literal["fit", "evaluate", "inside", "partial", "queries", "properties"]
+Correct: TypeAlias = Callable[[str, Any, Any], Any]
+Rule: TypeAlias = Callable[[Any, Any, Any, Any], Any]
+
+
+@final
+@dataclass(frozen=True)
+class Correction:
+    """A change to each local gradient: `rule(grad, param, start, extra) → grad`, in array operators only.
+
+    One definition serves NumPy, torch and stacked tensors. `start` is the model as it arrived, `extra` this
+    correction's own array of the same name (None if it has none).
+
+    Attributes:
+        name: what a client that applies the correction itself declares.
+        settings: the rule's numbers, which such a client finds in its config.
+    """
+
+    name: str
+    rule: Rule
+    extra: Arrays | None = None
+    settings: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@final
+@dataclass(frozen=True)
+class Fitted:
+    """What local training gave.
+
+    Attributes:
+        arrays: the new values, or (if `is_delta`) the change.
+        examples: how many examples were trained on.
+        steps: how many optimiser steps were taken; 0 if unknown.
+        path: the sum of the step sizes, momentum included; 0 if unknown.
+    """
+
+    arrays: Arrays
+    examples: float
+    steps: int = 0
+    path: float = 0.0
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_delta: bool = False
+
+
+class LocalClient(ABC):
+    """What strategies need of any client. `capabilities` says what it can; nothing else of it may be asked."""
+
+    capabilities: frozenset[Capability]
+    corrections: ClassVar[tuple[str, ...]] = ()
+    """Names of corrections that the client applies itself."""
+
+    @abstractmethod
+    def parameters(self, ctx: Context) -> Arrays:
+        """The client's own arrays, with roles."""
+
+    @abstractmethod
+    def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
+        """Train from `start` without corrections from outside."""
+
+    @abstractmethod
+    def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
+        """Evaluate `model` on the client's data."""
+
+    def properties(self, ctx: Context) -> Mapping[str, Any]:
+        """What the client tells about itself: plain data."""
+        return {}
+
+    def answer(self, task: Task, ctx: Context) -> Update:
+        """Answer a query; `task.config["query"]` names it."""
+        raise ClientError(ctx.client, "answers no queries; give its class a method query(context)")
+
+
+class StepClient(LocalClient):
+    """A client whose training loop strategies may enter: it loads, steps and dumps, the loop below does the rest."""
+
+    @abstractmethod
+    def load(self, arrays: Arrays) -> None:
+        """Copy `arrays` into the model and start local training anew."""
+
+    @abstractmethod
+    def native(self, arrays: Arrays) -> Mapping[str, Any]:
+        """`arrays` in the framework's own type, for corrections."""
+
+    @abstractmethod
+    def batches(self, ctx: Context) -> Iterable[Any]:
+        """The batches of one turn, all local epochs."""
+
+    @abstractmethod
+    def step(self, batch: Any, correct: Correct | None) -> tuple[float, float]:
+        """One batch: gradient, `correct` on each array's, optimiser step. Returns (mean loss, examples)."""
+
+    @abstractmethod
+    def dump(self) -> Arrays:
+        """The model's present arrays."""
+
+    @abstractmethod
+    def gradient(self, start: Arrays, ctx: Context) -> Fitted:
+        """The mean gradient over all data at `start`; `averaged` arrays hold their new values' change."""
+
+    @abstractmethod
+    def loss(self, start: Arrays, ctx: Context) -> float:
+        """The mean training loss at `start`."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> tuple[int, float]:
+        """Optimiser steps since `load`, and the sum of their sizes (momentum included)."""
+
+    @property
+    @abstractmethod
+    def num_examples(self) -> float | None:
+        """How many examples the client has; None if only a pass over the data can tell."""
+
+
+def run_steps(client: StepClient, start: Arrays, ctx: Context, correction: Correction | None) -> Fitted:
+    """The local loop: load, step over the batches with the correction, dump.
+
+    Stops early when the context says so; what was done by then counts (partial work).
+    """
+    client.load(start)
+    correct = None if correction is None else _bound(client, correction, start)
+    loss_sum = seen = 0.0
+    for batch in client.batches(ctx):
+        loss, examples = client.step(batch, correct)
+        loss_sum += loss * examples
+        seen += examples
+        if ctx.clock is not None and ctx.should_stop():
+            break
+    steps, path = client.progress
+    whole = client.num_examples
+    trained_on = seen if whole is None else min(whole, seen)
+    metrics = {"loss": loss_sum / seen} if seen else {}
+    return Fitted(client.dump(), trained_on, steps, path, metrics)
+
+
+def _bound(client: StepClient, correction: Correction, start: Arrays) -> Correct:
+    origin = client.native(start)
+    extra = {} if correction.extra is None else client.native(correction.extra)
+    rule = correction.rule
+
+    def correct(name: str, grad: Any, param: Any) -> Any:
+        return rule(grad, param, origin[name], extra.get(name))
+
+    return correct
+
+
+def train(client: LocalClient, start: Arrays, ctx: Context, correction: Correction | None = None) -> Fitted:
+    """Local training of any client, with `correction` if it can be applied.
+
+    Raises:
+        NotSupported: the client's loop is closed and it does not apply this correction itself.
+    """
+    if "fit" not in client.capabilities:
+        raise ClientError(ctx.client, "cannot be trained: it has no fit(self, parameters, config)")
+    if isinstance(client, StepClient):
+        return run_steps(client, start, ctx, correction)
+    if correction is not None and correction.name not in client.corrections:
+        raise NotSupported(
+            f"the strategy corrects each local gradient ({correction.name}), which {type(client).__name__}'s own "
+            f"training loop does not allow; use TorchClient or GradientClient, or apply it yourself and declare "
+            f'corrections = ("{correction.name}",)'
+        )
+    if correction is not None:
+        ctx.config = {**ctx.config, **correction.settings}
+    return client.fit_arrays(start, ctx)
+
+
+def assemble(task: Task, client: LocalClient, ctx: Context) -> Arrays:
+    """The client's whole model: what travelled, and its private arrays if the plan keeps some at home."""
+    if not task.shared:
+        return task.arrays
+    private = ctx.memory.private
+    if private is None:
+        own = client.parameters(ctx)
+        private = own.select(own.schema.select(lambda spec: not matches(spec.name, task.shared)))
+        _check_shared(ctx.client, own, task)
+    values = {**task.arrays, **private}
+    names = sorted(values, key=int) if is_numbered(sorted(values, key=_as_number)) else list(values)
+    roles = {spec.name: spec.role for spec in task.arrays.schema.specs}
+    roles.update(dict.fromkeys(private, "private"))
+    return Arrays.of({name: values[name] for name in names}, roles=roles)
+
+
+def _as_number(name: str) -> int:
+    return int(name) if name.isdecimal() else -1
+
+
+def _check_shared(client: str, own: Arrays, task: Task) -> None:
+    for name in task.arrays:
+        if name not in own:
+            raise ClientError(client, f"its own model lacks the shared array {name!r}; it has {', '.join(own)}")
+
+
+def keep_private(fitted: Fitted, task: Task, ctx: Context) -> None:
+    """Put the private arrays after training into the client's pending state."""
+    if task.shared and not fitted.is_delta:
+        schema = fitted.arrays.schema.select(lambda spec: spec.name not in task.arrays)
+        roles: dict[str, Any] = {spec.name: "private" for spec in schema.specs}
+        ctx.memory.private = Arrays.of(dict(fitted.arrays.select(schema)), roles=roles)
+
+
+def delta_of(fitted: Fitted, start: Arrays, ctx: Context) -> Arrays:
+    """The change that travels: `new - start` on the trained and averaged arrays."""
+    checked_examples(ctx.client, fitted.examples)
+    if fitted.is_delta:
+        return fitted.arrays
+    try:
+        return difference(fitted.arrays, start)
+    except KeyError as error:
+        raise ArraysError(f"the client's answer lacks the array {error}") from None

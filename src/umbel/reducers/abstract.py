@@ -1,0 +1,89 @@
+"""What every reducer gives: an accumulator that folds updates, merges with others and yields one result."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.arrays import Schema, Vector
+from umbel.message import Group
+from umbel.reducers.ladder import Allocate
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """One group after reduction.
+
+    Attributes:
+        total: for a linear reducer the sum of w·x; otherwise the reduced value, with weight 1.
+        weight: the sum of the weights.
+        count: how many updates went in.
+    """
+
+    total: Vector
+    weight: float
+    count: int
+
+    def mean(self) -> Vector:
+        """`total / weight`; zeros where nothing weighs anything."""
+        if self.weight == 0:
+            return Vector.zeros(self.total.schema)
+        return Vector(self.total.schema, self.total.values / self.weight)
+
+
+@final
+class Reduction(Mapping[str, Reduced]):
+    """The reduced groups of a round. `population` is how many clients could have been asked."""
+
+    def __init__(self, groups: Mapping[str, Reduced], population: int) -> None:
+        self.groups = groups
+        self.population = population
+
+    def __getitem__(self, name: str) -> Reduced:
+        return self.groups[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+class Accumulator(ABC):
+    """Holds what was folded so far, for every group of an update."""
+
+    @abstractmethod
+    def fold(self, groups: Mapping[str, Group]) -> None:
+        """Take in one validated update."""
+
+    @abstractmethod
+    def merge(self, other: Accumulator) -> None:
+        """Take in what another accumulator of the same reducer and schema holds; `other` is used up."""
+
+    @abstractmethod
+    def result(self) -> dict[str, Reduced]:
+        """The reduced groups."""
+
+    @abstractmethod
+    def export(self) -> tuple[Any, list[NDArray[np.uint8]]]:
+        """Plain data and buffers from which `Reducer.restore` rebuilds this accumulator in another process."""
+
+
+class Reducer(ABC):
+    """A value that says how updates are combined. `linear` reducers yield exact weighted sums and may be nested."""
+
+    linear: ClassVar[bool]
+
+    @abstractmethod
+    def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
+        """An empty accumulator for groups of these schemas; `allocate` gives zeroed bytes (default: private memory)."""
+
+    @abstractmethod
+    def restore(self, schema: Mapping[str, Schema], plain: Any, buffers: Sequence[NDArray[np.uint8]]) -> Accumulator:
+        """The accumulator that `export` described; the buffers are used in place."""

@@ -1,0 +1,152 @@
+"""The frame: 16 fixed bytes, a JSON header, raw buffers, a SHA-256 over everything before it.
+
+bytes  0-3   "UMBL"
+bytes  4-5   format number, little endian (now 1)
+bytes  6-7   reserved, zero
+bytes  8-15  header length, little endian
+then         header: {"kind": text, "body": plain data, "buffers": [lengths]}, padded with spaces to 64
+then         each buffer, padded with zeros to 64
+last 32      SHA-256 of all bytes before them
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.errors import WireError
+
+MAGIC, FORMAT, ALIGNMENT = b"UMBL", 1, 64
+READABLE = (1,)
+MAX_HEADER_BYTES = 256 * 2**20
+MAX_DEPTH = 32
+Buffer: TypeAlias = "bytes | bytearray | memoryview | NDArray[np.uint8]"
+
+
+@final
+@dataclass(frozen=True)
+class Frame:
+    """A decoded frame: `buffers` are read-only views on the bytes it came from."""
+
+    kind: str
+    body: Any
+    buffers: Sequence[NDArray[np.uint8]] = field(default_factory=list["NDArray[np.uint8]"])
+
+
+def encode(kind: str, body: Any, buffers: Sequence[Buffer] = ()) -> bytes:
+    """The bytes of a frame. `body` is plain data: None, bool, int, float, text, bytes, lists and dicts with text keys.
+
+    Raises:
+        WireError: `body` holds something else.
+    """
+    views = [memoryview(b).cast("B") for b in buffers]
+    head = {"kind": kind, "body": _to_json(body, 0), "buffers": [len(v) for v in views]}
+    text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text += b" " * (-(16 + len(text)) % ALIGNMENT)
+    parts: list[bytes | memoryview] = [MAGIC, FORMAT.to_bytes(2, "little"), bytes(2), len(text).to_bytes(8, "little")]
+    parts.append(text)
+    for view in views:
+        parts += [view, bytes(-len(view) % ALIGNMENT)]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return b"".join([*parts, digest.digest()])
+
+
+def decode(data: Buffer, *, verify: bool = True) -> Frame:
+    """The frame in `data`, whose buffers are not copied.
+
+    Args:
+        verify: check the SHA-256. Only memory that this process wrote itself may skip it.
+
+    Raises:
+        WireError: not a frame, an unknown format number, lengths that do not add up, or a digest that does not match.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) < 48 or bytes(view[:4]) != MAGIC:
+        raise WireError("these bytes are not an Umbel frame")
+    number = int.from_bytes(view[4:6], "little")
+    if number not in READABLE or bytes(view[6:8]) != bytes(2):
+        raise WireError(f"frame format {number} is not known; this version reads {READABLE}; update Umbel")
+    length = int.from_bytes(view[8:16], "little")
+    if length > min(len(view) - 48, MAX_HEADER_BYTES):
+        raise WireError(f"the frame claims a header of {length} bytes in {len(view)} bytes")
+    if verify and hashlib.sha256(view[:-32]).digest() != bytes(view[-32:]):
+        raise WireError("the frame's SHA-256 does not match: its bytes were changed on the way or on disk")
+    try:
+        head = json.loads(bytes(view[16 : 16 + length]))
+        kind, body, sizes = head["kind"], _from_json(head["body"], 0), head["buffers"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WireError(f"the frame's header is not readable: {error}") from None
+    if not isinstance(kind, str) or not _are_lengths(sizes):
+        raise WireError("the frame's header lacks a kind or buffer lengths")
+    return Frame(kind, body, _slices(view, 16 + length, sizes))
+
+
+def _are_lengths(sizes: Any) -> bool:
+    return isinstance(sizes, list) and all(type(s) is int and s >= 0 for s in cast("list[Any]", sizes))
+
+
+def _slices(view: memoryview, start: int, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
+    buffers: list[NDArray[np.uint8]] = []
+    for size in sizes:
+        if start + size > len(view) - 32:
+            raise WireError("the frame's buffers are longer than the frame")
+        buffer = np.frombuffer(view[start : start + size], np.uint8)
+        buffer.flags.writeable = False
+        buffers.append(buffer)
+        start += size + -size % ALIGNMENT
+    if start != len(view) - 32:
+        raise WireError("the frame has bytes that its header does not describe")
+    return buffers
+
+
+def _to_json(value: Any, depth: int) -> Any:
+    """Plain data as JSON. Bytes and floats that JSON cannot hold become one-key objects whose key starts with "$"."""
+    if depth > MAX_DEPTH:
+        raise WireError(f"plain data nests deeper than {MAX_DEPTH} levels")
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return number if math.isfinite(number) else {"$float": str(number)}
+    if isinstance(value, (bytes, bytearray)):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item, depth + 1) for item in cast("Sequence[Any]", value)]
+    if isinstance(value, dict):
+        return {_key(key): _to_json(item, depth + 1) for key, item in cast("dict[Any, Any]", value).items()}
+    raise WireError(
+        f"{type(value).__name__} is not plain data; allowed are None, bool, int, float, text, bytes, lists and dicts"
+    )
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or key.startswith("$"):
+        raise WireError(f"key {key!r} is not allowed; keys are text that does not start with '$'")
+    return key
+
+
+def _from_json(value: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, list):
+        return [_from_json(item, depth + 1) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        table = cast("dict[str, Any]", value)
+        if table.keys() == {"$bytes"}:
+            return base64.b64decode(table["$bytes"], validate=True)
+        if table.keys() == {"$float"}:
+            return float(table["$float"])
+        return {key: _from_json(item, depth + 1) for key, item in table.items()}
+    return value
