@@ -1,0 +1,1 @@
+"""One program per contestant. Each obeys the line protocol of `umbelbench.gate`."""

@@ -1,0 +1,1 @@
+"""One file per benchmark. Each has `NAME` and `run(options) -> list[Row]`."""

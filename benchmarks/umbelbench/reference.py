@@ -1,0 +1,43 @@
+"""The reference: the plainest federated averaging there is, over cohorts that a contestant reports it has used.
+
+    python -m umbelbench.reference COHORTS.json RESULT.npz
+"""
+
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+
+from umbelbench import lenet
+
+
+def train(task: tuple[list[np.ndarray], list[int]]) -> tuple[list[np.ndarray], int]:
+    """The weighted sum of what some clients return, in float64, and the sum of the weights."""
+    parameters, clients = task
+    torch.set_num_threads(1)
+    sums, weight = [np.zeros(p.shape) for p in parameters], 0
+    for client in clients:
+        new, samples, _ = lenet.UserLoop(client, lenet.net()).fit(parameters, {})
+        for total, array in zip(sums, new, strict=True):
+            total += array.astype(np.float64) * samples
+        weight += samples
+    return sums, weight
+
+
+def main() -> None:
+    cohorts = json.load(open(sys.argv[1]))
+    parameters = lenet.initial_parameters()
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        for cohort in cohorts:
+            (a, n), (b, m) = pool.map(train, [(parameters, cohort[::2]), (parameters, cohort[1::2])])
+            parameters = [((x + y) / (n + m)).astype(np.float32) for x, y in zip(a, b, strict=True)]
+    start = np.concatenate([p.ravel() for p in lenet.initial_parameters()])
+    with open(sys.argv[2], "wb") as file:
+        np.savez(file, flat=np.concatenate([p.ravel() for p in parameters]).astype(np.float64), start=start)
+
+
+if __name__ == "__main__":
+    main()
