@@ -114,7 +114,7 @@ def _typed(values: list[str], gaps: frozenset[str], *, as_text: bool) -> AnyArra
         return np.array(values, dtype=np.str_)
     if full and present and all(WHOLE.match(value) for value in present) and _fits_int64(present):
         return np.array([int(value) for value in present], dtype=np.int64)
-    if all(REAL.match(value) for value in present):
+    if all(REAL.match(value) and math.isfinite(float(value)) for value in present):
         return np.array([math.nan if value in gaps else float(value) for value in values], dtype=np.float64)
     if all(value.lower() in TRUTH for value in present):
         if full:
@@ -126,4 +126,4 @@ def _typed(values: list[str], gaps: frozenset[str], *, as_text: bool) -> AnyArra
 
 
 def _fits_int64(values: Sequence[str]) -> bool:
-    return all(len(value) < 19 or -(2**63) <= int(value) < 2**63 for value in values)
+    return all(len(value) < 19 or (len(value) <= 20 and -(2**63) <= int(value) < 2**63) for value in values)

@@ -98,7 +98,8 @@ def load_npz(path: str | Path) -> dict[str, AnyArray]:
         if not zipfile.is_zipfile(file):
             _must_exist(file)
             raise ConfigError(f"{file}: not an NPZ file, or cut short; write it with np.savez(path, x=x, y=y)")
-        with np.load(file, allow_pickle=False) as arrays:
+        # Opened here: np.load leaves a file of its own open when the archive is damaged.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: _plain(file, name, arrays[name]) for name in arrays.files}
     except (ValueError, EOFError, KeyError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, ConfigError):
@@ -151,7 +152,7 @@ def _column(array: AnyArray) -> AnyArray:
     values = cast("list[object]", array.tolist())
     present = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in present):
-        return np.array([np.nan if value is None else float(value) for value in values])
+        return np.array([np.nan if value is None else float(value is True) for value in values])
     if all(isinstance(value, str) for value in present):
         return np.array(["" if value is None else value for value in values], dtype=np.str_)
     return array

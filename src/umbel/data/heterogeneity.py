@@ -30,7 +30,8 @@ class Heterogeneity:
         effective_clients       = (sum n_i)^2 / sum n_i^2
 
     Clients without samples have no label distribution and are left out of the two distances. Above 500,000 pairs (1,000
-    clients) the pairwise mean is taken over 500,000 pairs drawn with a fixed seed.
+    clients) the pairwise mean is taken over 500,000 pairs drawn with a fixed seed. Clients of few samples are apart by
+    chance: an IID split of ten classes has a pairwise distance of about 0.23 at 60 samples each. Compare with `IID`.
 
     Args:
         pairwise_label_distance: 0 when all clients have the same label distribution, 1 when no two share a label; None

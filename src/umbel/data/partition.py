@@ -28,7 +28,7 @@ C = TypeVar("C")
 class Partition(Sequence[IntArray]):
     """Every sample in exactly one part; `partition[i]` holds the sample numbers of client i in ascending order.
 
-    Made by `Partitioner.split`; the arrays are read-only.
+    Made by `Partitioner.split`. Indexing gives copies, which the caller may change; `parts` is read-only.
 
     Args:
         parts: one int64 array of sample numbers per client; together they are 0 .. size - 1, each once.
@@ -90,7 +90,10 @@ class Partition(Sequence[IntArray]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[IntArray]: ...
     def __getitem__(self, index: int | slice) -> IntArray | Sequence[IntArray]:
-        return self.parts[index]
+        # Copies, not the read-only arrays: torch warns when it is indexed with an array that it could not write to.
+        if isinstance(index, slice):
+            return tuple(part.copy() for part in self.parts[index])
+        return self.parts[index].copy()
 
     @overload
     def take(self, client: int | str, first: A, /) -> A: ...
@@ -111,7 +114,7 @@ class Partition(Sequence[IntArray]):
         Raises:
             ConfigError: there is no such client, or the number of rows is not `size`.
         """
-        rows = self.parts[self._number(client)]
+        rows = self[self._number(client)]
         taken = tuple(_take_rows(data, rows, self.size) for data in (first, *others))
         return taken[0] if not others else taken
 

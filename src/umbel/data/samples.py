@@ -121,7 +121,7 @@ def encode_classes(values: AnyArray) -> Classes:
     """
     labels = _without_missing("labels", values)
     if labels.dtype.kind == "f":
-        if not np.array_equal(labels, np.floor(labels.astype(np.float64))):
+        if not np.array_equal(labels, np.floor(labels)) or np.abs(labels).max(initial=0) >= 2**53:
             raise ConfigError(
                 "labels must be classes (whole numbers, booleans or text), got fractions; "
                 "for a continuous target try np.digitize(y, bins)"
