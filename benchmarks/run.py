@@ -3,7 +3,8 @@
     python benchmarks/run.py [names] [--flwr-python PATH] [--pairs N] [--json FILE]
     python benchmarks/run.py --quick        # for CI: fails if a ratio is twice as bad as benchmarks/bounds.json says
 
-The peer's interpreter (see benchmarks/peers.sh) may also be named by UMBEL_BENCH_FLWR; without it its rows are left out.
+The peer's interpreter (see benchmarks/peers.sh) may also be named by UMBEL_BENCH_FLWR; without one the peer's rows are
+left out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from umbelbench.goals import exact_sum, import_time, lenet, lenet_flwr, memory, 
 from umbelbench.options import Options
 
 BENCHES = {bench.NAME: bench for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr)}
-QUICK = ("import", "exact_sum", "memory", "lenet")
+QUICK = ("import", "exact_sum", "noop", "memory", "lenet")
 BOUNDS = Path(__file__).with_name("bounds.json")
 REGRESSION = 2.0
 

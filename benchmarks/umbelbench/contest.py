@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import signal
 import subprocess
 import tempfile
 import threading
@@ -20,7 +21,7 @@ ROUND_LIMIT_S = 120.0
 def environment() -> dict[str, str]:
     """One thread per process, no telemetry, and the harness importable."""
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return {**os.environ, **quiet, **threads, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -91,12 +92,16 @@ class Running:
         self.result.ready_s = time.perf_counter() - self.begun
 
     def round(self) -> float:
+        """One round. In between the child is stopped, so that its polling threads take nothing from the others."""
+        self.process.send_signal(signal.SIGCONT)
         self.tell("round")
         seconds = self.hear("round")["seconds"]
         self.result.seconds.append(seconds)
+        self.process.send_signal(signal.SIGSTOP)
         return seconds
 
     def end(self) -> Result:
+        self.process.send_signal(signal.SIGCONT)
         self.tell("end")
         message = self.hear("end")
         self.result.parameters = np.load(message.pop("end"))["flat"]
@@ -107,11 +112,12 @@ class Running:
     def stop(self) -> None:
         """Ends the child and everything it started: the session is its own, so its group is only it."""
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         try:
             self.process.wait(timeout=15)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, 15)
+            os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(timeout=15)
 
 

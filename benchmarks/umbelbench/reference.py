@@ -1,12 +1,13 @@
 """The reference: the plainest federated averaging there is, over cohorts that a contestant reports it has used.
 
-    python -m umbelbench.reference COHORTS.json RESULT.npz
+python -m umbelbench.reference COHORTS.json RESULT.npz
 """
 
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def train(task: tuple[list[np.ndarray], list[int]]) -> tuple[list[np.ndarray], i
 
 
 def main() -> None:
-    cohorts = json.load(open(sys.argv[1]))
+    cohorts = json.loads(Path(sys.argv[1]).read_text())
     parameters = lenet.initial_parameters()
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         for cohort in cohorts:

@@ -24,7 +24,9 @@ def run(options: Options) -> list[Row]:
     ]
     results = race(contestants, pairs=options.pairs)
     off = require_agreement("flwr", results["flwr"], options.python)
-    rows = [Row(NAME, name, estimate(r.seconds), "s/round", facts={"seconds": r.seconds}) for name, r in results.items()]
+    rows = [
+        Row(NAME, name, estimate(r.seconds), "s/round", facts={"seconds": r.seconds}) for name, r in results.items()
+    ]
     inside = estimate(ratios(results["flwr"], results["umbel"]))
     opaque = estimate(ratios(results["flwr"], results["umbel-user"]))
     rows.append(Row(NAME, "flwr / umbel", inside, at_least=3.5, facts={"flwr_off": off}))

@@ -18,14 +18,17 @@ def contestant(name: str, python: str, module: str, clients: int) -> Contestant:
 
 def run(options: Options) -> list[Row]:
     with_peer = options.flwr_python is not None and not options.quick
+    yardstick = Contestant("yardstick", options.python, "umbelbench.contestants.yardstick")
     rows = []
     for clients in (FEW, MANY):
-        contestants = [contestant("umbel", options.python, UMBEL, clients)]
+        contestants = [contestant("umbel", options.python, UMBEL, clients), yardstick]
         if with_peer and options.flwr_python:
             contestants.append(contestant("flwr", options.flwr_python, FLWR, clients))
         results = race(contestants, pairs=options.pairs)
         umbel = results[f"umbel-{clients}"]
         rows.append(milliseconds(f"umbel, {clients} registered", umbel, at_most=20.0))
+        against = estimate(ratios(umbel, results["yardstick"]))
+        rows.append(Row(NAME, f"umbel / yardstick, {clients} registered", against, bounded=True))
         if with_peer:
             flwr = results[f"flwr-{clients}"]
             rows.append(milliseconds(f"flwr, {clients} registered", flwr))
