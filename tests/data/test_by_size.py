@@ -68,7 +68,7 @@ def test_apportioned_shares_are_whole_complete_and_within_one_of_exact(total, we
     assert (np.abs(shares - total * w / w.sum()) < 1 + 1e-9).all()
 
 
-@pytest.mark.parametrize("alpha", [1e-308, 1e-6, 0.5, 1e6, 1e300])
+@pytest.mark.parametrize("alpha", [5e-324, 1e-308, 1e-6, 0.5, 1e6, 1e300])
 def test_dirichlet_draws_are_distributions_for_any_alpha(alpha):
     draw = dirichlet(np.random.default_rng(3), alpha, 7)
     assert np.isfinite(draw).all()

@@ -122,6 +122,8 @@ def test_matrix_holds_numbers_and_refuses_text(read):
         table.matrix(["name"])
     with pytest.raises(ConfigError, match="column 'z' is not in the table"):
         table.matrix(["z"])
+    assert "name" in table
+    assert "z" not in table
 
 
 def test_a_table_must_be_rectangular_and_its_target_a_column():

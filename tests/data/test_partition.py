@@ -112,6 +112,13 @@ def test_the_printed_table_is_aligned_and_cut_in_the_middle():
     assert len({len(line) for line in lines if not line.startswith("…")}) == 1
 
 
+def test_a_partition_without_labels_is_described_by_size_alone():
+    text = str(IID(2).split(5).describe())
+    assert [line.split() for line in text.splitlines()] == [
+        ["client", "rows", "share"], ["0", "3", "60.0%"], ["1", "2", "40.0%"], ["total", "5", "100.0%"],
+    ]  # fmt: skip
+
+
 def test_an_empty_client_is_described_without_a_majority():
     row = Partition((part(0), part()), ("0", "1"), Classes(part(0), ("a",))).describe().rows[1]
     assert row == {
@@ -134,6 +141,7 @@ def test_plot_sums_up_rare_labels_and_works_without_any():
     assert [text.get_text() for text in many.axes[0].get_legend().get_texts()][-1] == "31 others"
     assert sum(bar.get_width() for bar in many.axes[0].patches) == 200
     assert len(IID(3).split(9).plot().axes[0].patches) == 3
+    assert len(IID(100).split(300).plot().axes[0].get_yticks()) < 100
 
 
 def test_plot_to_an_impossible_path_is_refused(tmp_path):

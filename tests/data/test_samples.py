@@ -66,6 +66,7 @@ def test_a_dictionary_of_hugging_face_splits_is_refused_with_the_way_out():
         ([0.0, 1e300, 1.0], r"got fractions"),
         ([0.0, np.nan, 1.0], r"1 missing or infinite, the first at row 1"),
         (["a", None, "b"], r"1 missing or infinite, the first at row 1"),
+        (np.array(["2020", "2021", "NaT"], dtype="datetime64[Y]"), r"1 missing or infinite, the first at row 2"),
         (np.array([1, "a", 2], dtype=object), r"all numbers or all text, got a mixture"),
         (np.eye(3, dtype=int), r"got shape \(3, 3\); try .*argmax"),
         ([[1], [2, 3], [4]], r"labels must form one array"),
@@ -118,6 +119,7 @@ def test_natural_ids_name_and_order_the_clients():
         ([1, 2], r"ids must be one per sample, shape \(3,\), got shape \(2,\)"),
         ([1.0, np.nan, 2.0], r"ids must be given for every sample, got 1 missing"),
         (["a", None, "b"], r"ids must be given for every sample, got 1 missing"),
+        (np.array(["2020-01-01", "NaT", "2020-01-02"], dtype="datetime64[D]"), r"got 1 missing"),
         ("ward", r"column 'ward' was asked for"),
     ],
 )
