@@ -16,6 +16,9 @@ from umbel.errors import ArraysError
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
+LARGEST = 1e280
+"""What a weighted value must stay below for exact sums to hold it."""
+
 bfloat16: np.dtype[Any] = np.dtype("<u2", metadata={"umbel": "bfloat16"})
 
 DTYPES: dict[str, np.dtype[Any]] = {

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast, final
 import numpy as np
 
 from umbel.arrays import Arrays, Schema
-from umbel.dtypes import finite
+from umbel.dtypes import LARGEST, finite, widen
 from umbel.errors import ConfigError, UpdateRefused
 from umbel.randomness import generator
 
@@ -194,6 +194,7 @@ def validate(client: str, groups: Mapping[str, Group], schema: Mapping[str, Sche
         if group.arrays.schema != schema[name]:
             _explain(client, group.arrays.schema, schema[name])
         _check_finite(client, group.arrays)
+        _check_size(client, group)
 
 
 def _explain(client: str, got: Schema, wanted: Schema) -> None:
@@ -220,6 +221,15 @@ def _check_finite(client: str, arrays: Arrays) -> None:
         name = next(s.name for s in arrays.schema.specs if not finite(arrays[s.name], s.dtype))
         kind = "NaN" if np.isnan(arrays[name].astype(np.float64)).any() else "an infinite value"
         raise UpdateRefused(client, f"array {name!r} holds {kind}; lower the learning rate or clip the gradient")
+
+
+def _check_size(client: str, group: Group) -> None:
+    """Weighted values beyond float64's reach would tear a sum; single precision gets there by its weight only."""
+    for segment in group.arrays.schema.segments:
+        if segment.dtype == "F64" or group.weight > 1e200:
+            flat = group.arrays.flat(segment)
+            if flat.size and not float(np.abs(widen(flat, segment.dtype)).max()) * group.weight < LARGEST:
+                raise UpdateRefused(client, f"a value times its weight exceeds {LARGEST:.0g}, more than a sum can hold")
 
 
 def _number(value: Any) -> float | None:

@@ -33,6 +33,11 @@ class Strategy(ABC):
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit"})
     """What a client must be able to do; a run that lacks such clients is refused."""
 
+    @property
+    def corrects(self) -> str | None:
+        """The name of the correction to each local gradient, if there is one; such clients must be open or apply it."""
+        return None
+
     @abstractmethod
     def init(self, params: Arrays) -> State:
         """The state before the first round."""

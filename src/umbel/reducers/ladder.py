@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Schema, Segment, Vector
-from umbel.dtypes import Float64, widen
+from umbel.dtypes import LARGEST, Float64, widen
 from umbel.errors import ArraysError
 
 GUARD_BITS, STEP_BITS, BLOCK = 20, 33, 16_384
 LOWEST, HIGHEST = -20, 29
 MAX_CONTRIBUTIONS = 2**GUARD_BITS
-LARGEST = 1e280
 Allocate: TypeAlias = Callable[[int], NDArray[np.uint8]]
 
 _UNIT = {rung: math.ldexp(1.5, 52 + STEP_BITS * rung) for rung in range(LOWEST - 3, HIGHEST + 1)}

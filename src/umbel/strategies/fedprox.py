@@ -31,6 +31,10 @@ class FedProx(Averaging):
         super().__post_init__()
         require(self.mu >= 0, f"mu must be at least 0, got {self.mu}; try 0.001 to 1")
 
+    @property
+    def corrects(self) -> str | None:
+        return "proximal" if self.mu else None
+
     def correction(self, ask: Ask, start: Arrays, ctx: Context) -> Correction | None:
         mu = self.mu
 

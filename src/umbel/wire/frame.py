@@ -29,6 +29,7 @@ READABLE = (1,)
 MAX_HEADER_BYTES = 256 * 2**20
 MAX_DEPTH = 32
 Buffer: TypeAlias = "bytes | bytearray | memoryview | NDArray[np.uint8]"
+Part: TypeAlias = "bytes | memoryview"
 
 
 @final
@@ -47,18 +48,26 @@ def encode(kind: str, body: Any, buffers: Sequence[Buffer] = ()) -> bytes:
     Raises:
         WireError: `body` holds something else.
     """
+    return b"".join(encode_parts(kind, body, buffers))
+
+
+def encode_parts(kind: str, body: Any, buffers: Sequence[Buffer] = (), *, seal: bool = True) -> list[Part]:
+    """The bytes of a frame in parts, so that large buffers are not copied.
+
+    Args:
+        seal: False leaves the digest out (zeros), for memory that only this process and its children touch.
+    """
     views = [memoryview(b).cast("B") for b in buffers]
     head = {"kind": kind, "body": _to_json(body, 0), "buffers": [len(v) for v in views]}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-(16 + len(text)) % ALIGNMENT)
-    parts: list[bytes | memoryview] = [MAGIC, FORMAT.to_bytes(2, "little"), bytes(2), len(text).to_bytes(8, "little")]
-    parts.append(text)
+    parts: list[Part] = [MAGIC + FORMAT.to_bytes(2, "little") + bytes(2) + len(text).to_bytes(8, "little") + text]
     for view in views:
-        parts += [view, bytes(-len(view) % ALIGNMENT)]
+        parts += [view, bytes(-len(view) % ALIGNMENT)] if len(view) % ALIGNMENT else [view]
     digest = hashlib.sha256()
-    for part in parts:
+    for part in parts if seal else ():
         digest.update(part)
-    return b"".join([*parts, digest.digest()])
+    return [*parts, digest.digest() if seal else bytes(32)]
 
 
 def decode(data: Buffer, *, verify: bool = True) -> Frame:

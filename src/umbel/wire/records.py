@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, WireError
-from umbel.wire.frame import Buffer, decode, encode
+from umbel.wire.frame import Buffer, Part, decode, encode_parts
 
 
 def pack(kind: str, tree: Mapping[str, Any]) -> bytes:
@@ -25,8 +25,13 @@ def pack(kind: str, tree: Mapping[str, Any]) -> bytes:
         >>> unpack("state", frame)
         {'step': 3, 'w': array([1., 1.])}
     """
+    return b"".join(pack_parts(kind, tree))
+
+
+def pack_parts(kind: str, tree: Mapping[str, Any], *, seal: bool = True) -> list[Part]:
+    """As `pack`, in parts that share memory with the arrays in `tree`. See `encode_parts` for `seal`."""
     buffers: list[Buffer] = []
-    return encode(kind, _lower(tree, buffers), buffers)
+    return encode_parts(kind, _lower(tree, buffers), buffers, seal=seal)
 
 
 def unpack(kind: str, data: Buffer, *, verify: bool = True) -> dict[str, Any]:

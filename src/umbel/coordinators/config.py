@@ -1,0 +1,95 @@
+"""`ServerConfig`: how a run goes, one owner for each fact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+from umbel.message import require
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """How a run goes.
+
+    Args:
+        num_rounds: rounds to run, at least 0.
+        fraction_fit, fraction_evaluate: share of the available clients asked per round, 0 to 1; 0 evaluates nobody.
+        min_fit_clients, min_evaluate_clients: ask at least so many (where they exist).
+        min_available_clients: do not start with fewer clients.
+        seed: root of all randomness; None draws one and writes it down.
+        over_selection: ask this share more than wanted and keep the first to answer, at least 0.
+        quorum: share of the wanted clients that must answer for the round to count, 0 to 1. One is always needed.
+        round_timeout: seconds after which a round closes with what it has (real nodes only).
+        client_timeout: seconds after which a simulated client is given up.
+        accept_failures: False ends the round as failed on the first client that fails.
+        round_retries: how often a round with too few answers is tried again with a new cohort, before the run ends
+            with `TooFewClients`.
+        evaluate_every: evaluate after every so many rounds, at least 1; the last is always evaluated.
+        monitor: the metric for `target`, `patience` and the best checkpoint: "loss" or the name of a metric.
+        mode: whether less or more of it is better; "auto" takes "min" for names with loss or error in them.
+        target: stop as soon as the monitored metric is this good.
+        patience: stop after so many evaluations without improvement.
+        per_client_metrics: keep each client's metrics in the log; off by default, for privacy.
+        checkpoint_every: write a checkpoint after every so many rounds, at least 1.
+    """
+
+    num_rounds: int = 1
+    fraction_fit: float = 1.0
+    fraction_evaluate: float = 1.0
+    min_fit_clients: int = 1
+    min_evaluate_clients: int = 1
+    min_available_clients: int = 1
+    seed: int | None = None
+    over_selection: float = 0.0
+    quorum: float = 0.0
+    round_timeout: float | None = None
+    client_timeout: float | None = None
+    accept_failures: bool = True
+    round_retries: int = 0
+    evaluate_every: int = 1
+    monitor: str = "loss"
+    mode: Literal["auto", "min", "max"] = "auto"
+    target: float | None = None
+    patience: int | None = None
+    per_client_metrics: bool = False
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("fraction_fit", "fraction_evaluate", "quorum"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must be from 0 to 1, got {value}")
+        for name, least in (
+            ("num_rounds", 0),
+            ("min_fit_clients", 0),
+            ("min_evaluate_clients", 0),
+            ("min_available_clients", 0),
+            ("round_retries", 0),
+            ("evaluate_every", 1),
+            ("checkpoint_every", 1),
+        ):
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and value >= least,
+                f"{name} must be a whole number of at least {least}, got {value}",
+            )
+        require(
+            0 <= self.over_selection < math.inf,
+            f"over_selection must be at least 0, got {self.over_selection}; try 0.3",
+        )
+        for name in ("round_timeout", "client_timeout", "patience"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be above 0 or None, got {value}")
+        require(self.mode in ("auto", "min", "max"), f'mode must be "auto", "min" or "max", got {self.mode!r}')
+        require(
+            self.seed is None or isinstance(self.seed, int),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"seed must be a whole number or None, got {self.seed!r}",
+        )
+
+    @property
+    def less_is_better(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "min"
+        return any(word in self.monitor.lower() for word in ("loss", "error", "mse", "mae", "perplexity"))

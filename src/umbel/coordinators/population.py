@@ -1,0 +1,63 @@
+"""Whom there is to ask, and how a cohort is drawn from them."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from umbel.errors import ConfigError
+from umbel.randomness import derive, generator
+
+
+class Population(Protocol):
+    """Clients that can be asked."""
+
+    @property
+    def size(self) -> int: ...
+
+    def sample(self, key: int, count: int) -> list[str]:
+        """`count` different clients; equal keys give equal cohorts."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Everyone:
+    """The clients "0" … "size-1", none of which is built to draw from them."""
+
+    size: int
+
+    def sample(self, key: int, count: int) -> list[str]:
+        if count >= self.size:
+            return [str(index) for index in range(self.size)]
+        return [str(index) for index in generator(key).choice(self.size, count, replace=False)]
+
+
+@final
+class Named:
+    """An explicit list of clients. The cohort is the smallest keyed hashes, so an absent client changes nobody else's draw."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        if len(set(names)) != len(names):
+            raise ConfigError("two clients have the same name; names must be unique")
+        self.names = list(names)
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def sample(self, key: int, count: int) -> list[str]:
+        root = key.to_bytes(16, "little")
+
+        def rank(name: str) -> bytes:
+            return hashlib.blake2b(name.encode(), key=root, digest_size=16).digest()
+
+        return heapq.nsmallest(count, self.names, key=rank)
+
+
+def cohort_key(seed: int, round: int, attempt: int, kind: str) -> int:
+    """The key of a cohort's draw."""
+    return derive(seed, "cohort", kind, round, attempt)

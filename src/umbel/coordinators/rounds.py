@@ -1,0 +1,220 @@
+"""`Rounds`: the synchronous coordinator. Receipts, losses and times are arguments, asks and verdicts return values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, final
+
+from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.population import Population, cohort_key
+from umbel.errors import ConfigError, TooFewClients
+from umbel.message import Receipt
+
+Reason: TypeAlias = Literal["finished", "target", "patience", "interrupted"]
+
+
+@final
+@dataclass(frozen=True)
+class Phase:
+    """Clients to ask. `attempt` counts the tries of this round; `ends_at_s` is when it closes at the latest."""
+
+    round: int
+    kind: Literal["fit", "evaluate"]
+    clients: tuple[str, ...]
+    attempt: int = 0
+    ends_at_s: float = math.inf
+
+
+@final
+@dataclass(frozen=True)
+class Ended:
+    """The run is over."""
+
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a receipt: whether to fold it, whom to ask instead, whether the round closes."""
+
+    accept: bool
+    ask: tuple[str, ...] = ()
+    close: bool = False
+
+
+@final
+@dataclass
+class _Open:
+    """The open fit phase."""
+
+    round: int
+    attempt: int
+    wanted: int
+    reserve: list[str]
+    ends_at_s: float
+    waiting: set[str]
+    accepted: list[str] = field(default_factory=list[str])
+    failures: list[Receipt] = field(default_factory=list[Receipt])
+
+
+@final
+class Rounds:
+    """One cohort at a time, closed when enough have answered.
+
+    Args:
+        config: see `ServerConfig`; its seed must be set.
+        population: whom there is to ask.
+        timed: whether time passes. Where it does not (simulation), over-selected clients are asked only in the place
+            of ones that failed, which keeps the first by cohort position.
+    """
+
+    def __init__(self, config: ServerConfig, population: Population, *, timed: bool = False) -> None:
+        if config.seed is None:
+            raise ConfigError("the coordinator needs a seed; draw one and write it down")
+        self.config = config
+        self.seed = config.seed
+        self.population = population
+        self.timed = timed
+        self.round = 0
+        self.attempt = 0
+        self.best: float | None = None
+        self.best_round = 0
+        self.without_improvement = 0
+        self._open: _Open | None = None
+
+    def begin(self, now_s: float = 0.0) -> Phase | Ended:
+        """The next round's fit phase, or the end.
+
+        Raises:
+            TooFewClients: there are fewer clients than `min_available_clients`, or none.
+        """
+        if self.round >= self.config.num_rounds:
+            return Ended("finished")
+        config, available = self.config, self.population.size
+        number = self.round + 1
+        least = max(config.min_available_clients, 1)
+        if available < least:
+            raise TooFewClients(number, f"{available} clients are available, min_available_clients is {least}")
+        wanted = _count(config.fraction_fit, config.min_fit_clients, available)
+        asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
+        cohort = self.population.sample(cohort_key(self.seed, number, self.attempt, "fit"), asked)
+        first = cohort if self.timed else cohort[:wanted]
+        ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
+        self._open = _Open(number, self.attempt, wanted, cohort[len(first) :], ends, set(first))
+        return Phase(number, "fit", tuple(first), self.attempt, ends)
+
+    def receipt(self, receipt: Receipt) -> Decision:
+        """Take note of an answer. Late ones, of another round or attempt or asked twice, are dropped."""
+        phase = self._open
+        if phase is None or (receipt.round, receipt.attempt) != (phase.round, phase.attempt):
+            return Decision(False)
+        if receipt.client not in phase.waiting:
+            return Decision(False)
+        phase.waiting.discard(receipt.client)
+        if receipt.verdict == "done":
+            accept = len(phase.accepted) < phase.wanted
+            if accept:
+                phase.accepted.append(receipt.client)
+            return Decision(accept, close=self._complete(phase))
+        phase.failures.append(receipt)
+        instead = tuple(phase.reserve[:1]) if self.config.accept_failures else ()
+        del phase.reserve[: len(instead)]
+        phase.waiting.update(instead)
+        return Decision(False, instead, self._complete(phase))
+
+    def _complete(self, phase: _Open) -> bool:
+        if phase.failures and not self.config.accept_failures:
+            return True
+        return len(phase.accepted) >= phase.wanted or not phase.waiting
+
+    def tick(self, now_s: float) -> bool:
+        """Whether the open round has to close because its time is up."""
+        return self._open is not None and now_s >= self._open.ends_at_s
+
+    def close(self, *, examples: float = 1.0) -> Literal["step", "retry"]:
+        """Close the open round: take the step, or try again with a new cohort.
+
+        Args:
+            examples: how many examples the accepted updates hold together.
+
+        Raises:
+            TooFewClients: too few answered and no retries are left.
+        """
+        phase, config = self._open, self.config
+        if phase is None:
+            raise ConfigError("there is no open round to close")
+        self._open = None
+        needed = max(1, math.ceil(config.quorum * phase.wanted))
+        enough = len(phase.accepted) >= needed and examples > 0
+        if enough and (config.accept_failures or not phase.failures):
+            self.attempt = 0
+            return "step"
+        if phase.attempt < config.round_retries:
+            self.attempt = phase.attempt + 1
+            return "retry"
+        raise TooFewClients(phase.round, _too_few(phase, needed, config, examples))
+
+    def evaluation(self, round: int, *, last: bool = False) -> Phase | None:
+        """Whom to ask to evaluate the model after `round`, if anyone."""
+        config = self.config
+        due = round % config.evaluate_every == 0 or round >= config.num_rounds or last
+        if not due or config.fraction_evaluate == 0:
+            return None
+        count = _count(config.fraction_evaluate, config.min_evaluate_clients, self.population.size)
+        clients = self.population.sample(cohort_key(self.seed, round, 0, "evaluate"), count)
+        return Phase(round, "evaluate", tuple(clients)) if clients else None
+
+    def finish(self, metrics: Mapping[str, float]) -> Ended | None:
+        """Count the round as done; says if the run ends with it.
+
+        Args:
+            metrics: what was measured after the round; `monitor` is looked up here, and may be missing.
+        """
+        self.round += 1
+        config, value = self.config, metrics.get(self.config.monitor)
+        if value is not None and math.isfinite(value):
+            sign = 1 if config.less_is_better else -1
+            if self.best is None or sign * value < sign * self.best:
+                self.best, self.best_round, self.without_improvement = value, self.round, 0
+            else:
+                self.without_improvement += 1
+            if config.target is not None and sign * value <= sign * config.target:
+                return Ended("target")
+        if config.patience is not None and self.without_improvement >= config.patience:
+            return Ended("patience")
+        return Ended("finished") if self.round >= config.num_rounds else None
+
+    def state(self) -> dict[str, Any]:
+        """Plain data from which `restore` continues."""
+        return {
+            "round": self.round,
+            "best": self.best,
+            "best_round": self.best_round,
+            "without_improvement": self.without_improvement,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.round, self.best = state["round"], state["best"]
+        self.best_round, self.without_improvement = state["best_round"], state["without_improvement"]
+
+
+def _count(fraction: float, least: int, available: int) -> int:
+    # A product such as 0.1 · 30 lies a hair above 3; rounding to nine digits first keeps it at 3.
+    return min(available, max(int(round(fraction * available, 9)), least, 1))
+
+
+def _too_few(phase: _Open, needed: int, config: ServerConfig, examples: float) -> str:
+    asked = len(phase.accepted) + len(phase.failures) + len(phase.waiting)
+    if phase.failures and not config.accept_failures:
+        reason = f"{len(phase.failures)} of {asked} clients failed and accept_failures is False"
+    elif len(phase.accepted) >= needed:
+        return f"none of the {len(phase.accepted)} clients that answered has any examples; look at how data are split"
+    else:
+        reason = f"{len(phase.accepted)} of {asked} clients answered, {needed} are needed"
+    if phase.failures:
+        first = phase.failures[0]
+        reason += f"; client {first.client}: {first.reason}"
+    return f"{reason}. Mend the client, lower quorum or raise round_retries"

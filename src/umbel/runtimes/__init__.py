@@ -1,0 +1,1 @@
+"""What drives a coordinator: simulation engines here, servers and nodes beside them."""

@@ -1,0 +1,36 @@
+"""The abstract engine: it plays the clients of a phase and hands back one tally."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from umbel.message import Ask
+from umbel.runtimes.tally import Tally
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+class Engine(ABC):
+    """Where virtual clients run."""
+
+    @abstractmethod
+    def play(
+        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+    ) -> Tally:
+        """Let every asked client take its turn.
+
+        Args:
+            asks: asks of one task and kind; their order is the cohort's order.
+            states: client → bytes of its state, for those that have one.
+            progress: told (turns done, turns in all) now and then.
+            more: this goes on with a phase, whose earlier tallies are still in use.
+
+        Returns:
+            A tally with one receipt for every ask.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all workers. Safe to call twice."""

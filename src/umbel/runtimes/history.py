@@ -1,0 +1,153 @@
+"""`History`: what a run gave, read from its event log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ConfigError
+
+
+@final
+@dataclass(frozen=True)
+class Failure:
+    """A client that did not answer, and why, in one sentence."""
+
+    client: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
+class RoundRecord:
+    """One finished round.
+
+    Attributes:
+        round: its number; 0 is the model before training.
+        loss: mean loss of the evaluation by clients, else of the central evaluation, else None.
+        metrics: the evaluation's other means, `train_…` from local training, `central_…` from `evaluate_fn`.
+        participants: how many updates went in.
+        failures: who did not answer, and why.
+        bytes_sent, bytes_received: what the server would put on the wire and read from it.
+        seconds: wall time of the round.
+        clients: per-client metrics, if the plan asked for them.
+    """
+
+    round: int
+    loss: float | None
+    metrics: Mapping[str, float]
+    participants: int
+    failures: tuple[Failure, ...] = ()
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    seconds: float = 0.0
+    clients: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> RoundRecord:
+        """The record in a "round" event."""
+        return cls(
+            round=event["round"],
+            loss=event.get("loss"),
+            metrics=event.get("metrics", {}),
+            participants=event.get("participants", 0),
+            failures=tuple(Failure(*pair) for pair in event.get("failures", [])),
+            bytes_sent=event.get("bytes_sent", 0),
+            bytes_received=event.get("bytes_received", 0),
+            seconds=event.get("seconds", 0.0),
+            clients=event.get("per_client", ()),
+        )
+
+
+@final
+@dataclass(frozen=True)
+class History:
+    """What a run gave.
+
+    Attributes:
+        parameters: the final model, name → array.
+        rounds: one record per round, round 0 (if it was evaluated) first.
+        run: the run's id in its store.
+        ended: "finished", "target", "patience" or "interrupted".
+        warnings: each thing worth knowing, once.
+        plan: the run as plain data.
+    """
+
+    parameters: Arrays
+    rounds: tuple[RoundRecord, ...]
+    run: str = ""
+    ended: str = "finished"
+    warnings: tuple[str, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, events: Iterable[Mapping[str, Any]], parameters: Arrays, run: str, plan: Mapping[str, Any]) -> History:
+        """The history that a log tells."""
+        rounds: list[RoundRecord] = []
+        warnings: dict[str, None] = {}
+        ended = "unfinished"
+        for event in events:
+            if event["kind"] == "round":
+                rounds.append(RoundRecord.of(event))
+            elif event["kind"] == "warning":
+                warnings[event["text"]] = None
+            elif event["kind"] == "ended":
+                ended = event["reason"]
+        return cls(parameters, tuple(rounds), run, ended, tuple(warnings), plan)
+
+    @property
+    def loss(self) -> float | None:
+        """The last loss that was measured."""
+        return next((r.loss for r in reversed(self.rounds) if r.loss is not None), None)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last round's metrics."""
+        return self.rounds[-1].metrics if self.rounds else {}
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """(round, value) of the loss or a metric, where it was measured."""
+        values = [(r.round, r.loss if name == "loss" else r.metrics.get(name)) for r in self.rounds]
+        return [(number, value) for number, value in values if value is not None]
+
+    def to_pandas(self) -> Any:
+        """A data frame with one row per round; metrics become columns.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError("to_pandas needs pandas; install it with: pip install 'umbel[pandas]'") from None
+        rows = [
+            {
+                "round": r.round,
+                "loss": r.loss,
+                **r.metrics,
+                "participants": r.participants,
+                "failures": len(r.failures),
+                "bytes_sent": r.bytes_sent,
+                "bytes_received": r.bytes_received,
+                "seconds": r.seconds,
+            }
+            for r in self.rounds
+        ]
+        return pd.DataFrame(rows)
+
+    def save(self, path: str) -> None:
+        """Write the final model as a `.safetensors` file."""
+        self.parameters.save(path)
+
+    def __str__(self) -> str:
+        names = sorted({name for r in self.rounds for name in r.metrics})
+        header = ["round", "loss", *names, "clients", "failed", "seconds"]
+        rows = [header]
+        for r in self.rounds:
+            numbers = [r.loss, *(r.metrics.get(name) for name in names)]
+            cells = ["-" if n is None else f"{n:.4g}" for n in numbers]
+            rows.append([str(r.round), *cells, str(r.participants), str(len(r.failures)), f"{r.seconds:.3f}"])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)

@@ -1,0 +1,46 @@
+"""Client states as bytes: what lies in stores and travels to workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from umbel.errors import UpdateRefused, WireError
+from umbel.message import ClientState
+from umbel.wire import pack, unpack
+
+EMPTY = ClientState()
+
+
+def write_memory(client: str, state: ClientState) -> bytes | None:
+    """The bytes of a state; None if there is nothing in it.
+
+    Raises:
+        UpdateRefused: the user put something into `context.state` that is neither array nor plain data.
+    """
+    if not state.user and not state.strategy and state.private is None:
+        return None
+    tree: dict[str, Any] = {"user": {k: _leaf(v) for k, v in state.user.items()}, "strategy": dict(state.strategy)}
+    if state.private is not None:
+        tree["private"] = state.private
+    try:
+        return pack("client-state", tree)
+    except (WireError, ValueError) as error:
+        raise UpdateRefused(client, f"context.state cannot be kept: {error}") from None
+
+
+def read_memory(data: bytes) -> ClientState:
+    """The state in `data`; arrays are private copies."""
+    tree = unpack("client-state", data, verify=False)
+    return ClientState(tree["user"], tree["strategy"], tree.get("private"))
+
+
+def _leaf(value: Any) -> Any:
+    return (
+        value.detach().cpu().numpy()
+        if hasattr(value, "detach")
+        else np.asarray(value)
+        if isinstance(value, np.generic)
+        else value
+    )

@@ -1,0 +1,128 @@
+"""What a worker does: wait for a job, play the units it gets, send one tally back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, final
+
+import numpy as np
+
+from umbel.errors import NotSupported
+from umbel.message import Ask, Task
+from umbel.runtimes.pool.board import Board, take
+from umbel.runtimes.pool.shared import Arena, view
+from umbel.runtimes.program import Program
+from umbel.runtimes.tally import Tally
+from umbel.runtimes.threads import one_thread_each
+from umbel.runtimes.turn import play
+from umbel.wire import pack_parts, unpack
+
+
+@final
+@dataclass(frozen=True)
+class Descriptors:
+    """The file descriptors that a worker is born with."""
+
+    control: int
+    tokens: int
+    input: int
+    board: int
+    arena: int
+
+    def all(self) -> list[int]:
+        return [self.control, self.tokens, self.input, self.board, self.arena]
+
+
+def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | memoryview]:
+    """A job as a frame in shared memory: the task once, the asks, the states that these clients have."""
+    first = asks[0]
+    blobs = [states.get(ask.client, b"") for ask in asks]
+    ends = np.cumsum([len(blob) for blob in blobs])
+    tree = {
+        "kind": first.kind,
+        "task": {
+            "round": first.task.round,
+            "arrays": first.task.arrays,
+            "extra": dict(first.task.extra),
+            "config": {key: ["value", value] for key, value in first.task.config.items()},
+            "shared": list(first.task.shared),
+        },
+        "asks": [[ask.client, ask.attempt, ask.phase, dict(ask.own)] for ask in asks],
+        "states": np.frombuffer(b"".join(blobs), np.uint8),
+        "ends": ends,
+    }
+    return pack_parts("job", tree, seal=False)
+
+
+def _read_job(fd: int, length: int) -> tuple[list[Ask], list[bytes | None]]:
+    tree = unpack("job", view(fd, length), verify=False)
+    part = tree["task"]
+    config = {key: pair[1] for key, pair in part["config"].items()}
+    task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
+    asks = [Ask(client, tree["kind"], task, own, phase, attempt) for client, attempt, phase, own in tree["asks"]]
+    ends, blob = tree["ends"].tolist(), tree["states"]
+    begins = [0, *ends[:-1]]
+    states = [blob[a:b].tobytes() if b > a else None for a, b in zip(begins, ends, strict=True)]
+    return asks, states
+
+
+def work(index: int, program: Program, fds: Descriptors) -> None:
+    """The life of worker `index`: until the parent closes its end."""
+    one_thread_each(program.threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = Connection(fds.control)
+    board, arena = Board(fds.board), Arena(fds.arena)
+    gc.freeze()
+    while True:
+        try:
+            job, length, units, fresh = control.recv()
+        except (EOFError, OSError):
+            return
+        if fresh:
+            arena.reset()
+        board.open(units)
+        control.send(_play(index, program, fds, board, arena, job, length))
+
+
+def _play(
+    index: int, program: Program, fds: Descriptors, board: Board, arena: Arena, job: int, length: int
+) -> tuple[Any, ...]:
+    asks: list[Ask] = []
+    states: list[bytes | None] = []
+    tally = Tally()
+    refused: NotSupported | None = None
+    try:
+        for unit in take(fds.tokens, job):
+            if not asks:
+                asks, states = _read_job(fds.input, length)
+            board.start(unit, index)
+            if refused is None:
+                try:
+                    play(program, asks[unit], states[unit], tally, arena.allocate)
+                except NotSupported as error:
+                    refused = error
+            board.finish(unit, index)
+    except Exception:
+        return ("broken", job, traceback.format_exc())
+    if refused is not None:
+        return ("refused", job, str(refused))
+    plain, buffers = tally.export()
+    return ("tally", job, plain, [arena.locate(buffer) for buffer in buffers])
+
+
+def main(index: int, program: Program, fds: Descriptors) -> None:
+    """`work`, then leave without running what the parent meant to run at its own end."""
+    code = 1
+    try:
+        work(index, program, fds)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)

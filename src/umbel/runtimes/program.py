@@ -1,0 +1,75 @@
+"""What an engine needs to play a client: how to build it, the strategy, and the numbers all clients share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from umbel.clients import as_client
+from umbel.errors import ConfigError
+from umbel.local import LocalClient
+from umbel.message import Ask, ClientState, Context
+from umbel.randomness import derive, seed_process
+from umbel.runtimes.memory import read_memory
+from umbel.strategy import Strategy
+
+ClientFn: TypeAlias = Callable[..., Any]
+
+
+@final
+@dataclass(frozen=True)
+class Program:
+    """The clients' side of a run. `client_fn` takes a context, a partition index (`int` or `str`) or nothing."""
+
+    client_fn: ClientFn
+    strategy: Strategy
+    seed: int
+    num_clients: int
+    config: dict[str, Any]
+    device: str = "cpu"
+    threads: int = 1
+    per_client_metrics: bool = False
+
+    def context(self, ask: Ask, memory: bytes | None) -> Context:
+        """The context of one turn; it depends on the ask and the memory alone."""
+        key = derive(self.seed, "client", ask.kind, ask.task.round, ask.client)
+        return Context(
+            client=ask.client,
+            partition_id=int(ask.client) if ask.client.isdecimal() else 0,
+            num_partitions=self.num_clients,
+            round=ask.task.round,
+            config={**self.config, **ask.task.config},
+            device=self.device,
+            memory=ClientState() if memory is None else read_memory(memory),
+            key=key,
+        )
+
+    def build(self, ctx: Context) -> LocalClient:
+        """The client of `ctx`, made by the user's `client_fn` with the process's generators seeded."""
+        seed_process(ctx.key)
+        return as_client(self.client_fn(*_argument(self.client_fn, ctx)))
+
+
+def _argument(function: ClientFn, ctx: Context) -> tuple[Any, ...]:
+    """What `client_fn` wants: the context, or as older scripts have it the partition as `cid: str` or an index."""
+    try:
+        places = [
+            p
+            for p in inspect.signature(function).parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+    except (TypeError, ValueError):
+        return (ctx,)
+    if not places:
+        return ()
+    first = places[0]
+    required = [p for p in places if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if len(required) > 1:
+        raise ConfigError(f"client_fn takes {len(required)} arguments; it is called with one, the context")
+    if first.annotation in (str, "str") or first.name == "cid":
+        return (ctx.client,)
+    if first.annotation in (int, "int") or first.name == "partition_id":
+        return (ctx.partition_id,)
+    return (ctx,)

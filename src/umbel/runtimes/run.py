@@ -1,0 +1,35 @@
+"""`Run`: the server's side of an app, as a value that an app's `run` function returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from umbel.arrays import ArraysLike
+from umbel.coordinators import ServerConfig
+from umbel.message import require
+from umbel.strategies import FedAvg
+from umbel.strategy import Strategy
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to run: strategy, initial parameters, coordinator's settings, evaluation.
+
+    Args:
+        num_clients: how many partitions a simulation has, at least 1.
+        Others: as in `simulate`.
+    """
+
+    num_clients: int = 2
+    strategy: Strategy = field(default_factory=FedAvg)
+    config: ServerConfig = field(default_factory=ServerConfig)
+    initial_parameters: ArraysLike | None = None
+    evaluate_fn: Callable[..., Any] | None = None
+    on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+    on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")

@@ -1,0 +1,57 @@
+"""The engine for debugging and small runs: one client after the other, in this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+from umbel.message import Ask
+from umbel.runtimes.engine import Engine, Progress
+from umbel.runtimes.program import Program
+from umbel.runtimes.tally import Tally
+from umbel.runtimes.threads import threads_restored
+from umbel.runtimes.turn import ClientTimeout, play
+
+
+@final
+class SerialEngine(Engine):
+    """Plays clients in cohort order. A `client_timeout` works in the main thread only."""
+
+    def __init__(self, program: Program, *, client_timeout: float | None = None) -> None:
+        self.program = program
+        self.client_timeout = client_timeout
+
+    def play(
+        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+    ) -> Tally:
+        tally = Tally()
+        with threads_restored():
+            for done, ask in enumerate(asks):
+                play(self.program, ask, states.get(ask.client), tally, limit=_alarm(self.client_timeout))
+                if progress is not None:
+                    progress(done + 1, len(asks))
+        return tally
+
+    def close(self) -> None:
+        return None
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Generator[None]:
+    if seconds is None or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise ClientTimeout(f"did not answer within client_timeout = {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

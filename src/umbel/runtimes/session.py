@@ -1,0 +1,250 @@
+"""One run, from the first round to the last: the loop that drives a coordinator, a strategy, an engine and a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, final
+
+from umbel.clients.coerce import to_user
+from umbel.clients.initial import call
+from umbel.coordinators import Ended, Phase, Rounds
+from umbel.dtypes import finite
+from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
+from umbel.message import Ask, Receipt, Task, numbers
+from umbel.reducers import Reduction
+from umbel.runtimes import checkpoint
+from umbel.runtimes.engine import Engine
+from umbel.runtimes.tally import Tally
+from umbel.stores import Store
+from umbel.strategy import State, Strategy
+
+Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
+LISTED_CLIENTS = 1000
+KEPT_CHECKPOINTS = 2
+
+
+@final
+@dataclass
+class Hooks:
+    """The user's functions that run at the server."""
+
+    evaluate_fn: Callable[..., Any] | None = None
+    on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+    on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+
+
+@final
+@dataclass
+class Session:
+    """Everything one run needs. `state` and `coordinator` are where it begins: fresh, or from a checkpoint."""
+
+    run: str
+    strategy: Strategy
+    coordinator: Rounds
+    engine: Engine
+    store: Store
+    state: State
+    hooks: Hooks = field(default_factory=Hooks)
+    observers: Sequence[Observer] = ()
+    _said: set[str] = field(default_factory=set[str])
+
+    def drive(self) -> str:
+        """Run all rounds; returns why it ended.
+
+        Raises:
+            TooFewClients, RoundError: a round could not be closed.
+            StoreError: it could not be kept.
+        """
+        reason = "interrupted"
+        try:
+            reason = self._rounds()
+            self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
+            self.store.set_status(self.run, "finished")
+        except KeyboardInterrupt:
+            self.engine.close()
+            self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
+            self.store.set_status(self.run, "interrupted")
+        except StoreError:
+            raise
+        except UmbelError as error:
+            self._append({"kind": "ended", "round": self.coordinator.round, "reason": f"failed: {error}"})
+            self.store.set_status(self.run, "failed")
+            raise
+        return reason
+
+    def begin(self) -> None:
+        """Evaluate and keep the model as it is before the first round."""
+        metrics = self._central(0)
+        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics)}
+        self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
+
+    def note(self, text: str) -> None:
+        """Put a warning into the log, once."""
+        self._say(self.coordinator.round, text)
+
+    def _rounds(self) -> str:
+        while True:
+            started = time.perf_counter()
+            phase = self.coordinator.begin()
+            if isinstance(phase, Ended):
+                return phase.reason
+            ended = self._round(phase, started)
+            if ended is not None:
+                return ended.reason
+
+    def _round(self, phase: Phase, started: float) -> Ended | None:
+        task = self._task(phase.round, self.hooks.on_fit_config_fn)
+        tally, failures = self._fit(phase, task)
+        if self.coordinator.close(examples=tally.examples.value) == "retry":
+            self._say(phase.round, f"round {phase.round} had too few answers and is tried again with another cohort")
+            return None
+        self.state = self._step(phase.round, task, tally)
+        evaluation = self._evaluate(phase.round, failures)
+        central = self._central(phase.round)
+        ended, event = self._record(phase, task, tally, failures, evaluation, central)
+        event["seconds"] = time.perf_counter() - started
+        last = ended is not None
+        self._commit(
+            event, phase.round, tally.states, keep=last or phase.round % self.coordinator.config.checkpoint_every == 0
+        )
+        return ended
+
+    def _task(self, round: int, config_fn: Callable[[int], Mapping[str, Any]] | None) -> Task:
+        config = {} if config_fn is None else dict(config_fn(round))
+        return replace(self.strategy.task(self.state, round), config={"server_round": round, **config})
+
+    def _fit(self, phase: Phase, task: Task) -> tuple[Tally, list[Receipt]]:
+        """Play the cohort and, in the place of clients that failed, the reserve."""
+        asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in phase.clients]
+        total, failures = Tally(), list[Receipt]()
+        while asks:
+            tally = self._play(asks, phase.round, more=bool(total.receipts))
+            order = {ask.client: position for position, ask in enumerate(asks)}
+            answers = sorted(tally.receipts, key=lambda receipt: order[receipt.client])
+            instead: list[str] = []
+            for receipt in answers:
+                decision = self.coordinator.receipt(receipt)
+                instead += decision.ask
+                if receipt.verdict != "done":
+                    failures.append(receipt)
+            total.absorb(tally)
+            asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
+        return total, failures
+
+    def _play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
+        states: dict[str, bytes] = {}
+        for ask in asks:
+            state = self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
+            if state is not None:
+                states[ask.client] = state
+        tally = self.engine.play(asks, states, self._progress(round, asks[0].kind), more=more)
+        for sentence in tally.warnings:
+            self._say(round, sentence)
+        return tally
+
+    def _progress(self, round: int, kind: str) -> Callable[[int, int], None] | None:
+        if not self.observers:
+            return None
+
+        def tell(done: int, total: int) -> None:
+            self._tell({"kind": "progress", "round": round, "phase": kind, "done": done, "total": total})
+
+        return tell
+
+    def _step(self, round: int, task: Task, tally: Tally) -> State:
+        if tally.accumulator is None:
+            raise RoundError(round, "no update arrived")
+        population = self.coordinator.population.size
+        state = self.strategy.step(self.state, Reduction(tally.accumulator.result(), population))
+        tally.accumulator = None
+        for segment in state.params.schema.segments:
+            if not finite(state.params.flat(segment), segment.dtype):
+                name = next(s.name for s in state.params.schema.specs if not finite(state.params[s.name], s.dtype))
+                raise RoundError(round, f"the server's step made {name!r} infinite or NaN; lower the server's lr")
+        return state
+
+    def _evaluate(self, round: int, failures: list[Receipt]) -> Tally | None:
+        phase = self.coordinator.evaluation(round)
+        if phase is None:
+            return None
+        task = self._task(round, self.hooks.on_evaluate_config_fn)
+        tally = self._play([Ask(client, "evaluate", task) for client in phase.clients], round)
+        failures += [receipt for receipt in tally.receipts if receipt.verdict != "done"]
+        return tally
+
+    def _central(self, round: int) -> dict[str, float]:
+        function = self.hooks.evaluate_fn
+        if function is None:
+            return {}
+        result = call(function, round, to_user(self.state.params), {})
+        if result is None:
+            return {}
+        if not isinstance(result, tuple) or len(result) != 2:  # pyright: ignore[reportUnknownArgumentType]
+            raise ConfigError(f"evaluate_fn returned a {type(result).__name__}; it must return (loss, metrics) or None")  # pyright: ignore[reportUnknownArgumentType]
+        kept, sentences = numbers({"loss": result[0], **(result[1] or {})})
+        for sentence in sentences:
+            self._say(round, f"evaluate_fn: {sentence}")
+        return kept
+
+    def _record(
+        self,
+        phase: Phase,
+        task: Task,
+        tally: Tally,
+        failures: list[Receipt],
+        evaluation: Tally | None,
+        central: dict[str, float],
+    ) -> tuple[Ended | None, dict[str, Any]]:
+        done = [receipt for receipt in tally.receipts if receipt.verdict == "done"]
+        federated = {} if evaluation is None else evaluation.means()
+        summary = _summary(tally.means(), federated, central)
+        measured = {**summary["metrics"], **({} if summary["loss"] is None else {"loss": summary["loss"]})}
+        ended = self.coordinator.finish(measured)
+        model = task.arrays.nbytes
+        sent = model + sum(arrays.nbytes for arrays in task.extra.values())
+        back = sum(schema.nbytes for schema in (tally.schema or {}).values())
+        event: dict[str, Any] = {
+            "kind": "round",
+            "round": phase.round,
+            "participants": len(done),
+            "failures": [[receipt.client, receipt.reason] for receipt in failures],
+            "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),
+            "bytes_received": back * len(done),
+            **summary,
+        }
+        if len(done) <= LISTED_CLIENTS:
+            event["clients"] = sorted([receipt.client, receipt.steps] for receipt in done)
+        per_client = [*tally.clients, *([] if evaluation is None else evaluation.clients)]
+        if per_client:
+            event["per_client"] = sorted(per_client, key=lambda entry: str(entry["client"]))
+        return ended, event
+
+    def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
+        parts = checkpoint.write(self.state, self.coordinator.state()) if keep else None
+        event["checkpoint"] = keep
+        kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
+        self.store.commit(self.run, {"format": 1, **event}, round=round, checkpoint=parts, states=states, keep=kept)
+        self._tell(event)
+
+    def _say(self, round: int, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._append({"kind": "warning", "round": round, "text": text})
+
+    def _append(self, event: dict[str, Any]) -> None:
+        self.store.append(self.run, {"format": 1, **event})
+        self._tell(event)
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        for observer in self.observers:
+            observer(event)
+
+
+def _summary(fit: Mapping[str, float], federated: Mapping[str, float], central: Mapping[str, float]) -> dict[str, Any]:
+    plain = dict(federated or central)
+    loss = plain.pop("loss", None)
+    trained = {f"train_{name}": value for name, value in fit.items()}
+    named = {f"central_{name}": value for name, value in central.items()}
+    return {"loss": loss, "metrics": {**plain, **trained, **named}}

@@ -1,0 +1,115 @@
+"""What comes back from some clients of a phase, already reduced: it grows with models, never with clients' arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.arrays import Schema
+from umbel.message import Group, Receipt
+from umbel.reducers import Accumulator, Reducer
+from umbel.reducers.exact import ExactSum
+from umbel.reducers.ladder import Allocate
+
+
+@final
+@dataclass
+class Tally:
+    """Partial sums of one phase with the list of who is in them.
+
+    Attributes:
+        accumulator: the folded updates; None while there are none.
+        metrics: name → (sum of metric · examples, sum of examples).
+        receipts: one per answered ask.
+        states: client → bytes of its pending state.
+        clients: per-client metrics, if the plan wants them.
+    """
+
+    accumulator: Accumulator | None = None
+    examples: ExactSum = field(default_factory=ExactSum)
+    metrics: dict[str, tuple[ExactSum, ExactSum]] = field(default_factory=dict[str, tuple[ExactSum, ExactSum]])
+    receipts: list[Receipt] = field(default_factory=list[Receipt])
+    states: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    warnings: list[str] = field(default_factory=list[str])
+    clients: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    schema: Mapping[str, Schema] | None = None
+
+    def fold(
+        self,
+        reducer: Reducer,
+        schema: Mapping[str, Schema],
+        groups: Mapping[str, Group],
+        allocate: Allocate | None = None,
+    ) -> None:
+        """Add one validated update."""
+        if self.accumulator is None:
+            self.accumulator, self.schema = reducer.start(schema, allocate), schema
+        self.accumulator.fold(groups)
+
+    def measure(self, examples: float, metrics: Mapping[str, float]) -> None:
+        """Add one client's numbers, weighted by its examples."""
+        self.examples.add(examples)
+        if not examples:
+            return
+        for name, value in metrics.items():
+            if name not in self.metrics:
+                self.metrics[name] = (ExactSum(), ExactSum())
+            total, weight = self.metrics[name]
+            total.add(value * examples)
+            weight.add(examples)
+
+    def means(self) -> dict[str, float]:
+        """Each metric's mean over the examples of the clients that reported it."""
+        return {name: total.value / weight.value for name, (total, weight) in sorted(self.metrics.items())}
+
+    def absorb(self, other: Tally) -> None:
+        """Add what `other` holds; it is used up."""
+        if self.accumulator is None:
+            self.accumulator, self.schema = other.accumulator, other.schema
+        elif other.accumulator is not None:
+            self.accumulator.merge(other.accumulator)
+        self.examples.merge(other.examples)
+        for name, (total, weight) in other.metrics.items():
+            if name in self.metrics:
+                self.metrics[name][0].merge(total)
+                self.metrics[name][1].merge(weight)
+            else:
+                self.metrics[name] = (total, weight)
+        self.receipts += other.receipts
+        self.states |= other.states
+        self.warnings += other.warnings
+        self.clients += other.clients
+
+    def export(self) -> tuple[dict[str, Any], list[NDArray[np.uint8]]]:
+        """Plain data and buffers for `restore` in the parent process."""
+        plain: dict[str, Any] = {
+            "examples": self.examples.partials,
+            "metrics": {name: (t.partials, w.partials) for name, (t, w) in self.metrics.items()},
+            "receipts": self.receipts,
+            "states": self.states,
+            "warnings": self.warnings,
+            "clients": self.clients,
+            "schema": None if self.schema is None else {name: s.specs for name, s in self.schema.items()},
+        }
+        if self.accumulator is None:
+            return plain, []
+        plain["accumulator"], buffers = self.accumulator.export()
+        return plain, buffers
+
+    @classmethod
+    def restore(cls, reducer: Reducer, plain: dict[str, Any], buffers: Sequence[NDArray[np.uint8]]) -> Tally:
+        schema = None if plain["schema"] is None else {name: Schema(specs) for name, specs in plain["schema"].items()}
+        return cls(
+            accumulator=None if schema is None else reducer.restore(schema, plain["accumulator"], buffers),
+            examples=ExactSum(plain["examples"]),
+            metrics={name: (ExactSum(t), ExactSum(w)) for name, (t, w) in plain["metrics"].items()},
+            receipts=plain["receipts"],
+            states=plain["states"],
+            warnings=plain["warnings"],
+            clients=plain["clients"],
+            schema=schema,
+        )

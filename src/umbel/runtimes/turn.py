@@ -1,0 +1,136 @@
+"""One client's turn: build it, let it work, check its answer, fold it. Nothing of the update is kept."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, final
+
+from umbel.errors import ClientError, NotSupported
+from umbel.local import assemble
+from umbel.message import Ask, Context, Evaluation, Receipt, Update, checked_examples, numbers, validate
+from umbel.reducers.ladder import Allocate
+from umbel.runtimes.memory import write_memory
+from umbel.runtimes.program import Program
+from umbel.runtimes.tally import Tally
+from umbel.runtimes.threads import one_thread_each
+
+
+@final
+class ClientTimeout(BaseException):
+    """Raised inside a client's turn when its time is up; no `except Exception` of the user's swallows it."""
+
+
+def play(
+    program: Program,
+    ask: Ask,
+    memory: bytes | None,
+    tally: Tally,
+    allocate: Allocate | None = None,
+    limit: AbstractContextManager[None] | None = None,
+) -> None:
+    """Run one turn and add it to `tally`. A client that fails leaves a receipt that says why.
+
+    Args:
+        allocate: where sums are kept.
+        limit: entered around user code only, so that a time-out cannot tear a sum.
+
+    Raises:
+        NotSupported: the strategy cannot work with such a client at all.
+    """
+    started = time.perf_counter()
+    try:
+        ctx = program.context(ask, memory)
+        with limit or nullcontext():
+            answer = _work(program, ask, ctx)
+        if isinstance(answer, Update):
+            _take(program, ask, answer, ctx, memory, tally, allocate)
+            examples, steps = answer.examples, answer.steps
+        else:
+            examples, steps = _note(program, ask, answer, tally), 0
+    except NotSupported:
+        raise
+    except (Exception, ClientTimeout) as error:
+        receipt = _failed(ask, error, time.perf_counter() - started)
+    else:
+        seconds = time.perf_counter() - started
+        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds)
+    tally.receipts.append(receipt)
+
+
+def _work(program: Program, ask: Ask, ctx: Context) -> Update | Evaluation | str:
+    """The user's part of a turn: an update, an evaluation, or a sentence on why there is none."""
+    one_thread_each(program.threads)
+    client = program.build(ctx)
+    one_thread_each(program.threads)
+    if ask.kind == "fit":
+        update, ctx.memory = program.strategy.local(ask, client, ctx)
+        return update
+    if "evaluate" not in client.capabilities:
+        return f"{type(getattr(client, 'user', client)).__name__} has no evaluate; evaluation is skipped"
+    return client.evaluate_arrays(assemble(ask.task, client, ctx), ctx)
+
+
+def _take(
+    program: Program,
+    ask: Ask,
+    update: Update,
+    ctx: Context,
+    before: bytes | None,
+    tally: Tally,
+    allocate: Allocate | None,
+) -> None:
+    strategy = program.strategy
+    schema = strategy.schema(ask.task, ask.own)
+    validate(ask.client, update.groups, schema)
+    examples = checked_examples(ask.client, update.examples)
+    state = write_memory(ask.client, ctx.memory)
+    groups = strategy.open(update, ask.task, ask.own)
+    tally.fold(strategy.reducer, schema, groups, allocate)
+    # From here on nothing may fail: the update is in the sum.
+    if state is not None and state != before:
+        tally.states[ask.client] = state
+    _measure(program, ask, update.metrics, examples, tally)
+
+
+def _measure(program: Program, ask: Ask, metrics: Mapping[str, Any], examples: float, tally: Tally) -> None:
+    kept, sentences = numbers(metrics)
+    tally.warnings += [f"client {ask.client}: {sentence}" for sentence in sentences]
+    tally.measure(examples, kept)
+    if program.per_client_metrics:
+        tally.clients.append({"client": ask.client, "examples": examples, "metrics": kept})
+
+
+def _note(program: Program, ask: Ask, answer: Evaluation | str, tally: Tally) -> float:
+    if isinstance(answer, str):
+        tally.warnings.append(answer)
+        return 0.0
+    _measure(program, ask, {"loss": answer.loss, **answer.metrics}, answer.examples, tally)
+    return answer.examples
+
+
+def _failed(ask: Ask, error: BaseException, seconds: float) -> Receipt:
+    verdict = "refused" if isinstance(error, ClientError) else "failed"
+    return Receipt(ask.client, ask.task.round, ask.attempt, verdict, reason=sentence(error), seconds=seconds)
+
+
+def sentence(error: BaseException) -> str:
+    """An exception in one line: what it says and where in the user's code it was raised."""
+    if isinstance(error, ClientError):
+        return error.reason
+    if isinstance(error, ClientTimeout):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = __file__.rsplit("runtimes", 1)[0]
+    users = [frame for frame in frames if not frame.filename.startswith(mine)]
+    first_line = str(error).strip().split("\n")[0]
+    what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    if not users:
+        return what
+    inner = users[-1]
+    # The last frame of the user's own file says more than the depths of a library it called.
+    own = [frame for frame in users if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
+    inner = own[-1] if own else inner
+    return f"{what} (in {inner.name}, {inner.filename.rsplit('/', 1)[-1]} line {inner.lineno})"

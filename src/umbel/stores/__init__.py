@@ -1,0 +1,7 @@
+"""Append events, keep checkpoints and client states."""
+
+from umbel.stores.abstract import RunInfo, Store
+from umbel.stores.memory import MemoryStore
+from umbel.stores.sqlite import SQLiteStore
+
+__all__ = ["MemoryStore", "RunInfo", "SQLiteStore", "Store"]

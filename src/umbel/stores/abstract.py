@@ -1,0 +1,101 @@
+"""What every store keeps: runs, their events, their checkpoints, their clients' states. Bytes and plain data only."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+Event: TypeAlias = dict[str, Any]
+Part: TypeAlias = "bytes | bytearray | memoryview"
+
+
+@final
+@dataclass(frozen=True)
+class RunInfo:
+    """One line of a list of runs. `created_s` is Unix time; `status` is running, finished, failed or interrupted."""
+
+    id: str
+    name: str
+    created_s: float
+    status: str
+    plan: Mapping[str, Any]
+
+
+class Store(ABC):
+    """Keeps runs. `commit` is atomic: all of it is there afterwards, or nothing.
+
+    Every method raises `StoreError` if the store cannot be read or written, `StoreFull` if there is no room.
+    """
+
+    @abstractmethod
+    def create(self, run: RunInfo) -> None:
+        """Begin a run.
+
+        Raises:
+            StoreError: there is one of this id.
+        """
+
+    @abstractmethod
+    def runs(self) -> list[RunInfo]:
+        """All runs, oldest first."""
+
+    @abstractmethod
+    def set_status(self, run: str, status: str) -> None:
+        """Note how a run stands."""
+
+    @abstractmethod
+    def append(self, run: str, event: Event) -> None:
+        """Add one event to the run's log."""
+
+    @abstractmethod
+    def events(self, run: str) -> list[Event]:
+        """The run's log, oldest first."""
+
+    @abstractmethod
+    def commit(
+        self,
+        run: str,
+        event: Event,
+        *,
+        round: int,
+        checkpoint: Sequence[Part] | None,
+        states: Mapping[str, bytes],
+        keep: Collection[int],
+    ) -> None:
+        """Add an event, a round's checkpoint and the client states it includes, in one piece.
+
+        Args:
+            checkpoint: the checkpoint's bytes in parts; None writes none.
+            states: client → state after this round.
+            keep: rounds whose checkpoints stay; others (but this one) are removed, with states no kept one needs.
+        """
+
+    @abstractmethod
+    def checkpoints(self, run: str) -> list[int]:
+        """The rounds of the checkpoints that there are, ascending."""
+
+    @abstractmethod
+    def checkpoint(self, run: str, round: int) -> bytes:
+        """The bytes of a checkpoint, as they were written or (if the medium failed) not."""
+
+    @abstractmethod
+    def state(self, run: str, client: str, round: int) -> bytes | None:
+        """A client's state as of the end of `round`."""
+
+    @abstractmethod
+    def rewind(self, run: str, round: int) -> None:
+        """Forget events, checkpoints and states of rounds after `round`, before they are done again."""
+
+    def find(self, prefix: str) -> RunInfo | None:
+        """The only run whose id starts with `prefix`, if there is exactly one."""
+        found = [run for run in self.runs() if run.id.startswith(prefix)]
+        exact = [run for run in found if run.id == prefix]
+        return (exact or found)[0] if len(exact or found) == 1 else None
+
+    def close(self) -> None:
+        """Let go of files; the store is not used afterwards."""
+
+    def __iter__(self) -> Iterator[RunInfo]:
+        return iter(self.runs())

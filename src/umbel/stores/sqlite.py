@@ -1,0 +1,171 @@
+"""The store of a run that must survive: one SQLite file, write-ahead logged, synced at every commit."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+from umbel.errors import StoreError, StoreFull
+from umbel.stores.abstract import Event, Part, RunInfo, Store
+
+FORMAT = 1
+PART_BYTES = 64 * 2**20
+_TABLES = """
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, name TEXT, created REAL, status TEXT, plan TEXT);
+CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, run TEXT, round INTEGER, body TEXT);
+CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
+CREATE TABLE IF NOT EXISTS checkpoints (run TEXT, round INTEGER, part INTEGER, body BLOB, PRIMARY KEY (run, round, part));
+CREATE TABLE IF NOT EXISTS states (run TEXT, client TEXT, round INTEGER, body BLOB, PRIMARY KEY (run, client, round));
+"""
+
+
+@final
+class SQLiteStore(Store):
+    """Keeps everything in the file `path`, which is made if it is not there.
+
+    Several processes may read while one writes.
+
+    Raises:
+        StoreError: the file is not a store of this format, or its folder is not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with self._errors():
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_TABLES)
+            row = self._db.execute("SELECT value FROM about WHERE key='format'").fetchone()
+            if row is None:
+                self._db.execute("INSERT INTO about VALUES ('format', ?)", (str(FORMAT),))
+        if row is not None and int(row[0]) != FORMAT:
+            raise StoreError(f"{path} has store format {row[0]}, this version reads {FORMAT}; update Umbel")
+
+    @contextmanager
+    def _errors(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorname", "")
+            if code in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE"):
+                raise StoreFull(
+                    f"no room left to write {self.path}; everything up to the last finished round is safe. "
+                    "Free some space and resume the run"
+                ) from error
+            raise StoreError(f"cannot use the store {self.path}: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._errors():
+            return self._db.execute(query, values).fetchall()
+
+    def create(self, run: RunInfo) -> None:
+        if self._rows("SELECT 1 FROM runs WHERE id=?", run.id):
+            raise StoreError(f"there is a run {run.id} already; choose another id or resume it")
+        with self._transaction() as db:
+            row = (run.id, run.name, run.created_s, run.status, json.dumps(run.plan))
+            db.execute("INSERT INTO runs VALUES (?,?,?,?,?)", row)
+
+    def runs(self) -> list[RunInfo]:
+        rows = self._rows("SELECT id, name, created, status, plan FROM runs ORDER BY created, rowid")
+        return [RunInfo(*row[:4], plan=json.loads(row[4])) for row in rows]
+
+    def _known(self, run: str) -> str:
+        if not self._rows("SELECT 1 FROM runs WHERE id=?", run):
+            raise StoreError(f"there is no run {run} in {self.path}")
+        return run
+
+    def set_status(self, run: str, status: str) -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET status=? WHERE id=?", (status, self._known(run)))
+
+    def append(self, run: str, event: Event) -> None:
+        with self._transaction() as db:
+            self._insert_event(db, run, event)
+
+    def _insert_event(self, db: sqlite3.Connection, run: str, event: Event) -> None:
+        values = (run, event.get("round", 0), json.dumps(event))
+        db.execute("INSERT INTO events (run, round, body) VALUES (?,?,?)", values)
+
+    def events(self, run: str) -> list[Event]:
+        rows = self._rows("SELECT body FROM events WHERE run=? ORDER BY number", self._known(run))
+        return [json.loads(row[0]) for row in rows]
+
+    def commit(
+        self,
+        run: str,
+        event: Event,
+        *,
+        round: int,
+        checkpoint: Sequence[Part] | None,
+        states: Mapping[str, bytes],
+        keep: Collection[int],
+    ) -> None:
+        with self._transaction() as db:
+            self._insert_event(db, run, event)
+            rows = [(run, client, round, state) for client, state in states.items()]
+            db.executemany("INSERT OR REPLACE INTO states VALUES (?,?,?,?)", rows)
+            if checkpoint is None:
+                return
+            db.execute("DELETE FROM checkpoints WHERE run=? AND round=?", (run, round))
+            for number, part in enumerate(_pieces(checkpoint)):
+                db.execute("INSERT INTO checkpoints VALUES (?,?,?,?)", (run, round, number, part))
+            self._prune(db, run, {*keep, round})
+
+    def _prune(self, db: sqlite3.Connection, run: str, keep: set[int]) -> None:
+        there = {row[0] for row in db.execute("SELECT DISTINCT round FROM checkpoints WHERE run=?", (run,))}
+        db.executemany("DELETE FROM checkpoints WHERE run=? AND round=?", [(run, n) for n in there - keep])
+        oldest = min(there & keep)
+        db.execute(
+            "DELETE FROM states WHERE run=?1 AND round < (SELECT max(round) FROM states AS newer WHERE newer.run=?1 "
+            "AND newer.client=states.client AND newer.round<=?2)",
+            (run, oldest),
+        )
+
+    def checkpoints(self, run: str) -> list[int]:
+        rows = self._rows("SELECT DISTINCT round FROM checkpoints WHERE run=? ORDER BY round", self._known(run))
+        return [row[0] for row in rows]
+
+    def checkpoint(self, run: str, round: int) -> bytes:
+        rows = self._rows("SELECT body FROM checkpoints WHERE run=? AND round=? ORDER BY part", run, round)
+        if not rows:
+            raise StoreError(f"run {run} has no checkpoint of round {round}")
+        return b"".join(row[0] for row in rows)
+
+    def state(self, run: str, client: str, round: int) -> bytes | None:
+        query = "SELECT body FROM states WHERE run=? AND client=? AND round<=? ORDER BY round DESC LIMIT 1"
+        rows = self._rows(query, run, client, round)
+        return rows[0][0] if rows else None
+
+    def rewind(self, run: str, round: int) -> None:
+        with self._transaction() as db:
+            for table in ("events", "checkpoints", "states"):
+                db.execute(f"DELETE FROM {table} WHERE run=? AND round>?", (self._known(run), round))
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _pieces(parts: Sequence[Part]) -> Generator[memoryview]:
+    """The parts, none larger than a row should be."""
+    for part in parts:
+        view = memoryview(part).cast("B")
+        for start in range(0, len(view), PART_BYTES):
+            yield view[start : start + PART_BYTES]
