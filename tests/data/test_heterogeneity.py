@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from umbel.data import IID, Classes, Partition, Shards
-from umbel.data.heterogeneity import jensen_shannon, measure
+from umbel.data.heterogeneity import jensen_shannon, mean_pairwise, measure
 
 law = settings(derandomize=True, max_examples=60, deadline=None)
 tables = st.integers(1, 6).flatmap(
@@ -64,6 +64,10 @@ def test_empty_clients_are_left_out_of_the_distances():
 
 def test_a_single_client_is_at_distance_zero_from_all_others():
     assert IID(1).split([0, 1, 1]).heterogeneity().pairwise_label_distance == 0.0
+
+
+def test_drawn_pairs_are_never_a_client_with_itself():
+    assert mean_pairwise(np.eye(20), pairs_at_most=150) == pytest.approx(1)
 
 
 def test_the_sampled_mean_of_many_clients_agrees_with_the_exact_one():

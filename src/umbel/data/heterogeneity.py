@@ -70,7 +70,7 @@ def measure(sizes: IntArray, counts: IntArray | None) -> Heterogeneity:
     held = counts[counts.sum(axis=1) > 0].astype(np.float64)
     p = held / held.sum(axis=1, keepdims=True)
     whole = held.sum(axis=0) / held.sum()
-    return Heterogeneity(_mean_pairwise(p), float(jensen_shannon(p, whole).mean()), variation, effective)
+    return Heterogeneity(mean_pairwise(p), float(jensen_shannon(p, whole).mean()), variation, effective)
 
 
 def jensen_shannon(p: FloatArray, q: FloatArray) -> FloatArray:
@@ -84,17 +84,18 @@ def _entropy(p: FloatArray) -> FloatArray:
     return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1)
 
 
-def _mean_pairwise(p: FloatArray) -> float:
+def mean_pairwise(p: FloatArray, *, pairs_at_most: int = PAIRS_AT_MOST) -> float:
+    """Mean distance over pairs of rows, or over `pairs_at_most` (a multiple of 50) drawn pairs where there are more."""
     clients = len(p)
     pairs = clients * (clients - 1) // 2
     if pairs == 0:
         return 0.0
-    if pairs <= PAIRS_AT_MOST:
+    if pairs <= pairs_at_most:
         return float(sum(jensen_shannon(p[i + 1 :], p[i]).sum() for i in range(clients - 1)) / pairs)
     rng = generator(0, "heterogeneity-pairs")
     total = 0.0
     for _ in range(50):  # in blocks, so that memory stays small for many classes
-        first = rng.integers(clients, size=PAIRS_AT_MOST // 50)
+        first = rng.integers(clients, size=pairs_at_most // 50)
         second = (first + rng.integers(1, clients, size=len(first))) % clients
         total += float(jensen_shannon(p[first], p[second]).sum())
-    return total / PAIRS_AT_MOST
+    return total / pairs_at_most
