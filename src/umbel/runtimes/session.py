@@ -238,8 +238,9 @@ class Session:
         self._tell(event)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
+        told = {"run": self.run, **event}
         for observer in self.observers:
-            observer(event)
+            observer(told)
 
 
 def _summary(fit: Mapping[str, float], federated: Mapping[str, float], central: Mapping[str, float]) -> dict[str, Any]:

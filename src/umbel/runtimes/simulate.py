@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from umbel.arrays import Arrays, ArraysLike
+from umbel.arrays import Arrays, ArraysLike, is_numbered
 from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.errors import ConfigError, NotSupported, StoreError, UmbelError
-from umbel.local import LocalClient
+from umbel.local import LocalClient, StepClient
 from umbel.message import Ask, Context, Task
 from umbel.plan import FORMAT, check_same, describe
 from umbel.runtimes import checkpoint
@@ -208,10 +208,24 @@ def _start(
         store.rewind(info.id, round)
         return state, sentences
     client, ctx = _probe(program)
-    params = Arrays.of(given) if given is not None else client.parameters(ctx)
+    params = _named_like(client, ctx, Arrays.of(given)) if given is not None else client.parameters(ctx)
     if not len(params):
         raise ConfigError("the initial parameters are empty; a model has at least one array")
     return program.strategy.init(params), []
+
+
+def _named_like(client: LocalClient, ctx: Context, given: Arrays) -> Arrays:
+    """The given parameters with the names and roles that an open client's model has."""
+    if not isinstance(client, StepClient):
+        return given
+    own = client.parameters(ctx).schema
+    if is_numbered(list(given)) and len(given) == len(own):
+        given = Arrays.of(dict(zip(own.by_name, given.values(), strict=True)))
+    if given.keys() != own.by_name.keys():
+        differing = next(iter(given.keys() ^ own.by_name.keys()))
+        raise ConfigError(f"initial_parameters and the client's model differ in the array {differing!r}")
+    ordered = {spec.name: given[spec.name] for spec in own.specs}
+    return Arrays.of(ordered, roles={spec.name: spec.role for spec in own.specs})
 
 
 def _probe(program: Program) -> tuple[LocalClient, Context]:

@@ -11,6 +11,7 @@ from typing import Any, final
 from umbel.errors import ClientError, NotSupported
 from umbel.local import assemble
 from umbel.message import Ask, Context, Evaluation, Receipt, Update, checked_examples, numbers, validate
+from umbel.randomness import seed_process
 from umbel.reducers.ladder import Allocate
 from umbel.runtimes.memory import write_memory
 from umbel.runtimes.program import Program
@@ -65,6 +66,8 @@ def _work(program: Program, ask: Ask, ctx: Context) -> Update | Evaluation | str
     one_thread_each(program.threads)
     client = program.build(ctx)
     one_thread_each(program.threads)
+    # Again, so that it makes no difference whether the model was built just now or is one that is reused.
+    seed_process(ctx.key)
     if ask.kind == "fit":
         update, ctx.memory = program.strategy.local(ask, client, ctx)
         return update

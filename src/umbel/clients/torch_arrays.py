@@ -1,0 +1,59 @@
+"""Arrays and torch tensors that share memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from umbel.arrays import Arrays
+from umbel.errors import ArraysError
+
+_DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+def code_of(tensor: Tensor) -> str:
+    """The safetensors code of a tensor's dtype.
+
+    Raises:
+        ArraysError: the dtype cannot be part of a model.
+    """
+    try:
+        return _CODES[tensor.dtype]
+    except KeyError:
+        raise ArraysError(
+            f"dtype {tensor.dtype} cannot be part of a model; convert it to one of {list(_CODES)}"
+        ) from None
+
+
+def as_tensor(view: NDArray[Any], code: str) -> Tensor:
+    """A tensor on the memory of a writable view."""
+    if code == "BF16":
+        return torch.from_numpy(view.view("i2")).view(torch.bfloat16)
+    return torch.from_numpy(view)
+
+
+def tensors(arrays: Arrays) -> dict[str, Tensor]:
+    """The arrays as tensors on the same memory, which must not be written to."""
+    # torch warns of read-only arrays; the bytes beneath the views are writable unless they came from `bytes`.
+    data = arrays.data if arrays.data.flags.writeable else arrays.data.copy()
+    result: dict[str, Tensor] = {}
+    for spec in arrays.schema.specs:
+        start = arrays.schema.offsets[spec.name]
+        flat = torch.from_numpy(data[start : start + spec.nbytes])
+        result[spec.name] = flat.view(_DTYPES[spec.dtype]).reshape(spec.shape)
+    return result
