@@ -186,7 +186,7 @@ class Schema:
         """The schema in the first bytes of a buffer and the byte at which its data start.
 
         Raises:
-            ArraysError: the header is too long, is not JSON, or its offsets overlap, leave holes or do not fit the shapes.
+            ArraysError: the header is too long, is not JSON, or its offsets overlap, leave holes or do not fit.
         """
         if len(head) < 8:
             raise ArraysError(f"a buffer of {len(head)} bytes is too short for a header; it needs at least 8")
@@ -229,7 +229,7 @@ def _spec(name: str, entry: dict[str, Any], roles: dict[str, Any]) -> ArraySpec:
         raise ValueError(f"unknown dtype {entry['dtype']!r}")
     if any(type(n) is not int or not 0 <= n < 2**48 for n in [*shape, begin, end]):
         raise ValueError(f"array {name!r} has sizes that are not whole numbers of at least 0")
-    return ArraySpec(name, entry["dtype"], tuple(shape), cast("Role", role))
+    return ArraySpec(name, entry["dtype"], tuple(shape), role)
 
 
 def _aligned(nbytes: int) -> NDArray[np.uint8]:
@@ -305,7 +305,7 @@ class Arrays(Mapping[str, Array]):
         Raises:
             ArraysError: the buffer is not one whole safetensors image in Umbel's layout.
         """
-        view = memoryview(buffer).cast("B") if not isinstance(buffer, np.ndarray) else memoryview(buffer)
+        view = buffer.data if isinstance(buffer, np.ndarray) else memoryview(buffer).cast("B")
         schema, start = Schema.parse(view)
         if start + schema.data_bytes != len(view):
             raise ArraysError(f"the buffer has {len(view)} bytes, its header describes {start + schema.data_bytes}")

@@ -17,7 +17,7 @@ from umbel.randomness import generator
 
 Kind: TypeAlias = Literal["fit", "evaluate", "properties", "query"]
 Scalar: TypeAlias = bool | int | float | str | bytes
-Plain: TypeAlias = "Scalar | None | list[Plain] | dict[str, Plain]"
+Plain: TypeAlias = "Scalar | list[Plain] | dict[str, Plain] | None"
 Config: TypeAlias = Mapping[str, Any]
 Metrics: TypeAlias = Mapping[str, float]
 
@@ -246,7 +246,7 @@ def numbers(metrics: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
     kept: dict[str, float] = {}
     sentences: list[str] = []
     for name, value in metrics.items():
-        number = float(value) if isinstance(value, (bool, np.bool_)) else _number(value)
+        number = float(value) if type(value) in (bool, np.bool_) else _number(value)
         if number is not None and math.isfinite(number):
             kept[str(name)] = number
         else:

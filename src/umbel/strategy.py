@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 from umbel.arrays import Arrays, Schema
-from umbel.local import Capability, LocalClient
+from umbel.local_client import Capability, LocalClient
 from umbel.message import ClientState, Context, Group, Task, Update
 from umbel.reducers import Reducer, Reduction
 

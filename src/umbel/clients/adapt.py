@@ -11,7 +11,7 @@ from umbel.clients.client import Client, Delta, Gradients
 from umbel.clients.coerce import from_user, to_user, triple
 from umbel.clients.initial import call, initial_parameters
 from umbel.errors import ConfigError, UpdateRefused
-from umbel.local import Capability, Fitted, LocalClient
+from umbel.local_client import Capability, Fitted, LocalClient
 from umbel.message import Context, Evaluation, Group, Task, Update, checked_examples
 
 SHAPE = """{name} can neither be trained nor evaluated; give it at least one of

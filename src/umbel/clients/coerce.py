@@ -91,7 +91,7 @@ def triple(client: str, method: str, returned: Any, shape: str) -> tuple[Any, An
             return parts[0], parts[1], {}
         if len(parts) == 3 and (parts[2] is None or isinstance(parts[2], Mapping)):
             return parts[0], parts[1], cast("Mapping[str, Any]", parts[2] or {})
-    kind = type(returned).__name__
-    if isinstance(returned, Sequence) and not isinstance(returned, str):
+    kind = type(cast("object", returned)).__name__
+    if isinstance(returned, (tuple, list)):
         kind += f" of {len(cast('Sequence[Any]', returned))}"
     raise UpdateRefused(client, f"{method} returned a {kind}; it must return ({shape}, num_examples, metrics)")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraysLike
 from umbel.errors import ConfigError
-from umbel.local import Capability, Correct, Fitted, StepClient
+from umbel.local_client import Capability, Correct, Fitted, StepClient
 from umbel.message import Context, Evaluation, require
 
 Values: TypeAlias = Mapping[str, NDArray[Any]]
@@ -66,7 +66,7 @@ class GradientClient(StepClient):
         self._test = self._data if test_data is None else test_data if isinstance(test_data, tuple) else (test_data,)
         if len({len(part) for part in self._data}) > 1:
             raise ConfigError(f"data arrays differ in length: {[len(part) for part in self._data]}; they must be equal")
-        self._lr = lr if callable(lr) else lambda step: lr
+        self._lr: Callable[[int], float] = lr if callable(lr) else _constant(lr)
         self._momentum, self._batch_size, self._epochs, self._shuffle = momentum, batch_size, epochs, shuffle
         self._evaluate = evaluate
         self.capabilities: frozenset[Capability] = frozenset({"fit", "evaluate", "inside", "partial"})
@@ -129,8 +129,10 @@ class GradientClient(StepClient):
         raise AssertionError("an open client is trained by umbel.local.run_steps")
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
-        loss, gradients = self._function(start.copy().views, *self._data) if self.num_examples else (0.0, {})
         result = Arrays.zeros(start.schema.delta)
+        if not self.num_examples:
+            return Fitted(result.frozen(), 0, is_delta=True)
+        loss, gradients = self._function(start.copy().views, *self._data)
         for name, grad in gradients.items():
             np.negative(grad, out=result.views[name], casting="same_kind")
         return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
@@ -146,3 +148,10 @@ class GradientClient(StepClient):
             return Evaluation(float(self._function(model.copy().views, *self._test)[0]), count)
         loss, metrics = self._evaluate(model, *self._test)
         return Evaluation(float(loss), count, metrics)
+
+
+def _constant(lr: float) -> Callable[[int], float]:
+    def rate(step: int) -> float:
+        return lr
+
+    return rate

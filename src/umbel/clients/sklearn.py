@@ -7,13 +7,13 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier
-from sklearn.metrics import log_loss
+from sklearn.base import is_classifier  # pyright: ignore[reportUnknownVariableType]
+from sklearn.metrics import log_loss  # pyright: ignore[reportUnknownVariableType]
 
 from umbel.arrays import Arrays
 from umbel.clients.coerce import from_user
 from umbel.errors import ConfigError
-from umbel.local import Capability, Fitted, LocalClient
+from umbel.local_client import Capability, Fitted, LocalClient
 from umbel.message import Context, Evaluation
 
 _LINEAR = ("coef_", "intercept_")
@@ -132,9 +132,9 @@ class SklearnClient(LocalClient):
         self._load(model)
         if not len(x):
             return Evaluation(0.0, 0.0)
-        predicted = self.estimator.predict(x)
-        if not is_classifier(self.estimator):
-            return Evaluation(float(np.mean((predicted - y) ** 2)), len(x))
+        predicted: NDArray[Any] = self.estimator.predict(x)
+        if self._classes is None:
+            return Evaluation(float(np.mean(np.square(predicted - y))), len(x))
         accuracy = float(np.mean(predicted == y))
         try:
             loss = float(log_loss(y, self.estimator.predict_proba(x), labels=self._classes))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from umbel.arrays import Arrays, ArraySpec, Role, Schema, difference
 from umbel.clients.torch_arrays import as_tensor, code_of, tensors
 from umbel.errors import ArraysError, ConfigError
-from umbel.local import Capability, Correct, Fitted, StepClient
+from umbel.local_client import Capability, Correct, Fitted, StepClient
 from umbel.message import Context, Evaluation, require
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -84,7 +84,7 @@ class TorchClient(StepClient):
         require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
         self.model = model
         self._loss, self._step_fn, self._metrics = loss, step, metrics
-        self._optimizer = optimizer or (lambda params: torch.optim.SGD(params, lr=0.01))
+        self._optimizer = optimizer or _plain_sgd
         self._bound = _settings(optimizer)
         self._train, self._test = train_data, test_data
         self._batch_size, self._epochs, self._max_steps, self._shuffle = batch_size, epochs, max_steps, shuffle
@@ -307,10 +307,14 @@ class TorchClient(StepClient):
             return {}
         if self._metrics is not None:
             return {name: metric(output, target) for name, metric in self._metrics.items()}
-        if isinstance(target, Tensor) and isinstance(output, Tensor) and output.ndim == target.ndim + 1:
-            if not target.is_floating_point():
-                return {"accuracy": (output.argmax(1) == target).float().mean()}
+        labels = isinstance(target, Tensor) and not target.is_floating_point()
+        if labels and isinstance(output, Tensor) and output.ndim == target.ndim + 1:
+            return {"accuracy": (output.argmax(1) == target).float().mean()}
         return {}
+
+
+def _plain_sgd(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.01)
 
 
 def _settings(optimizer: object) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class Everyone:
 
 @final
 class Named:
-    """An explicit list of clients. The cohort is the smallest keyed hashes, so an absent client changes nobody else's draw."""
+    """An explicit list of clients. The cohort is the smallest keyed hashes: an absent client changes no other draw."""
 
     def __init__(self, names: Sequence[str]) -> None:
         if len(set(names)) != len(names):

@@ -30,7 +30,8 @@ Allocate: TypeAlias = Callable[[int], NDArray[np.uint8]]
 _UNIT = {rung: math.ldexp(1.5, 52 + STEP_BITS * rung) for rung in range(LOWEST - 3, HIGHEST + 1)}
 
 
-def _zeros(nbytes: int) -> NDArray[np.uint8]:
+def zeroed(nbytes: int) -> NDArray[np.uint8]:
+    """Fresh zeroed bytes."""
     return np.zeros(nbytes, np.uint8)
 
 
@@ -47,7 +48,7 @@ class LadderSum:
 
     def __init__(self, schema: Schema, storage: NDArray[np.uint8] | None = None) -> None:
         self.schema = schema
-        self.storage = _zeros(self.storage_bytes(schema)) if storage is None else storage
+        self.storage = zeroed(self.storage_bytes(schema)) if storage is None else storage
         self._segments: list[tuple[Segment, int, list[Float64]]] = []
         blocks, cursor = 0, 0
         doubles = self.storage[: self.storage.nbytes // 8 * 8].view(np.float64)

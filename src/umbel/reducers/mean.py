@@ -15,7 +15,7 @@ from umbel.errors import ArraysError
 from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
 from umbel.reducers.exact import ExactSum
-from umbel.reducers.ladder import MAX_CONTRIBUTIONS, Allocate, LadderSum, _zeros
+from umbel.reducers.ladder import MAX_CONTRIBUTIONS, Allocate, LadderSum, zeroed
 
 
 @final
@@ -42,7 +42,7 @@ class Mean(Reducer):
 
     def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
         kind = LadderSum if self.exact else PlainSum
-        make = allocate or _zeros
+        make = allocate or zeroed
         return _Sums({name: kind(s, make(kind.storage_bytes(s))) for name, s in schema.items()})
 
     def restore(self, schema: Mapping[str, Schema], plain: Any, buffers: Sequence[NDArray[np.uint8]]) -> Accumulator:
@@ -87,7 +87,7 @@ class PlainSum:
 
 @final
 class _Sums(Accumulator):
-    def __init__(self, sums: Mapping[str, LadderSum] | Mapping[str, PlainSum]) -> None:
+    def __init__(self, sums: Mapping[str, LadderSum | PlainSum]) -> None:
         self.sums: Mapping[str, Any] = sums
         self.weights = {name: ExactSum() for name in sums}
         self.count = 0

@@ -13,7 +13,7 @@ from umbel.arrays import Arrays, Schema, Vector
 from umbel.dtypes import widen
 from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
-from umbel.reducers.ladder import Allocate, _zeros
+from umbel.reducers.ladder import Allocate, zeroed
 
 CHUNK = 65_536
 
@@ -23,7 +23,8 @@ CHUNK = 65_536
 class Median(Reducer):
     """The median of each coordinate over the updates of a round; weights are ignored, those of 0 left out.
 
-    Keeps every update of the round in memory. Cannot be combined with secure sums or privacy that need a linear reducer.
+    Keeps every update of the round in memory. Cannot be combined with secure sums or privacy: they need a linear
+    reducer.
 
     References:
         D. Yin, Y. Chen, K. Ramchandran, P. Bartlett, "Byzantine-Robust Distributed Learning: Towards Optimal
@@ -33,10 +34,10 @@ class Median(Reducer):
     linear: ClassVar[bool] = False
 
     def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
-        return _Collected(dict(schema), allocate or _zeros)
+        return _Collected(dict(schema), allocate or zeroed)
 
     def restore(self, schema: Mapping[str, Schema], plain: Any, buffers: Sequence[NDArray[np.uint8]]) -> Accumulator:
-        result = _Collected(dict(schema), _zeros)
+        result = _Collected(dict(schema), zeroed)
         for name, buffer in zip(plain["names"], buffers, strict=True):
             result.kept[name].append(Arrays(schema[name], buffer))
         result.count = plain["count"]

@@ -45,13 +45,13 @@ def latest(store: Store, run: str) -> tuple[int, State, dict[str, Any], list[str
         StoreError: there is none.
     """
     sentences: list[str] = []
-    for round in reversed(store.checkpoints(run)):
+    for number in reversed(store.checkpoints(run)):
         try:
-            state, coordinator = read(store.checkpoint(run, round))
+            state, coordinator = read(store.checkpoint(run, number))
         except WireError as error:
-            sentences.append(f"the checkpoint of round {round} is damaged ({error}); the one before it is used")
+            sentences.append(f"the checkpoint of round {number} is damaged ({error}); the one before it is used")
             continue
-        return round, state, coordinator, sentences
+        return number, state, coordinator, sentences
     if sentences:
         raise CheckpointCorrupt(f"no checkpoint of run {run} can be read: {'; '.join(sentences)}")
     raise StoreError(f"run {run} has no checkpoint; it was ended before it began")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,10 +37,8 @@ def read_memory(data: bytes) -> ClientState:
 
 
 def _leaf(value: Any) -> Any:
-    return (
-        value.detach().cpu().numpy()
-        if hasattr(value, "detach")
-        else np.asarray(value)
-        if isinstance(value, np.generic)
-        else value
-    )
+    """A torch tensor or NumPy scalar as an array; everything else as it is."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().numpy()
+    is_scalar = isinstance(value, np.generic)  # pyright: ignore[reportUnknownVariableType]
+    return np.asarray(cast("Any", value)) if is_scalar else value

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, final
 
 from umbel.clients import as_client
 from umbel.errors import ConfigError
-from umbel.local import LocalClient
+from umbel.local_client import LocalClient
 from umbel.message import Ask, ClientState, Context
 from umbel.randomness import derive, seed_process
 from umbel.runtimes.memory import read_memory

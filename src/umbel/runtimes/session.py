@@ -33,24 +33,38 @@ class Hooks:
     evaluate_fn: Callable[..., Any] | None = None
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+    fit_metrics: Callable[..., Mapping[str, float]] | None = None
+    evaluate_metrics: Callable[..., Mapping[str, float]] | None = None
+
+    @property
+    def per_client(self) -> bool:
+        """Whether a function wants to see each client's metrics."""
+        return self.fit_metrics is not None or self.evaluate_metrics is not None
 
 
 @final
 @dataclass
 class Session:
-    """Everything one run needs. `state` and `coordinator` are where it begins: fresh, or from a checkpoint."""
+    """Everything one run needs. `state` and `coordinator` are where it begins: fresh, or from a checkpoint.
+
+    Attributes:
+        evaluates: whether clients can evaluate; if not, nobody is asked to and that is said once.
+        notes: sentences for the log, known before the first round.
+    """
 
     run: str
     strategy: Strategy
     coordinator: Rounds
-    engine: Engine
     store: Store
     state: State
     hooks: Hooks = field(default_factory=Hooks)
     observers: Sequence[Observer] = ()
+    evaluates: bool = True
+    notes: Sequence[str] = ()
+    engine: Engine = field(init=False)
     _said: set[str] = field(default_factory=set[str])
 
-    def drive(self) -> str:
+    def drive(self, *, fresh: bool) -> str:
         """Run all rounds; returns why it ended.
 
         Raises:
@@ -59,6 +73,10 @@ class Session:
         """
         reason = "interrupted"
         try:
+            for text in self.notes:
+                self._say(self.coordinator.round, text)
+            if fresh:
+                self._begin()
             reason = self._rounds()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
             self.store.set_status(self.run, "finished")
@@ -74,15 +92,11 @@ class Session:
             raise
         return reason
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""
         metrics = self._central(0)
         event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics)}
         self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
-
-    def note(self, text: str) -> None:
-        """Put a warning into the log, once."""
-        self._say(self.coordinator.round, text)
 
     def _rounds(self) -> str:
         while True:
@@ -169,6 +183,9 @@ class Session:
         phase = self.coordinator.evaluation(round)
         if phase is None:
             return None
+        if not self.evaluates:
+            self._say(round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
+            return None
         task = self._task(round, self.hooks.on_evaluate_config_fn)
         tally = self._play([Ask(client, "evaluate", task) for client in phase.clients], round)
         failures += [receipt for receipt in tally.receipts if receipt.verdict != "done"]
@@ -198,8 +215,8 @@ class Session:
         central: dict[str, float],
     ) -> tuple[Ended | None, dict[str, Any]]:
         done = [receipt for receipt in tally.receipts if receipt.verdict == "done"]
-        federated = {} if evaluation is None else evaluation.means()
-        summary = _summary(tally.means(), federated, central)
+        federated = {} if evaluation is None else _means(evaluation, self.hooks.evaluate_metrics)
+        summary = _summary(_means(tally, self.hooks.fit_metrics), federated, central)
         measured = {**summary["metrics"], **({} if summary["loss"] is None else {"loss": summary["loss"]})}
         ended = self.coordinator.finish(measured)
         model = task.arrays.nbytes
@@ -216,9 +233,10 @@ class Session:
         }
         if len(done) <= LISTED_CLIENTS:
             event["clients"] = sorted([receipt.client, receipt.steps] for receipt in done)
-        per_client = [*tally.clients, *([] if evaluation is None else evaluation.clients)]
-        if per_client:
-            event["per_client"] = sorted(per_client, key=lambda entry: str(entry["client"]))
+        if self.coordinator.config.per_client_metrics:
+            fits = [{"kind": "fit", **entry} for entry in tally.clients]
+            evaluations = [{"kind": "evaluate", **entry} for entry in (evaluation.clients if evaluation else [])]
+            event["per_client"] = sorted([*fits, *evaluations], key=lambda entry: (entry["kind"], entry["client"]))
         return ended, event
 
     def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
@@ -241,6 +259,16 @@ class Session:
         told = {"run": self.run, **event}
         for observer in self.observers:
             observer(told)
+
+
+def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) -> dict[str, float]:
+    """Means weighted by examples, with what the user's own aggregation gives in their place."""
+    means = tally.means()
+    if function is None:
+        return means
+    clients = sorted(tally.clients, key=lambda entry: entry["client"])
+    own, _ = numbers(function([(entry["examples"], entry["metrics"]) for entry in clients]))
+    return {**{name: value for name, value in means.items() if name == "loss"}, **own}
 
 
 def _summary(fit: Mapping[str, float], federated: Mapping[str, float], central: Mapping[str, float]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def one_thread_each(threads: int) -> None:
         for set_threads in _blas():
             set_threads(threads)
         _limits["blas"] = threads
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_num_threads") and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 

@@ -94,7 +94,7 @@ class Store(ABC):
         exact = [run for run in found if run.id == prefix]
         return (exact or found)[0] if len(exact or found) == 1 else None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
         """Let go of files; the store is not used afterwards."""
 
     def __iter__(self) -> Iterator[RunInfo]:

@@ -19,7 +19,8 @@ CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, name TEXT, created REAL, status TEXT, plan TEXT);
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, run TEXT, round INTEGER, body TEXT);
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
-CREATE TABLE IF NOT EXISTS checkpoints (run TEXT, round INTEGER, part INTEGER, body BLOB, PRIMARY KEY (run, round, part));
+CREATE TABLE IF NOT EXISTS checkpoints
+    (run TEXT, round INTEGER, part INTEGER, body BLOB, PRIMARY KEY (run, round, part));
 CREATE TABLE IF NOT EXISTS states (run TEXT, client TEXT, round INTEGER, body BLOB, PRIMARY KEY (run, client, round));
 """
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 from umbel.arrays import Arrays, Vector, matches, moved
 from umbel.errors import ConfigError
-from umbel.local import Correction, Fitted, LocalClient, assemble, delta_of, keep_private, train
+from umbel.local import Correction, assemble, delta_of, keep_private, train
+from umbel.local_client import Fitted, LocalClient
 from umbel.message import Ask, ClientState, Context, Group, Task, Update, require
 from umbel.optimizers import ServerOptimizer, initial_slots, optimize, sgd
 from umbel.reducers import Mean, Reducer, Reduction

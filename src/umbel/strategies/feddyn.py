@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, cast, final
 import numpy as np
 
 from umbel.arrays import Arrays, Vector
-from umbel.local import Capability, Correction, Fitted
+from umbel.local import Correction
+from umbel.local_client import Capability, Fitted
 from umbel.message import Ask, Context, Update, require
 from umbel.optimizers import slot_schema
 from umbel.reducers import Reduction

@@ -10,7 +10,7 @@ import numpy as np
 from umbel.arrays import Arrays, ArraySpec, Schema, Vector
 from umbel.dtypes import narrow
 from umbel.errors import ClientError
-from umbel.local import Fitted
+from umbel.local_client import Fitted
 from umbel.message import Ask, Context, Group, Task, Update
 from umbel.reducers import Reduction
 from umbel.strategies.averaging import Averaging, plain_update

@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 from umbel.arrays import Arrays
 from umbel.errors import NotSupported
-from umbel.local import Capability, LocalClient, StepClient, assemble, delta_of, keep_private
+from umbel.local import assemble, delta_of, keep_private
+from umbel.local_client import Capability, LocalClient, StepClient
 from umbel.message import Ask, ClientState, Context, Update
 from umbel.optimizers import ServerOptimizer, sgd
 from umbel.strategies.averaging import Averaging

@@ -9,7 +9,8 @@ import numpy as np
 
 from umbel.arrays import Arrays, Schema, Vector, moved
 from umbel.errors import ClientError
-from umbel.local import Capability, Correction, Fitted
+from umbel.local import Correction
+from umbel.local_client import Capability, Fitted
 from umbel.message import Ask, Context, Group, Task, Update
 from umbel.reducers import Reduction
 from umbel.strategies.averaging import Averaging, plain_update

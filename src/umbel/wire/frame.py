@@ -57,7 +57,7 @@ def encode_parts(kind: str, body: Any, buffers: Sequence[Buffer] = (), *, seal: 
     Args:
         seal: False leaves the digest out (zeros), for memory that only this process and its children touch.
     """
-    views = [memoryview(b).cast("B") for b in buffers]
+    views = [_bytes(b) for b in buffers]
     head = {"kind": kind, "body": _to_json(body, 0), "buffers": [len(v) for v in views]}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-(16 + len(text)) % ALIGNMENT)
@@ -79,7 +79,7 @@ def decode(data: Buffer, *, verify: bool = True) -> Frame:
     Raises:
         WireError: not a frame, an unknown format number, lengths that do not add up, or a digest that does not match.
     """
-    view = memoryview(data).cast("B")
+    view = _bytes(data)
     if len(view) < 48 or bytes(view[:4]) != MAGIC:
         raise WireError("these bytes are not an Umbel frame")
     number = int.from_bytes(view[4:6], "little")
@@ -98,6 +98,10 @@ def decode(data: Buffer, *, verify: bool = True) -> Frame:
     if not isinstance(kind, str) or not _are_lengths(sizes):
         raise WireError("the frame's header lacks a kind or buffer lengths")
     return Frame(kind, body, _slices(view, 16 + length, sizes))
+
+
+def _bytes(buffer: Buffer) -> memoryview:
+    return memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).cast("B")
 
 
 def _are_lengths(sizes: Any) -> bool:
@@ -125,9 +129,9 @@ def _to_json(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, np.integer)):
-        return int(value)
+        return int(cast("int", value))
     if isinstance(value, (float, np.floating)):
-        number = float(value)
+        number = float(cast("float", value))
         return number if math.isfinite(number) else {"$float": str(number)}
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(value).decode()}

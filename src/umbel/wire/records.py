@@ -63,13 +63,13 @@ def _lower(value: Any, buffers: list[Buffer]) -> Any:
 
 
 def _raise(value: Any, buffers: Sequence[NDArray[np.uint8]]) -> Any:
-    kind, content = value
+    kind, content = cast("tuple[str, Any]", value)
     if kind == "map":
         return {key: _raise(item, buffers) for key, item in content.items()}
     if kind == "arrays":
-        return Arrays.from_buffer(buffers[content])
+        return Arrays.from_buffer(buffers[int(content)])
     if kind == "array":
-        return Arrays.from_buffer(buffers[content])["value"].copy()
+        return Arrays.from_buffer(buffers[int(content)])["value"].copy()
     if kind == "plain":
         return content
     raise TypeError(f"unknown leaf {kind!r}")

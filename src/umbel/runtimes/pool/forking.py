@@ -1,4 +1,4 @@
-"""Two ways to be born: a fork of this process where that is safe, else a fork of a seed process that has the app loaded."""
+"""Two ways to be born: a fork of this process where that is safe, else of a seed process that has the app loaded."""
 
 from __future__ import annotations
 

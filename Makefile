@@ -1,0 +1,48 @@
+# Two commands do all the set-up: `make demo` (NumPy only) and `make test`. Both create and reuse .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check docs bench format clean
+
+demo: $(VENV)/ready-core
+	$(BIN)/python examples/hospitals/main.py
+
+test: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py tests/test_structure.py
+
+docs: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py
+
+bench: $(VENV)/ready-dev
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+format: $(VENV)/ready-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready-core: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+# torch first and by its exact version: a bare `torch` can pull gigabytes of CUDA libraries.
+$(VENV)/ready-dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install -q torch==2.13.0
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@ $(VENV)/ready-core

@@ -1,0 +1,105 @@
+"""What strategies need of any client, and of one whose training loop they may enter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ClientError
+from umbel.message import Context, Evaluation, Task, Update
+
+Capability: TypeAlias = Literal["fit", "evaluate", "inside", "partial", "queries", "properties"]
+Correct: TypeAlias = Callable[[str, Any, Any], Any]
+
+
+@final
+@dataclass(frozen=True)
+class Fitted:
+    """What local training gave.
+
+    Attributes:
+        arrays: the new values, or (if `is_delta`) the change.
+        examples: how many examples were trained on.
+        steps: how many optimiser steps were taken; 0 if unknown.
+        path: the sum of the step sizes, momentum included; 0 if unknown.
+    """
+
+    arrays: Arrays
+    examples: float
+    steps: int = 0
+    path: float = 0.0
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_delta: bool = False
+
+
+class LocalClient(ABC):
+    """What strategies need of any client. `capabilities` says what it can; nothing else of it may be asked."""
+
+    capabilities: frozenset[Capability]
+    corrections: tuple[str, ...] = ()
+    """Names of corrections that the client applies itself."""
+
+    @abstractmethod
+    def parameters(self, ctx: Context) -> Arrays:
+        """The client's own arrays, with roles."""
+
+    @abstractmethod
+    def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
+        """Train from `start` without corrections from outside."""
+
+    @abstractmethod
+    def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
+        """Evaluate `model` on the client's data."""
+
+    def properties(self, ctx: Context) -> Mapping[str, Any]:
+        """What the client tells about itself: plain data."""
+        return {}
+
+    def answer(self, task: Task, ctx: Context) -> Update:
+        """Answer a query; `task.config["query"]` names it."""
+        raise ClientError(ctx.client, "answers no queries; give its class a method query(context)")
+
+
+class StepClient(LocalClient):
+    """A client whose training loop strategies may enter: it loads, steps and dumps, the loop below does the rest."""
+
+    @abstractmethod
+    def load(self, arrays: Arrays) -> None:
+        """Copy `arrays` into the model and start local training anew."""
+
+    @abstractmethod
+    def native(self, arrays: Arrays) -> Mapping[str, Any]:
+        """`arrays` in the framework's own type, for corrections."""
+
+    @abstractmethod
+    def batches(self, ctx: Context) -> Iterable[Any]:
+        """The batches of one turn, all local epochs."""
+
+    @abstractmethod
+    def step(self, batch: Any, correct: Correct | None) -> tuple[float, float]:
+        """One batch: gradient, `correct` on each array's, optimiser step. Returns (mean loss, examples)."""
+
+    @abstractmethod
+    def dump(self) -> Arrays:
+        """The model's present arrays."""
+
+    @abstractmethod
+    def gradient(self, start: Arrays, ctx: Context) -> Fitted:
+        """The mean gradient over all data at `start`; `averaged` arrays hold their new values' change."""
+
+    @abstractmethod
+    def loss(self, start: Arrays, ctx: Context) -> float:
+        """The mean training loss at `start`."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> tuple[int, float]:
+        """Optimiser steps since `load`, and the sum of their sizes (momentum included)."""
+
+    @property
+    @abstractmethod
+    def num_examples(self) -> float | None:
+        """How many examples the client has; None if only a pass over the data can tell."""

@@ -1,0 +1,85 @@
+"""A look at one client before a run starts: what it can, and what its model looks like."""
+
+from __future__ import annotations
+
+from umbel.arrays import Arrays, ArraysLike, is_numbered
+from umbel.errors import ConfigError, NotSupported, UmbelError
+from umbel.local_client import LocalClient, StepClient
+from umbel.message import Ask, Context, Task
+from umbel.runtimes.program import Program
+from umbel.runtimes.turn import sentence
+from umbel.strategy import Strategy
+
+PROBES = 3
+
+
+def probe(program: Program) -> tuple[LocalClient, Context]:
+    """Build one client, to see what it can and perhaps to ask for its parameters.
+
+    Raises:
+        ConfigError: none of the first clients can be built, or such clients do not suit the strategy.
+    """
+    problem: Exception | None = None
+    for index in range(min(PROBES, program.num_clients)):
+        ask = Ask(str(index), "properties", Task(0, Arrays.of({})))
+        ctx = program.context(ask, None)
+        try:
+            client = program.build(ctx)
+        except UmbelError:
+            raise
+        except Exception as error:
+            problem = error
+            continue
+        check_capable(program.strategy, client)
+        return client, ctx
+    assert problem is not None
+    raise ConfigError(f"client_fn cannot build client 0: {sentence(problem)}") from problem
+
+
+def initial(client: LocalClient, ctx: Context, given: ArraysLike | None) -> Arrays:
+    """The model to start from: the given arrays, named and with roles as an open client has them, else the client's.
+
+    Raises:
+        ConfigError: there are none, or they are not those of the client's model.
+    """
+    params = client.parameters(ctx) if given is None else _named_like(client, ctx, Arrays.of(given))
+    if not len(params):
+        raise ConfigError("the initial parameters are empty; a model has at least one array")
+    return params
+
+
+def _named_like(client: LocalClient, ctx: Context, given: Arrays) -> Arrays:
+    """The given parameters with the names and roles that an open client's model has."""
+    if not isinstance(client, StepClient):
+        return given
+    own = client.parameters(ctx).schema
+    if is_numbered(list(given)) and len(given) == len(own):
+        given = Arrays.of(dict(zip(own.by_name, given.values(), strict=True)))
+    if given.keys() != own.by_name.keys():
+        differing = next(iter(given.keys() ^ own.by_name.keys()))
+        raise ConfigError(f"initial_parameters and the client's model differ in the array {differing!r}")
+    ordered = {spec.name: given[spec.name] for spec in own.specs}
+    return Arrays.of(ordered, roles={spec.name: spec.role for spec in own.specs})
+
+
+def check_capable(strategy: Strategy, client: LocalClient) -> None:
+    """Refuse clients that cannot do what the strategy needs.
+
+    Raises:
+        NotSupported: says what is missing and what to use instead.
+    """
+    name = type(getattr(client, "user", client)).__name__
+    missing = strategy.needs - client.capabilities
+    corrected = strategy.corrects
+    if corrected is not None and "inside" not in client.capabilities and corrected not in client.corrections:
+        missing = missing | {"inside"}
+    if "inside" in missing:
+        raise NotSupported(
+            f"{type(strategy).__name__} reaches inside the training loop, which a {name} keeps closed; use TorchClient "
+            f"or GradientClient, or FedAvg"
+            + (f', or apply the correction yourself and declare corrections = ("{corrected}",)' if corrected else "")
+        )
+    if missing:
+        raise NotSupported(
+            f"{type(strategy).__name__} needs clients that can {', '.join(sorted(missing))}; {name} cannot"
+        )
