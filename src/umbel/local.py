@@ -97,8 +97,9 @@ def assemble(task: Task, client: LocalClient, ctx: Context) -> Arrays:
         _check_shared(ctx.client, own, task)
     values = {**task.arrays, **private}
     names = sorted(values, key=int) if is_numbered(sorted(values, key=_as_number)) else list(values)
-    roles = {spec.name: spec.role for spec in task.arrays.schema.specs}
-    roles.update(dict.fromkeys(private, "private"))
+    roles: dict[str, Role] = {spec.name: spec.role for spec in task.arrays.schema.specs}
+    for name in private:
+        roles[name] = "private"
     return Arrays.of({name: values[name] for name in names}, roles=roles)
 
 

@@ -133,8 +133,8 @@ class GradientClient(StepClient):
         if not self.num_examples:
             return Fitted(result.frozen(), 0, is_delta=True)
         loss, gradients = self._function(start.copy().views, *self._data)
-        for name, grad in gradients.items():
-            np.negative(grad, out=result.views[name], casting="same_kind")
+        for name in result:
+            np.negative(gradients[name], out=result.views[name], casting="same_kind")
         return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
 
     def loss(self, start: Arrays, ctx: Context) -> float:

@@ -134,8 +134,8 @@ class SklearnClient(LocalClient):
             return Evaluation(0.0, 0.0)
         predicted: NDArray[Any] = self.estimator.predict(x)
         if self._classes is None:
-            return Evaluation(float(np.mean(np.square(predicted - y))), len(x))
-        accuracy = float(np.mean(predicted == y))
+            return Evaluation(float(np.mean(np.square(np.subtract(predicted, y)))), len(x))
+        accuracy = float(np.mean(np.equal(predicted, y)))
         try:
             loss = float(log_loss(y, self.estimator.predict_proba(x), labels=self._classes))
         except AttributeError:

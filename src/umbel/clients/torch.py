@@ -272,7 +272,7 @@ class TorchClient(StepClient):
             loss_sum, count = loss_sum + loss.item() * examples, count + examples
         after = difference(self.dump_state(), start).copy()
         for name, param in self._trainable if count else ():
-            if param.grad is not None:
+            if param.grad is not None and name in after:
                 as_tensor(after.views[name], after.schema.by_name[name].dtype).copy_(param.grad / -count)
         self.optimizer.zero_grad(set_to_none=True)
         return Fitted(after.frozen(), count, 1, 1.0, {"loss": loss_sum / count} if count else {}, is_delta=True)

@@ -137,14 +137,21 @@ def _settings(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise AppError(f"[tool.umbel] config of {folder} must be a table of settings such as lr = 0.1")
     found = cast("dict[str, Any]", settings)
+    value: Any
     for name, value in found.items():
-        items = cast("list[Any]", value) if isinstance(value, list) else [value]
+        items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
         if not all(isinstance(item, (bool, int, float, str)) for item in items):
             raise AppError(
-                f"setting {name!r} of {folder} is a {type(value).__name__}; settings are flat: numbers, text, true, "
+                f"setting {name!r} of {folder} is {_kind(value)}; settings are flat: numbers, text, true, "
                 "false or lists of these"
             )
     return found
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    return "a list of more than plain values" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
 def _on_path(folder: Path) -> None:

@@ -34,12 +34,12 @@ def one_thread_each(threads: int) -> None:
 def threads_restored() -> Generator[None]:
     """Give back torch's and BLAS's number of threads afterwards."""
     torch: Any = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch is not None and hasattr(torch, "get_num_threads") else None
+    before = torch.get_num_threads() if hasattr(torch, "get_num_threads") else None
     counts = [get() for get in _blas_getters()]
     try:
         yield
     finally:
-        if before is not None:
+        if torch is not None and before is not None:
             torch.set_num_threads(before)
         for set_threads, count in zip(_blas(), counts, strict=False):
             set_threads(count)

@@ -21,7 +21,8 @@ class FedSGD(Averaging):
 
     Args:
         server: the server's optimiser, whose lr is the learning rate; `sgd(0.1)` by default.
-        Others: see `Averaging`. Needs a client whose inside is open (TorchClient, GradientClient).
+        Others: see `Averaging`. Needs a client whose inside is open (TorchClient, GradientClient). Arrays that stay at
+            home are not trained: there is no local step.
 
     References:
         B. McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629 (as the limit case of FedAvg)

@@ -198,7 +198,7 @@ class PoolEngine(Engine):
             fds = Descriptors(theirs, self._tokens_out, self._input.fd, self._board.fd, arena.fd)
             index = self._next_index
             self._next_index += 1
-            pid = self._nursery.bear(index, fds)
+            pid = self._nursery.bear(index, fds, [ours, *(w.control.fileno() for w in self._workers.values())])
             os.close(theirs)
             self._workers[index] = _Worker(index, pid, Connection(ours), arena)
 

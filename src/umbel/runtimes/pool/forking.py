@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import final
 
 from umbel.runtimes.pool.seed import Seed
@@ -23,8 +24,13 @@ class Nursery(ABC):
     """Makes workers."""
 
     @abstractmethod
-    def bear(self, index: int, fds: Descriptors) -> int:
-        """Start worker `index` with these descriptors; returns its process id."""
+    def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
+        """Start worker `index` with these descriptors; returns its process id.
+
+        Args:
+            ours: this process's ends of the workers' sockets, which no worker may keep: while one does, none of them
+                sees that this process has died.
+        """
 
     @abstractmethod
     def bury(self, pid: int) -> str:
@@ -73,7 +79,7 @@ class ForkNursery(Nursery):
     def __init__(self, program: Program) -> None:
         self.program = program
 
-    def bear(self, index: int, fds: Descriptors) -> int:
+    def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
@@ -81,6 +87,8 @@ class ForkNursery(Nursery):
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
+            for end in ours:
+                os.close(end)
             main(index, self.program, fds)
         return pid
 
@@ -102,7 +110,7 @@ class SeedNursery(Nursery):
     def __init__(self, program: Program) -> None:
         self.seed = Seed(program)
 
-    def bear(self, index: int, fds: Descriptors) -> int:
+    def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
         return self.seed.bear(index, fds)
 
     def bury(self, pid: int) -> str:

@@ -87,7 +87,12 @@ def work(index: int, program: Program, fds: Descriptors) -> None:
         if fresh:
             arena.reset()
         board.open(units)
-        control.send(_play(index, program, fds, board, arena, job, length))
+        answer = _play(index, program, fds, board, arena, job, length)
+        try:
+            control.send(answer)
+        except OSError:
+            # The parent has died; nobody wants the answer.
+            return
 
 
 def _play(

@@ -1,0 +1,74 @@
+"""From the shell and back: the group of commands, and what each error becomes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+import umbel
+from umbel.cli import codes
+from umbel.cli.check import check
+from umbel.cli.export import export
+from umbel.cli.new import new
+from umbel.cli.resume import resume
+from umbel.cli.run import run
+from umbel.cli.show import ls, show
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    all went well
+  1    the run failed, or check has warnings
+  2    wrong use: arguments, settings or the app
+  3    a package is missing: pip install 'umbel[cli]'
+  4    the store cannot be used
+  130  interrupted; finished rounds are kept
+"""
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Umbel: train, evaluate and analyse models on data that cannot be moved.",
+)
+@click.version_option(umbel.__version__, prog_name="umbel", message="%(prog)s %(version)s")
+@click.option("--traceback", is_flag=True, help="Show Python's traceback with an error, for bug reports.")
+@click.pass_context
+def group(ctx: click.Context, traceback: bool) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (new, check, run, resume, ls, show, export):
+    group.add_command(command)
+
+
+def enter(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; every error becomes one sentence on stderr and an exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal that knows no bars or arrows gets question marks, not an exception.
+            # Lines go out as they come, also into a pipe.
+            stream.reconfigure(errors="replace", line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        code = cast("object", group.main(words, prog_name="umbel", standalone_mode=False))
+        sys.stdout.flush()
+        return code if isinstance(code, int) else codes.FINE
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return codes.FINE
+    except (Exception, KeyboardInterrupt) as error:
+        if "--traceback" in words[:1]:
+            import traceback
+
+            traceback.print_exception(error)
+        else:
+            click.echo(codes.text_of(error), err=True)
+        return codes.code_of(error)

@@ -1,0 +1,95 @@
+"""`umbel resume`: go on with a run that broke off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from umbel.cli.drive import Job, drive, json_out
+from umbel.cli.options import find_run, opened, with_engine, with_json, with_set, with_store
+from umbel.cli.settings import changed
+from umbel.errors import AppError, ConfigError
+from umbel.runtimes.app import App, load_app
+from umbel.runtimes.run import Run
+from umbel.stores import RunInfo
+
+
+@click.command()
+@click.argument("run")
+@with_set
+@with_engine
+@with_json
+@with_store
+@click.option("--app", "place", type=Path, help="Where the app is now, if it is not where it was.")
+@click.option("--force", is_flag=True, help="Go on although the app's files have changed.")
+def resume(
+    run: str,
+    changes: tuple[str, ...],
+    engine: str,
+    workers: int | None,
+    as_json: bool,
+    path: Path,
+    place: Path | None,
+    force: bool,
+) -> int:
+    """Go on with RUN (its id, the beginning of it, or "last") after its last finished round.
+
+    It ends in the same model as if it had never stopped. A finished run goes on with more rounds:
+    --set num_rounds=50.
+    """
+    with json_out(as_json) as out, opened(path) as store:
+        info = find_run(store, run)
+        entry = _entry(info)
+        found = _load(info, entry, place, force=force)
+        settings = changed(entry["settings"], changes)
+        described = found.describe(settings)
+        _check_unfinished(info, described)
+        return drive(
+            Job(
+                app=found,
+                run=described,
+                settings=settings,
+                store=store,
+                path=path,
+                name=info.name,
+                engine=engine,
+                workers=workers,
+                resume=info.id,
+                out=out,
+            )
+        )
+
+
+def _entry(info: RunInfo) -> Mapping[str, Any]:
+    entry = info.plan.get("app")
+    if entry is None:
+        raise AppError(
+            f"run {info.id} was started from Python and not from an app; go on there with "
+            f'fl.simulate(..., store=..., resume="{info.id}")'
+        )
+    return entry
+
+
+def _load(info: RunInfo, entry: Mapping[str, Any], place: Path | None, *, force: bool) -> App:
+    try:
+        found = load_app(place or entry["path"])
+    except AppError as error:
+        raise AppError(f"{error} (run {info.id} was started with the app {entry['path']}; --app names it)") from error
+    if found.digest != entry["digest"] and not force:
+        raise AppError(
+            f"the app {found.name} has changed since run {info.id} was started, so the run would not end as it should; "
+            "undo the change, start a new run, or go on all the same with --force"
+        )
+    return found
+
+
+def _check_unfinished(info: RunInfo, described: Run) -> None:
+    planned = info.plan["config"]["num_rounds"]
+    if info.status == "finished" and described.config.num_rounds <= planned:
+        raise ConfigError(
+            f"run {info.id} is finished and has nothing left to do; give it more rounds than {planned} "
+            "(--set num_rounds=… if the app has this setting) or start a new run"
+        )

@@ -1,0 +1,172 @@
+"""`umbel ls` and `umbel show`: what the store knows of runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from umbel.arrays import Arrays
+from umbel.cli.lock import locking
+from umbel.cli.options import console, find_run, opened, with_json, with_store
+from umbel.observe.sparkline import sparkline
+from umbel.observe.table import number, rounds_table
+from umbel.runtimes.history import History
+from umbel.stores import RunInfo, Store
+
+NEWEST = 20
+FAILURES = 10
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help=f"All runs, not only the newest {NEWEST}.")
+@with_json
+@with_store
+def ls(everything: bool, as_json: bool, path: Path) -> None:
+    """List the runs in the store, oldest first."""
+    with opened(path) as store:
+        runs = store.runs()
+        chosen = runs if everything else runs[-NEWEST:]
+        lines = [_line(store, run, path) for run in chosen]
+    if as_json:
+        click.echo(json.dumps(lines))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("run", "name", "status", "rounds", "loss", "started"):
+        table.add_column(title, justify="right" if title in ("rounds", "loss") else "left", overflow="fold")
+    for line in lines:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(line["created_s"]))
+        rounds = f"{line['round']}/{line['num_rounds']}"
+        table.add_row(line["run"], Text(line["name"]), line["status"], rounds, number(line["loss"]), started)
+    console().print(table)
+    if len(chosen) < len(runs):
+        click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
+
+
+def _line(store: Store, info: RunInfo, path: Path) -> dict[str, Any]:
+    history = _history(store, info)
+    return {
+        "run": info.id,
+        "name": info.name,
+        "status": _status(info, path),
+        "round": max((record.round for record in history.rounds), default=0),
+        "num_rounds": info.plan["config"]["num_rounds"],
+        "loss": history.loss,
+        "metrics": dict(history.metrics),
+        "created_s": info.created_s,
+    }
+
+
+def _history(store: Store, info: RunInfo) -> History:
+    return History.of(store.events(info.id), Arrays.of({}), info.id, info.plan)
+
+
+def _status(info: RunInfo, path: Path) -> str:
+    """A run noted as running whose process is not there was broken off."""
+    if info.status != "running":
+        return info.status
+    with locking(path) as lock:
+        return "running" if lock.is_held(info.id) else "unfinished"
+
+
+@click.command()
+@click.argument("run")
+@with_json
+@with_store
+def show(run: str, as_json: bool, path: Path) -> None:
+    """Show RUN (its id, the beginning of it, or "last"): rounds, curves, plan, warnings, failures."""
+    with opened(path) as store:
+        info = find_run(store, run)
+        history = _history(store, info)
+        status = _status(info, path)
+    if as_json:
+        click.echo(json.dumps(_data(info, history, status)))
+        return
+    terminal = console()
+    _show_plan(terminal, info, status)
+    terminal.print(rounds_table(history.rounds))
+    _show_curves(terminal, history)
+    _show_troubles(terminal, history)
+
+
+def _data(info: RunInfo, history: History, status: str) -> dict[str, Any]:
+    return {
+        "run": info.id,
+        "name": info.name,
+        "status": status,
+        "created_s": info.created_s,
+        "ended": history.ended,
+        "plan": dict(info.plan),
+        "warnings": list(history.warnings),
+        "rounds": [asdict(record) for record in history.rounds],
+    }
+
+
+def _show_plan(terminal: Console, info: RunInfo, status: str) -> None:
+    plan = info.plan
+    app: Mapping[str, Any] = plan.get("app") or {}
+    engine: Mapping[str, Any] = plan.get("engine") or {}
+    config = plan["config"]
+    clients = f"{plan['num_clients']}, of which {config['fraction_fit']:.0%} are asked per round"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in (
+        ("run", info.id),
+        ("name", info.name),
+        ("status", status),
+        ("app", f"{app['name']} ({app['path']})" if app else "none: started from Python"),
+        ("strategy", _call(plan["strategy"])),
+        ("settings", ", ".join(f"{key}={value}" for key, value in plan.get("settings", {}).items()) or "none"),
+        ("clients", clients),
+        ("rounds", str(config["num_rounds"])),
+        ("seed", str(config["seed"])),
+        ("engine", ", ".join(f"{key}={value}" for key, value in engine.items()) or "unknown"),
+    ):
+        table.add_row(Text(name, style="bold"), Text(text))
+    terminal.print(table)
+    terminal.print()
+
+
+def _call(value: object) -> str:
+    """A described value as one would write it: FedProx(mu=0.1), with defaults of their own left in."""
+    if isinstance(value, Mapping):
+        fields: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
+        name = fields.pop("name", "")
+        return f"{name}({', '.join(f'{key}={_call(item)}' for key, item in fields.items() if item is not None)})"
+    return repr(value)
+
+
+def _show_curves(terminal: Console, history: History) -> None:
+    names = ["loss", *sorted({name for record in history.rounds for name in record.metrics})]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name in names:
+        values = [value for _, value in history.series(name)]
+        if len(values) > 1:
+            ends = f"{number(values[0])} → {number(values[-1])}"
+            table.add_row(Text(name, style="bold"), Text(sparkline(values)), Text(ends))
+    if table.row_count:
+        terminal.print()
+        terminal.print(table)
+
+
+def _show_troubles(terminal: Console, history: History) -> None:
+    failures = [(record.round, failure) for record in history.rounds for failure in record.failures]
+    lines = [Text(f"warning: {text}", style="yellow") for text in history.warnings]
+    lines += [Text(f"round {n}: client {f.client} failed: {f.reason}", style="red") for n, f in failures[-FAILURES:]]
+    if len(failures) > FAILURES:
+        lines.append(
+            Text(f"… and {len(failures) - FAILURES} earlier failures; umbel show {history.run} --json has all")
+        )
+    if history.ended.startswith("failed"):
+        lines.append(Text(history.ended, style="red"))
+    if lines:
+        terminal.print()
+    for line in lines:
+        terminal.print(line)

@@ -1,0 +1,1 @@
+"""Read the event log: a live display, tables, sparklines."""

@@ -1,0 +1,45 @@
+"""A history as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from umbel.runtimes.history import RoundRecord
+
+LAST = 10
+
+
+def rounds_table(rounds: Sequence[RoundRecord], *, most: int = 40) -> Table:
+    """One row per round: loss, metrics, clients, failures, seconds.
+
+    Args:
+        rounds: the records of a history, in order.
+        most: of more rounds than this, some in the middle are left out (one row says how many).
+    """
+    names = sorted({name for record in rounds for name in record.metrics})
+    losses = any(record.loss is not None for record in rounds)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("round", *(["loss"] if losses else []), *names, "clients", "failed", "seconds"):
+        table.add_column(title, justify="right", overflow="fold")
+    left_out = len(rounds) - most
+    head = rounds[: most - LAST] if left_out > 0 else rounds
+    for record in head:
+        table.add_row(*_cells(record, names, losses))
+    if left_out > 0:
+        table.add_row(f"… {left_out} more")
+        for record in rounds[-LAST:]:
+            table.add_row(*_cells(record, names, losses))
+    return table
+
+
+def _cells(record: RoundRecord, names: Sequence[str], losses: bool) -> list[str]:
+    values = [*([record.loss] if losses else []), *(record.metrics.get(name) for name in names)]
+    failed = f"[red]{len(record.failures)}[/red]" if record.failures else "0"
+    return [str(record.round), *map(number, values), str(record.participants), failed, f"{record.seconds:.2f}"]
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash for what was not measured."""
+    return "-" if value is None else f"{value:.4g}"

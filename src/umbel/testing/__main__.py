@@ -1,0 +1,45 @@
+"""`python -m umbel.testing`: the kits over everything that is registered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
+import umbel.reducers as reducers
+import umbel.strategies as strategies
+from umbel.stores import MemoryStore
+from umbel.testing import check_engine, check_reducer, check_store, check_strategy
+
+
+def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]]]:
+    """(name, kit, maker) of every part: ours, then those of entry points."""
+    for name in strategies.__all__:
+        if name != "Averaging":
+            yield f"strategy {name}", check_strategy, getattr(strategies, name)
+    for name in ("Mean", "Median"):
+        yield f"reducer {name}", check_reducer, getattr(reducers, name)
+    yield "store MemoryStore", lambda make: check_store(make), lambda: MemoryStore
+    yield "engine pool", lambda name: check_engine(name, 2), lambda: "pool"
+    for group, kit in (("strategies", check_strategy), ("reducers", check_reducer)):
+        for point in entry_points(group=f"umbel.{group}"):
+            yield f"{group} {point.name} ({point.value})", kit, lambda point=point: point.load()()
+
+
+def main() -> int:
+    """Run all kits; the exit code is the number of parts that failed."""
+    failed = 0
+    for name, kit, make in registered():
+        try:
+            kit(make())
+        except Exception as error:
+            failed += 1
+            sys.stdout.write(f"FAILED  {name}: {type(error).__name__}: {error}\n")
+        else:
+            sys.stdout.write(f"passed  {name}\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""`check_store`: the laws that every store keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from umbel.errors import StoreError
+from umbel.stores import RunInfo, Store
+from umbel.testing.expect import expect
+
+
+def check_store(make: Callable[[], Store]) -> None:
+    """Run the laws on an empty store.
+
+    Args:
+        make: gives an empty store.
+
+    Raises:
+        AssertionError: names the law that is broken.
+    """
+    store = make()
+    expect(store.runs() == [], "a new store has runs in it")
+    store.create(RunInfo("one", "first", 1.0, "running", {"a": [1, 2.5, "x", None]}))
+    store.create(RunInfo("other", "second", 2.0, "running", {}))
+    _refuses(lambda: store.create(RunInfo("one", "again", 3.0, "running", {})), "a second run with the same id")
+    _refuses(lambda: store.events("nobody"), "events of an unknown run")
+    expect([run.id for run in store.runs()] == ["one", "other"], "runs are not listed oldest first")
+    expect(store.runs()[0].plan == {"a": [1, 2.5, "x", None]}, "a plan came back changed")
+    store.set_status("one", "finished")
+    expect(store.runs()[0].status == "finished", "a status was not kept")
+    found = store.find("o")
+    expect(found is None, "an ambiguous prefix found a run")
+    _keeps_rounds(store)
+    _rewinds(store)
+    store.close()
+
+
+def _keeps_rounds(store: Store) -> None:
+    store.append("one", {"kind": "begun", "round": 0})
+    for number in range(1, 5):
+        states = {"7": f"seven {number}".encode()} if number != 3 else {"8": b"eight"}
+        event: dict[str, Any] = {"kind": "round", "round": number, "loss": 1 / number}
+        parts = [b"part one ", memoryview(f"of {number}".encode())]
+        store.commit("one", event, round=number, checkpoint=parts, states=states, keep={number - 1, 1})
+    expect([e["round"] for e in store.events("one")] == [0, 1, 2, 3, 4], "events are not in order")
+    expect(store.events("one")[1]["loss"] == 1.0, "an event came back changed")
+    expect(store.events("other") == [], "an event is in another run's log")
+    expect(store.checkpoints("one") == [1, 3, 4], f"kept {store.checkpoints('one')}, wanted 1, 3 and 4")
+    expect(store.checkpoint("one", 4) == b"part one of 4", "a checkpoint came back changed")
+    _refuses(lambda: store.checkpoint("one", 2), "a checkpoint that was not kept")
+    expect(store.state("one", "7", 4) == b"seven 4", "the newest state is wrong")
+    expect(store.state("one", "7", 3) == b"seven 2", "a state as of an earlier round is wrong")
+    expect(store.state("one", "8", 2) is None, "a state is there before its round")
+    expect(store.state("other", "7", 4) is None, "a state is in another run")
+    store.commit("one", {"kind": "round", "round": 5}, round=5, checkpoint=None, states={}, keep=set())
+    expect(store.checkpoints("one") == [1, 3, 4], "a commit without a checkpoint touched the others")
+
+
+def _rewinds(store: Store) -> None:
+    store.rewind("one", 3)
+    expect([e["round"] for e in store.events("one")] == [0, 1, 2, 3], "rewind left later events")
+    expect(store.checkpoints("one") == [1, 3], "rewind left later checkpoints")
+    expect(store.state("one", "7", 9) == b"seven 2", "rewind left later states")
+
+
+def _refuses(action: Callable[[], Any], what: str) -> None:
+    try:
+        action()
+    except StoreError:
+        return
+    raise AssertionError(f"{what} is no StoreError")
