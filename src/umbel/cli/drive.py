@@ -76,7 +76,7 @@ def drive(job: Job) -> int:
         try:
             with _progress(job) as observe:
                 history = _simulate(job, [follower, observe])
-        except (Exception, KeyboardInterrupt) as error:
+        except BaseException as error:
             if not follower.began:
                 raise
             raise Stopped(code_of(error), _broken_off(error, job, follower)) from error

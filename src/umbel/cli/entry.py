@@ -60,11 +60,11 @@ def enter(arguments: Sequence[str] | None = None) -> int:
         code = cast("object", group.main(words, prog_name="umbel", standalone_mode=False))
         sys.stdout.flush()
         return code if isinstance(code, int) else codes.FINE
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return codes.FINE
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+            # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return codes.FINE
         if "--traceback" in words[:1]:
             import traceback
 
