@@ -1,5 +1,6 @@
 """The table and the plain words under it, all derived from the scores."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,10 @@ from measure import Estimate, estimate
 
 import umbel as fl
 
-MODELS = ("majority class", "alone", "federated", "pooled")
-SHOWN = {"pooled": "pooled (forbidden)"}
+MODELS = ("majority class", "alone", "federated", "pooled", "guest")
+SHOWN = {"pooled": "pooled (forbidden)", "guest": "the other three's"}
 MEASURES = ("AUC", "balanced accuracy", "accuracy")
-MAJORITY, ALONE, FEDERATED, POOLED = range(4)
+MAJORITY, ALONE, FEDERATED, POOLED, GUEST = range(5)
 AUC, BALANCED, ACCURACY = range(3)
 
 
@@ -79,6 +80,7 @@ def _comparison(names: Sequence[str], differences: Any) -> list[str]:
 
 def _notes(names: Sequence[str], tests: Any, folds: int) -> list[str]:
     notes = [
+        "The other three's: a federated model in whose making the hospital took no part.",
         "Intervals: Student's t with the variance of Nadeau and Bengio (2003), s²(1/J + n_test/n_train), because folds",
         f"share training patients; {2 * len(names)} comparisons, each at its own 95 %, not corrected for their number.",
         "Balanced accuracy: cut-off chosen on the hospital's own training patients, for every model alike.",
@@ -89,71 +91,61 @@ def _notes(names: Sequence[str], tests: Any, folds: int) -> list[str]:
         thin, none = int(np.sum(least < 2)), int(np.sum(least < 1))
         if thin:
             kind = ("healthy", "ill")[int(tests[:, site].sum(axis=0).argmin())]
-            notes.append(
-                f"{name}: {thin} of {len(least)} test folds hold fewer than 2 {kind} patients. They are kept, as coarse "
-                "as\nthey are, because leaving them out would shift the mean; "
-                + (
-                    f"in {none} with none AUC is undefined and left out."
-                    if none
-                    else "none lacks a kind, so AUC exists."
-                )
-            )
+            notes.append(f"{name}: {thin} of {len(least)} test folds hold fewer than 2 {kind} patients. They are kept,")
+            notes.append("coarse as they are, because leaving them out would shift the mean; " + _undefined(none) + ".")
     return notes
+
+
+def _undefined(folds: int) -> str:
+    return f"in {folds} there is none, so AUC is left out" if folds else "none is without, so AUC exists in all"
 
 
 def _closing(names: Sequence[str], scores: Any, differences: Any, parts: Any, history: fl.History) -> str:
     means = np.nanmean(scores, axis=(0, 1))
-    sentences = [
-        f"What federation bought: averaged over the {len(names)} hospitals AUC is {means[FEDERATED, AUC]:.3f} federated, "
-        f"{means[ALONE, AUC]:.3f} alone and {means[POOLED, AUC]:.3f} pooled; balanced accuracy "
-        f"{means[FEDERATED, BALANCED]:.3f}, {means[ALONE, BALANCED]:.3f} and {means[POOLED, BALANCED]:.3f}."
-    ]
+    sentences = [f"What federation bought, averaged over the {len(names)} hospitals:"]
+    for measure, title in ((AUC, "AUC is"), (BALANCED, "balanced accuracy")):
+        values = [f"{means[model, measure]:.3f}" for model in (FEDERATED, ALONE, POOLED)]
+        sentences.append(f"{title} {values[0]} federated, {values[1]} alone and {values[2]} pooled" + ";."[measure])
     for measure, title in ((AUC, "AUC"), (BALANCED, "balanced accuracy")):
         sentences.append(f"In {title} {_by_verdict(names, differences[0][measure])}.")
-    unlike = [names[i] for i, found in enumerate(differences[1][AUC]) if found.verdict != "no difference shown"]
-    widest = max(abs(found.mean) for found in differences[1][AUC])
-    sentences.append(
-        "Against pooling all rows, which the law forbids, "
-        + (f"AUC differs at {_list(unlike)}" if unlike else "no difference in AUC is shown anywhere")
-        + f" (at most {widest:.3f} on average)."
-    )
-    below = [n for i, n in enumerate(names) if _mean(scores, i, FEDERATED) < _mean(scores, i, MAJORITY)]
+    sentences.append(_against_pooling(names, differences[1][AUC]))
+    guests = [f"{name} {np.nanmean(scores[:, site, GUEST, AUC]):.3f}" for site, name in enumerate(names)]
+    sentences.append(f"A hospital with no labelled patients would get from the others an AUC of: {_list(guests)}.")
+    accuracies = scores[..., ACCURACY].mean(axis=0)
+    below = [name for name, row in zip(names, accuracies, strict=True) if row[FEDERATED] < row[MAJORITY]]
     if below:
         sentences.append(
-            f"At {_list(below)} always saying the commoner label is more often right than the federated model's cut-off "
-            "of 0.5."
+            f"At {_list(below)} always saying the commoner label is right more often than the federated model's cut-off "
+            "at 0.5: there the model ranks patients, and its probabilities do not fit the place."
         )
     sent = sum(record.bytes_received for record in history.rounds)
-    rows = sum(x.nbytes for x, _ in parts)
+    patients, size = sum(len(y) for _, y in parts), sum(x.nbytes for x, _ in parts)
     sentences.append(
-        f"One training took {len(history.rounds)} rounds and {sent / 1000:.0f} kB of updates; none of the "
-        f"{sum(len(y) for _, y in parts)} patients' rows ({rows / 1000:.0f} kB) left its hospital."
+        f"One training took {len(history.rounds)} rounds and {sent / 1000:.0f} kB of updates; none of the {patients} "
+        f"patients' rows ({size / 1000:.0f} kB) left its hospital."
     )
-    return _wrapped(" ".join(sentences))
+    return textwrap.fill(" ".join(sentences), 112)
 
 
-def _mean(scores: Any, site: int, model: int) -> float:
-    return float(scores[:, site, model, ACCURACY].mean())
+def _against_pooling(names: Sequence[str], found: Sequence[Estimate]) -> str:
+    unlike = [name for name, one in zip(names, found, strict=True) if one.verdict != "no difference shown"]
+    verdict = f"AUC differs at {_list(unlike)}" if unlike else "no difference in AUC is shown anywhere"
+    largest = max(abs(one.mean) for one in found)
+    return f"Against pooling all rows, which is forbidden, {verdict} (on average at most {largest:.3f} at a hospital)."
 
 
 def _by_verdict(names: Sequence[str], found: Sequence[Estimate]) -> str:
-    said = []
+    said: list[str] = []
     for verdict, words in (
         ("better", "the federated model is better than the hospital's own at"),
-        ("worse", "it is worse at"),
-        ("no difference shown", "no difference is shown at"),
+        ("worse", "it is worse than the hospital's own at"),
+        ("no difference shown", "no difference from the hospital's own is shown at"),
     ):
         where = [name for name, one in zip(names, found, strict=True) if one.verdict == verdict]
         if where:
-            said.append(f"{words} {_list(where)}")
+            said.append(f"{words} {_list(where) if len(where) < len(names) else 'any hospital'}")
     return ", ".join(said)
 
 
 def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, 112)

@@ -11,7 +11,7 @@ from torch import nn
 import umbel as fl
 from umbel.data import PathologicalClasses
 
-CLIENTS, ROUNDS, SEED = 10, 15, 1
+CLIENTS, ROUNDS, SEED = 10, 10, 1
 
 x, y = load_digits(return_X_y=True)
 x = (x / 16).astype(np.float32)
@@ -28,8 +28,8 @@ class Network(nn.Module):
         return self.head(self.backbone(images))
 
 
-def client_fn(context):
-    own_x, own_y = parts.take(context.partition_id, x, y)
+def client(number):
+    own_x, own_y = parts.take(number, x, y)
     test = np.arange(len(own_y)) % 4 == 0  # every fourth digit judges
     torch.manual_seed(SEED)  # all networks start alike
     return fl.TorchClient(
@@ -42,27 +42,36 @@ def client_fn(context):
     )
 
 
-def accuracies(strategy):
-    """Per client, the last model's accuracy on the client's own test digits; and what a round sends."""
-    config = fl.ServerConfig(num_rounds=ROUNDS, seed=SEED, evaluate_every=ROUNDS, per_client_metrics=True)
-    history = fl.simulate(client_fn, CLIENTS, strategy=strategy, config=config, engine="serial", progress=False)
+def run(clients, strategy):
+    """The accuracies of the last model at each client's own test digits, and the bytes that a round sends."""
+    history = fl.simulate(
+        lambda context: client(clients[context.partition_id]),
+        len(clients),
+        strategy=strategy,
+        config=fl.ServerConfig(num_rounds=ROUNDS, seed=SEED, evaluate_every=ROUNDS, per_client_metrics=True),
+        engine="serial",
+        progress=False,
+    )
     last = history.rounds[-1]
     found = {
         int(entry["client"]): entry["metrics"]["accuracy"] for entry in last.clients if entry["kind"] == "evaluate"
     }
-    return [found[client] for client in range(CLIENTS)], last.bytes_received
+    return [found[place] for place in range(len(clients))], last.bytes_received
 
 
 def main():
-    shared, shared_bytes = accuracies(fl.FedAvg())
-    personal, personal_bytes = accuracies(fl.FedAvg(shared="backbone.*"))
-    print("client  digits   one head for all  own head")
-    for client, (one, own) in enumerate(zip(shared, personal, strict=True)):
-        kinds = " ".join(map(str, np.unique(y[parts[client]])))
-        print(f"{client:<8}{kinds:<9}{one:<18.3f}{own:.3f}")
-    print(f"{'mean':<17}{np.mean(shared):<18.3f}{np.mean(personal):.3f}")
-    print(f"{'worst':<17}{min(shared):<18.3f}{min(personal):.3f}")
-    print(f"{'sent per round':<17}{f'{shared_bytes / 1000:.0f} kB':<18}{personal_bytes / 1000:.0f} kB")
+    everyone = range(CLIENTS)
+    shared, shared_bytes = run(everyone, fl.FedAvg())
+    personal, personal_bytes = run(everyone, fl.FedAvg(shared="backbone.*"))
+    alone = [run([number], fl.FedAvg())[0][0] for number in everyone]
+    columns = {"alone": alone, "one head for all": shared, "own head": personal}
+    print("client  digits   " + "".join(f"{title:<18}" for title in columns).rstrip())
+    for number, row in enumerate(zip(*columns.values(), strict=True)):
+        kinds = " ".join(map(str, np.unique(y[parts[number]])))
+        print(f"{number:<8}{kinds:<9}" + "".join(f"{value:<18.3f}" for value in row).rstrip())
+    for title, summary in (("mean", np.mean), ("worst", min)):
+        print(f"{title:<17}" + "".join(f"{summary(column):<18.3f}" for column in columns.values()).rstrip())
+    print(f"{'kB per round':<17}{'0':<18}{shared_bytes / 1000:<18.0f}{personal_bytes / 1000:.0f}")
 
 
 if __name__ == "__main__":

@@ -42,12 +42,12 @@ def main():
     (x, y), test = load(args.data, args.subset)
     model, loss = network(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    for round in range(1, args.rounds + 1):
+    for number in range(1, args.rounds + 1):
         for batch in torch.randperm(len(x)).split(32):
             optimizer.zero_grad()
             loss(model(x[batch]), y[batch]).backward()
             optimizer.step()
-        print(f"round {round}: accuracy {accuracy(model, test):.3f}")
+        print(f"round {number}: accuracy {accuracy(model, test):.3f}")
 
 
 if __name__ == "__main__":
