@@ -73,6 +73,9 @@ class PoolEngine(Engine):
         self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
     ) -> Tally:
         if not more:
+            for arena in self._lost_arenas:
+                arena.close()
+            self._lost_arenas.clear()
             self._deaths.clear()
             self._timed_out.clear()
         total = Tally()
@@ -216,6 +219,8 @@ class PoolEngine(Engine):
             for worker in self._workers.values():
                 self._nursery.bury(worker.pid)
             self._nursery.close()
+        for arena in [*self._lost_arenas, *(worker.arena for worker in self._workers.values())]:
+            arena.close()
         self._workers.clear()
         for fd in (self._tokens_out, self._tokens_in, self._input.fd, self._board.fd):
             os.close(fd)

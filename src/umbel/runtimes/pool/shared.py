@@ -92,6 +92,11 @@ class Arena:
             self._mapped[key] = view(self.fd, key[1], offset, write=True)
         return self._mapped[key]
 
+    def close(self) -> None:
+        """Let go of the file; blocks that are still in use stay mapped."""
+        self._mapped.clear()
+        os.close(self.fd)
+
     def locate(self, block: NDArray[np.uint8]) -> tuple[int, int]:
         """(offset, length) of a block that `allocate` gave."""
         address = block.ctypes.data
