@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from umbel.cli.entry import enter
 
 UMBEL = Path(sys.executable).with_name("umbel")

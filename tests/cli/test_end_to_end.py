@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from umbel.arrays import Arrays
 
 from .conftest import ENVIRONMENT, UMBEL, write_app

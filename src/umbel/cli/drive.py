@@ -168,7 +168,9 @@ def _tell(history: History, job: Job) -> None:
     count = max((record.round for record in history.rounds), default=0)
     seconds = sum(record.seconds for record in history.rounds)
     option = _option(job.path)
-    click.echo(f"run {history.run}: {history.ended} after {count} rounds in {duration(seconds)}")
+    click.echo(
+        f"run {history.run}: {history.ended} after {count} round{'' if count == 1 else 's'} in {duration(seconds)}"
+    )
     click.echo(f"look at it:      umbel show {history.run}{option}")
     click.echo(f"keep the model:  umbel export {history.run} model.safetensors{option}")
 

@@ -56,15 +56,21 @@ def enter(arguments: Sequence[str] | None = None) -> int:
             # A terminal that knows no bars or arrows gets question marks, not an exception.
             # Lines go out as they come, also into a pipe.
             stream.reconfigure(errors="replace", line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
+    if "_UMBEL_COMPLETE" in os.environ:
+        group.main(prog_name="umbel")  # a shell asks how a command line could go on
     try:
-        code = cast("object", group.main(words, prog_name="umbel", standalone_mode=False))
+        # Not `group.main`, which turns interrupts and closed pipes into exits of its own.
+        with group.make_context("umbel", words) as ctx:
+            code = cast("object", group.invoke(ctx))
         sys.stdout.flush()
         return code if isinstance(code, int) else codes.FINE
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return codes.FINE
     except BaseException as error:
-        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-            # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return codes.FINE
         if "--traceback" in words[:1]:
             import traceback
 
