@@ -16,10 +16,11 @@ import time
 from pathlib import Path
 
 from umbelbench.goal import Row, table
-from umbelbench.goals import exact_sum, import_time, lenet, lenet_flwr, memory, noop, start
+from umbelbench.goals import exact_sum, import_time, lenet, lenet_flwr, memory, noop, noop_flwr, start
 from umbelbench.options import Options
 
-BENCHES = {bench.NAME: bench for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr)}
+BENCHES = {bench.NAME: bench.run for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr)}
+BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
 QUICK = ("import", "exact_sum", "noop", "memory", "lenet")
 BOUNDS = Path(__file__).with_name("bounds.json")
 REGRESSION = 2.0
@@ -66,7 +67,7 @@ def main() -> int:
     before, rows, seconds = machine(), [], {}
     for name in parsed.names or (QUICK if options.quick else BENCHES):
         begun = time.perf_counter()
-        found = BENCHES[name].run(options)
+        found = BENCHES[name](options)
         seconds[name] = time.perf_counter() - begun
         rows += found
         if found:

@@ -115,7 +115,7 @@ def _closing(names: Sequence[str], scores: Any, differences: Any, parts: Any, hi
     below = [name for name, row in zip(names, accuracies, strict=True) if row[FEDERATED] < row[MAJORITY]]
     if below:
         sentences.append(
-            f"At {_list(below)} always saying the commoner label is right more often than the federated model's cut-off "
+            f"At {_list(below)} always saying the commoner label is right more often than the federated model cut "
             "at 0.5: there the model ranks patients, and its probabilities do not fit the place."
         )
     sent = sum(record.bytes_received for record in history.rounds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +40,7 @@ class ArraySpec:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -93,6 +94,14 @@ class Schema:
         return self._running(lambda spec: spec.nbytes)
 
     @cached_property
+    def places(self) -> tuple[tuple[str, int, int, np.dtype[Any], tuple[int, ...]], ...]:
+        """(name, first byte, last byte, dtype, shape) of each array, from the start of the data."""
+        return tuple(
+            (s.name, self.offsets[s.name], self.offsets[s.name] + s.nbytes, DTYPES[s.dtype], s.shape)
+            for s in self.specs
+        )
+
+    @cached_property
     def positions(self) -> dict[str, int]:
         """Element offset of each array in a flat vector of the whole schema."""
         return self._running(lambda spec: spec.size)
@@ -130,6 +139,10 @@ class Schema:
         text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
         text += b" " * (-(8 + len(text)) % ALIGNMENT)
         return len(text).to_bytes(8, "little") + text
+
+    @cached_property
+    def header_array(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self.header, np.uint8)
 
     @cached_property
     def nbytes(self) -> int:
@@ -232,12 +245,6 @@ def _spec(name: str, entry: dict[str, Any], roles: dict[str, Any]) -> ArraySpec:
     return ArraySpec(name, entry["dtype"], tuple(shape), role)
 
 
-def _aligned(nbytes: int) -> NDArray[np.uint8]:
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    shift = -raw.ctypes.data % ALIGNMENT
-    return raw[shift : shift + nbytes]
-
-
 @final
 class Arrays(Mapping[str, Array]):
     """Named arrays in one buffer. Views are read-only unless the object was made with `writable=True`.
@@ -264,8 +271,8 @@ class Arrays(Mapping[str, Array]):
     @classmethod
     def empty(cls, schema: Schema) -> Arrays:
         """Writable arrays with undefined content."""
-        buffer = _aligned(schema.nbytes)
-        buffer[: len(schema.header)] = np.frombuffer(schema.header, np.uint8)
+        buffer = np.empty(schema.nbytes, np.uint8)
+        buffer[: len(schema.header)] = schema.header_array
         return cls(schema, buffer, writable=True)
 
     @classmethod
@@ -325,15 +332,15 @@ class Arrays(Mapping[str, Array]):
     @property
     def views(self) -> dict[str, Array]:
         if self._views is None:
-            self._views = {spec.name: self._view(spec) for spec in self.schema.specs}
+            data = self.data
+            if not self.writable:
+                data = data.view()
+                data.flags.writeable = False
+            self._views = {
+                name: data[start:stop].view(dtype).reshape(shape)
+                for name, start, stop, dtype, shape in self.schema.places
+            }
         return self._views
-
-    def _view(self, spec: ArraySpec) -> Array:
-        start = self.schema.offsets[spec.name]
-        view = self.data[start : start + spec.nbytes].view(DTYPES[spec.dtype]).reshape(spec.shape)
-        if not self.writable:
-            view.flags.writeable = False
-        return view
 
     def __getitem__(self, name: str) -> Array:
         return self.views[name]

@@ -116,15 +116,15 @@ def _check_shared(client: str, own: Arrays, task: Task) -> None:
 def keep_private(fitted: Fitted, task: Task, ctx: Context) -> None:
     """Put the private arrays after training into the client's pending state."""
     if task.shared and not fitted.is_delta:
-        schema = fitted.arrays.schema.select(lambda spec: spec.name not in task.arrays)
-        roles: dict[str, Any] = {spec.name: "private" for spec in schema.specs}
-        ctx.memory.private = Arrays.of(dict(fitted.arrays.select(schema)), roles=roles)
+        kept = {name: array for name, array in fitted.arrays.items() if name not in task.arrays}
+        roles: dict[str, Role] = dict.fromkeys(kept, "private")
+        ctx.memory.private = Arrays.of(kept, roles=roles)
 
 
 def delta_of(fitted: Fitted, start: Arrays, ctx: Context) -> Arrays:
     """The change that travels: `new - start` on the trained and averaged arrays."""
     checked_examples(ctx.client, fitted.examples)
-    if fitted.is_delta:
+    if isinstance(fitted.arrays, Arrays) and fitted.is_delta:
         return fitted.arrays
     try:
         return difference(fitted.arrays, start)

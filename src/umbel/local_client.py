@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
+from umbel.dtypes import Array
 from umbel.errors import ClientError
 from umbel.message import Context, Evaluation, Task, Update
 
@@ -21,13 +22,13 @@ class Fitted:
     """What local training gave.
 
     Attributes:
-        arrays: the new values, or (if `is_delta`) the change.
+        arrays: the new values by name, or (if `is_delta`) the change as `Arrays`.
         examples: how many examples were trained on.
         steps: how many optimiser steps were taken; 0 if unknown.
         path: the sum of the step sizes, momentum included; 0 if unknown.
     """
 
-    arrays: Arrays
+    arrays: Mapping[str, Array]
     examples: float
     steps: int = 0
     path: float = 0.0

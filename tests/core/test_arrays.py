@@ -1,5 +1,6 @@
 """A model is one buffer with a schema: layout, round trips, arithmetic, names."""
 
+import itertools
 import json
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_the_buffer_is_a_safetensors_file_with_aligned_data_and_no_holes(values)
     assert (8 + length) % 64 == 0
     spans = sorted(tuple(entry["data_offsets"]) for entry in table.values())
     assert spans[0][0] == 0
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
     assert spans[-1][1] == len(buffer) - 8 - length
     for name, entry in table.items():
         assert entry["data_offsets"][0] % values[name].dtype.itemsize == 0
@@ -128,7 +129,9 @@ def test_rounding_to_bfloat16_is_to_nearest_even(value):
 
 def test_torch_rounds_to_bfloat16_as_we_do():
     torch = pytest.importorskip("torch")
-    values = np.random.default_rng(0).standard_normal(10_000) * 10.0 ** np.random.default_rng(1).uniform(-30, 30, 10_000)
+    values = np.random.default_rng(0).standard_normal(10_000) * 10.0 ** np.random.default_rng(1).uniform(
+        -30, 30, 10_000
+    )
     singles = values.astype(np.float32)
     ours = narrow(singles.astype(np.float64), "BF16").view("u2")
     theirs = torch.from_numpy(singles).bfloat16().view(torch.int16).numpy().view("u2")
@@ -152,7 +155,9 @@ def test_every_dtype_survives_a_delta_and_its_return(code):
     assert back.schema == start.schema
     for name in new:
         near = widen(new[name], code)
-        assert np.allclose(widen(back[name], code), near, rtol=2**-7 if code == "BF16" else 2e-3 if code == "F16" else 1e-6)
+        assert np.allclose(
+            widen(back[name], code), near, rtol=2**-7 if code == "BF16" else 2e-3 if code == "F16" else 1e-6
+        )
 
 
 def test_integers_stay_integers_and_are_clipped_to_their_range():

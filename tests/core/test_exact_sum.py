@@ -83,7 +83,9 @@ def test_any_order_and_any_merge_tree_give_the_same_bits(dtype, seed):
     if dtype is np.int64:
         updates = [Arrays.of([rng.integers(-(10**9), 10**9, 40)]) for _ in range(30)]
     else:
-        updates = [Arrays.of([(rng.standard_normal(40) * 10.0 ** rng.uniform(-span, span)).astype(dtype)]) for _ in range(30)]
+        updates = [
+            Arrays.of([(rng.standard_normal(40) * 10.0 ** rng.uniform(-span, span)).astype(dtype)]) for _ in range(30)
+        ]
     weights = rng.uniform(0, 1000, 30)
 
     def run(order, parts):

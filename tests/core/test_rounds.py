@@ -38,7 +38,11 @@ def test_the_cohort_has_the_size_that_was_asked_for(population, config, size):
 
 
 def test_equal_seeds_give_equal_cohorts_and_rounds_differ():
-    one, two, other = rounds(100, fraction_fit=0.1), rounds(100, fraction_fit=0.1), rounds(100, fraction_fit=0.1, seed=2)
+    one, two, other = (
+        rounds(100, fraction_fit=0.1),
+        rounds(100, fraction_fit=0.1),
+        rounds(100, fraction_fit=0.1, seed=2),
+    )
     first = one.begin()
     assert first == two.begin()
     assert first.clients != other.begin().clients

@@ -9,7 +9,9 @@ from umbel.arrays import Arrays
 from umbel.errors import WireError
 from umbel.wire import decode, encode, pack, unpack
 
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 keys = st.text(max_size=6).filter(lambda k: not k.startswith("$"))
 plain = st.recursive(scalars, lambda x: st.lists(x, max_size=4) | st.dictionaries(keys, x, max_size=4), max_leaves=12)
 

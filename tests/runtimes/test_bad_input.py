@@ -73,7 +73,9 @@ def test_a_bad_answer_is_refused_in_a_sentence_and_the_run_goes_on(client, sente
 
 def test_a_bad_evaluation_is_named_and_left_out():
     history = run(bad(evaluate=lambda self, parameters, config: "good"))
-    assert "evaluate returned a str; it must return (loss, num_examples, metrics)" in history.rounds[0].failures[0].reason
+    assert (
+        "evaluate returned a str; it must return (loss, num_examples, metrics)" in history.rounds[0].failures[0].reason
+    )
     assert history.loss == 6.0
     history = run(bad(evaluate=lambda self, parameters, config: (None, 3, {})))
     assert "the loss None, which is no number" in history.rounds[0].failures[0].reason
@@ -233,7 +235,9 @@ def test_more_clients_than_exist_are_not_asked():
 
 def test_values_too_large_for_a_sum_are_refused_before_they_tear_it():
     history = run(fit_returns(([np.full(3, 1e300)], 1, {})), num_rounds=1)
-    assert "NaN or infinite" in history.rounds[0].failures[0].reason or "infinite" in history.rounds[0].failures[0].reason
+    assert (
+        "NaN or infinite" in history.rounds[0].failures[0].reason or "infinite" in history.rounds[0].failures[0].reason
+    )
     wide = fl.simulate(
         lambda context: fit_returns(([np.full(3, 1e290)], 1, {}))() if context.partition_id else Good(),
         2,

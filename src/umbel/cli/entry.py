@@ -60,7 +60,7 @@ def enter(arguments: Sequence[str] | None = None) -> int:
         group.main(prog_name="umbel")  # a shell asks how a command line could go on
     try:
         # Not `group.main`, which turns interrupts and closed pipes into exits of its own.
-        with group.make_context("umbel", words) as ctx:
+        with group.make_context("umbel", list(words)) as ctx:
             code = cast("object", group.invoke(ctx))
         sys.stdout.flush()
         return code if isinstance(code, int) else codes.FINE

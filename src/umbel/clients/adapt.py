@@ -63,13 +63,12 @@ class _UserClient(LocalClient):
         answer, examples, metrics = triple(ctx.client, "fit", returned, "new_parameters")
         examples = checked_examples(ctx.client, examples)
         if isinstance(answer, Delta):
-            return Fitted(
-                from_user(ctx.client, answer.arrays, start.schema.delta), examples, metrics=metrics, is_delta=True
-            )
+            change = Arrays.of(from_user(ctx.client, answer.arrays, start.schema.delta))
+            return Fitted(change.select(start.schema.delta), examples, metrics=metrics, is_delta=True)
         if isinstance(answer, Gradients):
-            gradient = from_user(ctx.client, answer.arrays, start.schema.delta).copy()
-            for view in gradient.views.values():
-                np.multiply(view, -answer.lr, out=view, casting="same_kind")
+            gradient = Arrays.empty(start.schema.delta)
+            for name, value in from_user(ctx.client, answer.arrays, start.schema.delta).items():
+                np.multiply(value, -answer.lr, out=gradient.views[name], casting="same_kind")
             return Fitted(gradient.frozen(), examples, metrics=metrics, is_delta=True)
         return Fitted(from_user(ctx.client, answer, start.schema), examples, metrics=metrics)
 

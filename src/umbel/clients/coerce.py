@@ -23,8 +23,10 @@ def to_user(arrays: Arrays) -> list[NDArray[Any]] | dict[str, NDArray[Any]]:
     return list(values.values()) if is_numbered(list(values)) else values
 
 
-def from_user(client: str, returned: Any, schema: Schema) -> Arrays:
-    """What `fit` returned, in `schema`: other float widths are converted, anything else must fit.
+def from_user(client: str, returned: Any, schema: Schema) -> dict[str, NDArray[Any]]:
+    """What `fit` returned, by name, in the dtypes of `schema`: other float widths are converted, all else must fit.
+
+    Arrays that fit as they are are not copied.
 
     Raises:
         UpdateRefused: an array is missing, too many, of another shape, or of a kind that cannot be converted.
@@ -34,10 +36,7 @@ def from_user(client: str, returned: Any, schema: Schema) -> Arrays:
     except ArraysError as error:
         raise UpdateRefused(client, f"fit returned parameters that are no arrays: {error}") from None
     _check_names(client, values, schema)
-    result = Arrays.empty(schema)
-    for spec in schema.specs:
-        _place(client, spec, values[spec.name], result.views[spec.name])
-    return result.frozen()
+    return {spec.name: _fitting(client, spec, values[spec.name]) for spec in schema.specs}
 
 
 def _check_names(client: str, values: Mapping[str, Any], schema: Schema) -> None:
@@ -57,26 +56,26 @@ def _check_names(client: str, values: Mapping[str, Any], schema: Schema) -> None
     raise UpdateRefused(client, f"what fit returned {which}; the model has {', '.join(names)}")
 
 
-def _place(client: str, spec: ArraySpec, value: Any, out: NDArray[Any]) -> None:
+def _fitting(client: str, spec: ArraySpec, value: Any) -> NDArray[Any]:
     array: NDArray[Any] = np.asarray(value)
     if array.shape != spec.shape:
         raise UpdateRefused(client, f"array {spec.name!r} has shape {array.shape}, the model has {spec.shape}")
+    if array.dtype == DTYPES[spec.dtype] and spec.dtype not in ("BF16", "U16"):
+        return array
     try:
         code = code_of(array.dtype)
     except ArraysError as error:
         raise UpdateRefused(client, f"array {spec.name!r}: {error}") from None
     if spec.dtype == "BF16":
-        out[...] = array.view(bfloat16) if code == "BF16" else narrow(array.astype(np.float64), "BF16")
-    elif code == spec.dtype:
-        out[...] = array
-    elif code != "BF16" and np.can_cast(array.dtype, DTYPES[spec.dtype], "same_kind"):
+        return array.view(bfloat16) if code == "BF16" else narrow(array.astype(np.float64), "BF16")
+    if code == spec.dtype:
+        return array
+    if code != "BF16" and np.can_cast(array.dtype, DTYPES[spec.dtype], "same_kind"):
         with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = array
-    else:
-        raise UpdateRefused(
-            client,
-            f"array {spec.name!r} has dtype {array.dtype}, the model has {spec.dtype}; convert it before returning",
-        )
+            return array.astype(DTYPES[spec.dtype])
+    raise UpdateRefused(
+        client, f"array {spec.name!r} has dtype {array.dtype}, the model has {spec.dtype}; convert it before returning"
+    )
 
 
 def triple(client: str, method: str, returned: Any, shape: str) -> tuple[Any, Any, Mapping[str, Any]]:

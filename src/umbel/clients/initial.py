@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from umbel.arrays import Arrays
@@ -12,14 +13,21 @@ from umbel.errors import ConfigError
 
 def call(method: Callable[..., Any], *arguments: Any) -> Any:
     """Call a user's method with as many of `arguments` as it takes."""
+    function = getattr(method, "__func__", None)
+    places = _places(method) if function is None else _places(function) - 1
+    return method(*arguments[:places])
+
+
+@lru_cache(maxsize=256)
+def _places(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function takes."""
     try:
-        parameters = inspect.signature(method).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return method(*arguments)
+        return 99
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return method(*arguments)
-    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return method(*arguments[: len(places)])
+        return 99
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def initial_parameters(user: Any, argument: Any) -> Arrays:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, final
 
 from umbel.clients import as_client
 from umbel.errors import ConfigError
@@ -49,10 +50,19 @@ class Program:
     def build(self, ctx: Context) -> LocalClient:
         """The client of `ctx`, made by the user's `client_fn` with the process's generators seeded."""
         seed_process(ctx.key)
-        return as_client(self.client_fn(*_argument(self.client_fn, ctx)))
+        wants = self.wants
+        if wants == "context":
+            return as_client(self.client_fn(ctx))
+        if wants == "nothing":
+            return as_client(self.client_fn())
+        return as_client(self.client_fn(ctx.client if wants == "name" else ctx.partition_id))
+
+    @cached_property
+    def wants(self) -> Literal["context", "nothing", "name", "index"]:
+        return _wants(self.client_fn)
 
 
-def _argument(function: ClientFn, ctx: Context) -> tuple[Any, ...]:
+def _wants(function: ClientFn) -> Literal["context", "nothing", "name", "index"]:
     """What `client_fn` wants: the context, or as older scripts have it the partition as `cid: str` or an index."""
     try:
         places = [
@@ -61,15 +71,15 @@ def _argument(function: ClientFn, ctx: Context) -> tuple[Any, ...]:
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
         ]
     except (TypeError, ValueError):
-        return (ctx,)
+        return "context"
     if not places:
-        return ()
+        return "nothing"
     first = places[0]
     required = [p for p in places if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     if len(required) > 1:
         raise ConfigError(f"client_fn takes {len(required)} arguments; it is called with one, the context")
     if first.annotation in (str, "str") or first.name == "cid":
-        return (ctx.client,)
+        return "name"
     if first.annotation in (int, "int") or first.name == "partition_id":
-        return (ctx.partition_id,)
-    return (ctx,)
+        return "index"
+    return "context"

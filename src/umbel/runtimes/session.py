@@ -50,6 +50,7 @@ class Session:
     Attributes:
         evaluates: whether clients can evaluate; if not, nobody is asked to and that is said once.
         notes: sentences for the log, known before the first round.
+        fresh: whether nothing of the run is kept yet.
     """
 
     run: str
@@ -61,10 +62,11 @@ class Session:
     observers: Sequence[Observer] = ()
     evaluates: bool = True
     notes: Sequence[str] = ()
+    fresh: bool = True
     engine: Engine = field(init=False)
     _said: set[str] = field(default_factory=set[str])
 
-    def drive(self, *, fresh: bool) -> str:
+    def drive(self) -> str:
         """Run all rounds; returns why it ended.
 
         Raises:
@@ -75,7 +77,7 @@ class Session:
         try:
             for text in self.notes:
                 self._say(self.coordinator.round, text)
-            if fresh:
+            if self.fresh:
                 self._begin()
             reason = self._rounds()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})

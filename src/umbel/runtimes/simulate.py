@@ -116,7 +116,7 @@ def simulate(
         session = _session(program, config, plan, kept, info, name, initial_parameters, hooks)
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config), fresh=info is None)
+        ended = _driven(session, choose.start(choice, program, config))
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if kept is not store:
@@ -149,10 +149,10 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
 
 
-def _driven(session: Session, engine: Any, *, fresh: bool) -> str:
+def _driven(session: Session, engine: Any) -> str:
     session.engine = engine
     try:
-        return session.drive(fresh=fresh)
+        return session.drive()
     finally:
         engine.close()
 
@@ -174,16 +174,23 @@ def _session(
     client, ctx = probe.probe(program)
     notes: list[str] = []
     if info is None:
-        run, state = _new_run(store, name, plan), program.strategy.init(probe.initial(client, ctx, initial_parameters))
+        run = _new_run(store, name, plan)
     else:
-        reached, state, coordination, notes = checkpoint.latest(store, info.id)
-        coordinator.restore(coordination)
-        store.rewind(info.id, reached)
-        store.set_status(info.id, "running")
         run = info.id
+        store.set_status(run, "running")
+    fresh = info is None or not store.checkpoints(run)
+    if fresh:
+        # A run that was killed before its first checkpoint begins again: nothing of it depends on what it had done.
+        store.rewind(run, -1)
+        state = program.strategy.init(probe.initial(client, ctx, initial_parameters))
+    else:
+        reached, state, coordination, notes = checkpoint.latest(store, run)
+        coordinator.restore(coordination)
+        store.rewind(run, reached)
     session = Session(run, program.strategy, coordinator, store, state, hooks)
     session.evaluates = "evaluate" in client.capabilities
     session.notes = notes
+    session.fresh = fresh
     return session
 
 

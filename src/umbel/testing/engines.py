@@ -39,7 +39,7 @@ class _Moody(NumPyClient):
 def _shuffling(context: Context) -> GradientClient:
     rng = np.random.default_rng(context.partition_id)
     x = rng.standard_normal((30, 4)).astype(np.float32)
-    y = x @ np.float32([1, -2, 3, 0.5])
+    y = x @ np.array([1, -2, 3, 0.5], np.float32)
 
     def gradient(params: Any, xs: Any, ys: Any) -> tuple[float, Any]:
         error = xs @ params["w"] - ys

@@ -32,8 +32,8 @@ def check_strategy(strategy: Strategy) -> None:
         AssertionError: names the law that is broken.
     """
     expect(dataclasses.is_dataclass(strategy), f"{strategy!r} is not a dataclass; strategies are frozen dataclasses")
-    frozen = type(strategy).__dataclass_params__.frozen  # type: ignore[attr-defined]
-    expect(frozen, f"{type(strategy).__name__} is not frozen")
+    frozen: Any = getattr(type(strategy), "__dataclass_params__")  # noqa: B009 - the name is not in any stub
+    expect(frozen.frozen, f"{type(strategy).__name__} is not frozen; write @dataclass(frozen=True)")
     _is_pure(strategy)
     _survives_writing(strategy)
     _order_and_engines_do_not_matter(strategy)

@@ -53,10 +53,12 @@ class Quadratics:
 
     def optimum(self, *, uniform: bool = False) -> NDArray[Any]:
         """The w that minimises the clients' mean loss, weighted by examples unless `uniform`."""
-        weights = [1.0 if uniform else float(self.weight(i)) for i in range(self.clients)]
-        problems = [self.problem(i) for i in range(self.clients)]
-        top = sum(n * a * b for n, (a, b) in zip(weights, problems, strict=True))
-        return top / sum(n * a for n, (a, _) in zip(weights, problems, strict=True))
+        top, bottom = np.zeros(self.dim), np.zeros(self.dim)
+        for index in range(self.clients):
+            weight, (a, b) = 1.0 if uniform else float(self.weight(index)), self.problem(index)
+            top += weight * a * b
+            bottom += weight * a
+        return top / bottom
 
     def client(self, context: Context) -> GradientClient:
         """The `client_fn`."""
