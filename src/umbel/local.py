@@ -38,20 +38,24 @@ def run_steps(client: StepClient, start: Arrays, ctx: Context, correction: Corre
 
     Stops early when the context says so; what was done by then counts (partial work).
     """
-    client.load(start)
-    correct = None if correction is None else _bound(client, correction, start)
-    loss_sum = seen = 0.0
-    for batch in client.batches(ctx):
-        loss, examples = client.step(batch, correct)
-        loss_sum += loss * examples
-        seen += examples
-        if ctx.clock is not None and ctx.should_stop():
-            break
+    try:
+        client.load(start, ctx)
+        correct = None if correction is None else _bound(client, correction, start)
+        loss_sum = seen = 0.0
+        for batch in client.batches(ctx):
+            loss, examples = client.step(batch, correct)
+            loss_sum += loss * examples
+            seen += examples
+            if ctx.clock is not None and ctx.should_stop():
+                break
+        arrays = client.dump()
+    finally:
+        client.release()
     steps, path = client.progress
     whole = client.num_examples
     trained_on = seen if whole is None else min(whole, seen)
     metrics = {"loss": loss_sum / seen} if seen else {}
-    return Fitted(client.dump(), trained_on, steps, path, metrics)
+    return Fitted(arrays, trained_on, steps, path, metrics)
 
 
 def _bound(client: StepClient, correction: Correction, start: Arrays) -> Correct:

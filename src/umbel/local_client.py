@@ -68,8 +68,11 @@ class StepClient(LocalClient):
     """A client whose training loop strategies may enter: it loads, steps and dumps, the loop below does the rest."""
 
     @abstractmethod
-    def load(self, arrays: Arrays) -> None:
+    def load(self, arrays: Arrays, ctx: Context) -> None:
         """Copy `arrays` into the model and start local training anew."""
+
+    def release(self) -> None:
+        """Called when a turn is over, however it ended: give back what `load` took."""
 
     @abstractmethod
     def native(self, arrays: Arrays) -> Mapping[str, Any]:

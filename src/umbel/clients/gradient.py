@@ -82,7 +82,7 @@ class GradientClient(StepClient):
     def parameters(self, ctx: Context) -> Arrays:
         return self._initial
 
-    def load(self, arrays: Arrays) -> None:
+    def load(self, arrays: Arrays, ctx: Context) -> None:
         self._params = arrays.copy()
         self._velocity = {name: np.zeros_like(view) for name, view in self._params.views.items()}
         self._steps, self._path, self._reach = 0, 0.0, 0.0

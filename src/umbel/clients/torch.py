@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, TypeAlias, cast, final
 
 import torch
@@ -12,11 +12,19 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, ArraySpec, Role, Schema, difference
 from umbel.clients.torch_arrays import as_tensor, code_of, tensors
+from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed
+from umbel.clients.torch_optimizer import (
+    OptimizerFactory,
+    check_bound,
+    copy_without_memory,
+    descend,
+    plain_rate,
+    plain_sgd,
+)
 from umbel.errors import ArraysError, ConfigError
 from umbel.local_client import Capability, Correct, Fitted, StepClient
 from umbel.message import Context, Evaluation, require
 
-OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Metric: TypeAlias = Callable[[Any, Any], Any]
 
 
@@ -25,22 +33,27 @@ class TorchClient(StepClient):
     """A torch model with its training as a client.
 
     Args:
-        model: the module; `client_fn` may build it anew or hand out one that is shared, it is loaded each turn.
-        loss: `(output, target) → mean loss`; None for models that return an object with `.loss` (Hugging Face).
+        model: the module; `client_fn` may build it anew or hand out one that is shared. It is lent for a turn and has
+            its own values back afterwards.
+        loss: `(output, target) → mean loss` for batches of inputs and a target; None for models that return an object
+            or mapping with `loss` (Hugging Face).
         optimizer: a factory `params → Optimizer` (`lambda p: torch.optim.SGD(p, lr=0.1)`), or an optimiser bound to
-            `model`, whose state starts anew each turn.
-        train_data: a tuple of tensors or arrays (x, y), a `Dataset`, or any iterable of batches such as a `DataLoader`.
+            `model`, of which each turn uses a copy that remembers nothing.
+        train_data: a tuple (x, y) or mapping of tensors or arrays, a `Dataset`, or batches: a `DataLoader` or any other
+            iterable that can be gone through again. A loader's own generator is seeded anew each turn.
         test_data: what to evaluate on, in the same forms; None leaves evaluation out.
-        batch_size: for tuples and datasets.
-        epochs: passes over the data per turn.
+        batch_size: for arrays and data sets.
+        epochs: passes over the data per turn, at least 0.
         max_steps: stop after so many batches; None goes through all epochs.
-        shuffle: draw a new order each pass (tuples and datasets).
+        shuffle: draw a new order each pass (arrays and data sets).
         scheduler: a factory `optimizer → LR scheduler`, stepped after each optimiser step.
         clip_grad_norm: clip the raw gradient to this norm, before a strategy's correction.
-        accumulate: batches per optimiser step.
+        accumulate: batches per optimiser step, which takes the mean of their gradients. What is left over at the end
+            of a turn makes a last step.
         amp: a dtype for mixed precision, such as torch.bfloat16; float16 scales the loss.
         step: `(model, batch) → loss`, instead of `loss`, for anything that is not output against target.
-        metrics: name → `(output, target) → mean over the batch`; the default is accuracy for class labels.
+        metrics: name → `(output, target) → mean over the batch`; the default is accuracy for class labels. A model that
+            returns its own loss has the batch in the target's place.
         device: where to train; None takes the context's.
 
     Strategies' corrections are applied in place between `backward` and the optimiser's step. Arrays are named as in
@@ -48,7 +61,8 @@ class TorchClient(StepClient):
     `averaged`.
 
     Raises:
-        ConfigError: neither `loss` nor `step` fits, or a number is out of range.
+        ConfigError: arguments exclude each other, a number is out of range, data cannot be gone through again, or the
+            optimiser is not bound to `model`.
 
     Example:
         >>> x, y = torch.zeros(8, 3), torch.zeros(8, dtype=torch.long)
@@ -79,14 +93,23 @@ class TorchClient(StepClient):
     ) -> None:
         if loss is not None and step is not None:
             raise ConfigError("give loss or step, not both: step(model, batch) returns the loss itself")
+        if metrics is not None and step is not None:
+            raise ConfigError("metrics look at the output, which step(model, batch) does not give; drop one of the two")
         require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
         require(accumulate >= 1, f"accumulate must be at least 1, got {accumulate}")
         require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
+        require(max_steps is None or max_steps >= 0, f"max_steps must be at least 0 or None, got {max_steps}")
+        require(
+            clip_grad_norm is None or clip_grad_norm > 0,
+            f"clip_grad_norm must be above 0 or None, got {clip_grad_norm}; try 1.0",
+        )
         self.model = model
         self._loss, self._step_fn, self._metrics = loss, step, metrics
-        self._optimizer = optimizer or _plain_sgd
-        self._bound = _settings(optimizer)
-        self._train, self._test = train_data, test_data
+        self._optimizer = optimizer or plain_sgd
+        if isinstance(optimizer, torch.optim.Optimizer):
+            check_bound(optimizer, model)
+        self._train = prepared("train_data", train_data, batch_size)
+        self._test = prepared("test_data", test_data, batch_size)
         self._batch_size, self._epochs, self._max_steps, self._shuffle = batch_size, epochs, max_steps, shuffle
         self._scheduler_fn, self._clip, self._accumulate, self._amp = scheduler, clip_grad_norm, accumulate, amp
         self._device = device
@@ -96,7 +119,9 @@ class TorchClient(StepClient):
         if test_data is not None:
             can.add("evaluate")
         self.capabilities = frozenset(can)
-        self._state = {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+        self._state = _state_of(model)
+        self._own: dict[str, Tensor] = {}
+        self._counted: int | None = None
         self._schema: Schema | None = None
 
     @property
@@ -104,102 +129,109 @@ class TorchClient(StepClient):
         """The model's arrays in the order of `state_dict`, with roles."""
         if self._schema is None:
             with_grad = {n: p.requires_grad for n, p in self.model.named_parameters(remove_duplicate=False)}
-            specs: list[ArraySpec] = []
-            for name, tensor in self._state.items():
-                role: Role = "averaged" if name not in with_grad else "trained" if with_grad[name] else "frozen"
-                specs.append(ArraySpec(name, code_of(tensor), tuple(tensor.shape), role))
-            self._schema = Schema(specs)
+            self._schema = _schema(tuple((n, t.dtype, t.shape, with_grad.get(n)) for n, t in self._state.items()))
         return self._schema
 
     @property
     def num_examples(self) -> float | None:
-        return _length(self._train)
+        return length(self._train) if self._counted is None else self._counted
 
     @property
     def progress(self) -> tuple[int, float]:
         return self._steps, self._path
 
     def parameters(self, ctx: Context) -> Arrays:
-        return self.dump_state()
+        self._state = _state_of(self.model)
+        return self._present(self.schema)
 
-    def dump_state(self) -> Arrays:
-        result = Arrays.empty(self.schema)
-        for spec in self.schema.specs:
+    def _present(self, schema: Schema) -> Arrays:
+        """The model's arrays as they are now, in the dtypes of `schema`."""
+        result = Arrays.empty(schema)
+        for spec in schema.specs:
             as_tensor(result.views[spec.name], spec.dtype).copy_(self._state[spec.name].detach())
         return result.frozen()
 
-    def load(self, arrays: Arrays) -> None:
-        self._load_state(arrays)
-        self._settle()
+    def load(self, arrays: Arrays, ctx: Context) -> None:
+        self._borrow(arrays, ctx)
         self.model.train()
         self._start_optimizer()
         self._steps, self._path, self._reach, self._pending = 0, 0.0, 0.0, 0
         self._correct: Correct | None = None
+        self._counted = None
+        reseed(self._train)
 
-    def _load_state(self, arrays: Arrays) -> None:
+    def _borrow(self, arrays: Arrays, ctx: Context) -> None:
+        """Put the model on its device and `arrays` into it, after putting its own values by."""
+        self._settle(ctx)
+        self._check(arrays)
+        self._loaded = arrays.schema
+        frozen = {spec.name for spec in self.schema.specs if spec.role == "frozen"}
+        self._own = {name: value.detach().clone() for name, value in self._state.items() if name not in frozen}
+        with torch.no_grad():
+            for name, source in tensors(arrays).items():
+                self._state[name].copy_(source)
+
+    def release(self) -> None:
+        # A model may be shared by all clients of a process. What one client's training leaves in it must reach neither
+        # the next client, whose own head it would become, nor the user's next run.
+        with torch.no_grad():
+            for name, value in self._own.items():
+                self._state[name].copy_(value)
+        self._own = {}
+        self.model.zero_grad(set_to_none=True)
+
+    def _check(self, arrays: Arrays) -> None:
         if arrays.keys() != self._state.keys():
             missing = [n for n in self._state if n not in arrays] or [n for n in arrays if n not in self._state]
             raise ArraysError(
                 f"the task and the client's model differ in the array {missing[0]!r} (did the model change?)"
             )
-        with torch.no_grad():
-            for name, source in tensors(arrays).items():
-                target = self._state[name]
-                if target.shape != source.shape:
-                    raise ArraysError(
-                        f"array {name!r} has shape {tuple(source.shape)} in the task and {tuple(target.shape)} in the "
-                        "client's model"
-                    )
-                target.copy_(source)
+        for spec in arrays.schema.specs:
+            shape = tuple(self._state[spec.name].shape)
+            if spec.shape != shape:
+                raise ArraysError(
+                    f"array {spec.name!r} has shape {spec.shape} in the task and {shape} in the client's model"
+                )
 
-    def _settle(self) -> None:
-        device = self._device if self._device is not None else "cpu"
-        self.device = torch.device(device)
-        if next(iter(self._state.values())).device != self.device:
+    def _settle(self, ctx: Context) -> None:
+        self.device = torch.device(ctx.device if self._device is None else self._device)
+        # Read anew: where a model moves, its buffers become other tensors.
+        self._state = _state_of(self.model)
+        if not all(_is_on(tensor.device, self.device) for tensor in self._state.values()):
             self.model.to(self.device)
-            self._state = {k: v for k, v in self.model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
+            self._state = _state_of(self.model)
 
     def _start_optimizer(self) -> None:
         self._trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         if isinstance(self._optimizer, torch.optim.Optimizer):
-            self.optimizer = self._optimizer
-            self.optimizer.state.clear()
-            for group, settings in zip(self.optimizer.param_groups, self._bound, strict=True):
-                group.update(copy.deepcopy(settings))
+            self.optimizer = copy_without_memory(self._optimizer)
         else:
-            self.optimizer = self._optimizer(p for _, p in self._trainable)
-        self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer = self._optimizer([p for _, p in self._trainable])
+        check_bound(self.optimizer, self.model)
+        self.model.zero_grad(set_to_none=True)
         self._scheduler = None if self._scheduler_fn is None else self._scheduler_fn(self.optimizer)
         self._scaler = _scaler(self.device) if self._amp is torch.float16 else None
+        self._plain = None if self._scheduler is not None else plain_rate(self.optimizer)
 
     def native(self, arrays: Arrays) -> Mapping[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors(arrays).items()}
 
     def batches(self, ctx: Context) -> Iterator[Any]:
         given = 0
-        for _ in range(self._epochs):
-            for batch in self._pass(self._train, self._shuffle):
+        for number in range(self._epochs):
+            seen = 0
+            for batch in one_pass(self._train, self._batch_size, shuffle=self._shuffle):
                 if self._max_steps is not None and given >= self._max_steps:
                     return
                 given += 1
+                seen += examples(batch)
                 yield batch
-
-    def _pass(self, data: Any, shuffle: bool) -> Iterator[Any]:
-        """One pass over `data`, in batches."""
-        parts = _tuple_of_tensors(data)
-        if parts is not None:
-            count = len(parts[0])
-            order = torch.randperm(count) if shuffle else None
-            for start in range(0, count, self._batch_size):
-                stop = start + self._batch_size
-                yield tuple(p[start:stop] if order is None else p[order[start:stop]] for p in parts)
-            return
-        if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, list):
-            data = torch.utils.data.DataLoader(data, batch_size=self._batch_size, shuffle=shuffle)
-        yield from data
+            if number == 0:
+                # A loader may leave examples out, and of other iterables only a pass can tell.
+                self._counted = seen
 
     def step(self, batch: Any, correct: Correct | None) -> tuple[float, float]:
-        batch = _to(batch, self.device)
+        batch = on_device(batch, self.device)
         loss = self._forward(batch)[0]
         scaled = loss / self._accumulate if self._accumulate > 1 else loss
         (scaled if self._scaler is None else self._scaler.scale(scaled)).backward()
@@ -207,7 +239,7 @@ class TorchClient(StepClient):
         self._pending += 1
         if self._pending == self._accumulate:
             self._apply()
-        return loss.item(), _examples(batch)
+        return loss.item(), examples(batch)
 
     def _forward(self, batch: Any) -> tuple[Tensor, Any, Any]:
         """(loss, output, target) of one batch; output and target are None for a step function."""
@@ -216,32 +248,42 @@ class TorchClient(StepClient):
             if self._step_fn is not None:
                 return self._step_fn(self.model, batch), None, None
             if self._loss is None:
-                output = self.model(**batch) if isinstance(batch, Mapping) else self.model(*batch)
-                return output.loss, output, None
-            inputs, target = batch
-            output = self.model(inputs)
+                output = _called(self.model, batch)
+                return _loss_of(output), output, batch
+            if not isinstance(batch, tuple):
+                raise ConfigError(
+                    f"loss is for batches of inputs and a target, the data gave a {type(batch).__name__}; give "
+                    "step=lambda model, batch: ..., or leave loss out if the model returns its own"
+                )
+            *inputs, target = cast("tuple[Any, ...]", batch)
+            output = self.model(*inputs)
             return self._loss(output, target), output, target
 
     def _apply(self) -> None:
         """Clip, correct, step: what stands between `backward` and the next batch."""
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
+        gradients = [(name, param, param.grad) for name, param in self._trainable if param.grad is not None]
+        if self._pending < self._accumulate:
+            for _, _, grad in gradients:
+                grad.mul_(self._accumulate / self._pending)
         if self._clip is not None:
-            nn.utils.clip_grad_norm_([p for _, p in self._trainable], self._clip)
+            nn.utils.clip_grad_norm_([param for _, param, _ in gradients], self._clip)
         if self._correct is not None:
             with torch.no_grad():
-                for name, param in self._trainable:
-                    if param.grad is not None:
-                        param.grad.copy_(self._correct(name, param.grad, param))
+                for name, param, grad in gradients:
+                    grad.copy_(self._correct(name, grad, param))
         self._measure_path()
         if self._scaler is not None:
             self._scaler.step(self.optimizer)
             self._scaler.update()
+        elif self._plain is not None:
+            descend(self.optimizer.param_groups[0]["params"], self._plain)
         else:
             self.optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self._steps += 1
         self._pending = 0
 
@@ -257,48 +299,59 @@ class TorchClient(StepClient):
     def dump(self) -> Arrays:
         if self._pending:
             self._apply()
-        return self.dump_state()
+        return self._present(self._loaded)
 
     def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
         raise AssertionError("an open client is trained by umbel.local.run_steps")
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
-        self.load(start)
+        try:
+            self.load(start, ctx)
+            loss_sum, count = self._backward_all()
+            change = difference(self._present(self._loaded), start).copy()
+            for name, tensor in self._state.items() if count else ():
+                # By the names of all arrays: tied weights have two names and one gradient.
+                if tensor.requires_grad and tensor.grad is not None and name in change:
+                    dtype = change.schema.by_name[name].dtype
+                    as_tensor(change.views[name], dtype).copy_(tensor.grad / -count)
+        finally:
+            self.release()
+        return Fitted(change.frozen(), count, 1, 1.0, {"loss": loss_sum / count} if count else {}, is_delta=True)
+
+    def _backward_all(self) -> tuple[float, float]:
+        """Gradients of the summed loss over all data; returns (that sum, examples)."""
         loss_sum = count = 0.0
-        for batch in self._pass(self._train, shuffle=False):
-            batch = _to(batch, self.device)
-            loss, examples = self._forward(batch)[0], _examples(batch)
-            (loss * examples).backward()
-            loss_sum, count = loss_sum + loss.item() * examples, count + examples
-        after = difference(self.dump_state(), start).copy()
-        for name, param in self._trainable if count else ():
-            if param.grad is not None and name in after:
-                as_tensor(after.views[name], after.schema.by_name[name].dtype).copy_(param.grad / -count)
-        self.optimizer.zero_grad(set_to_none=True)
-        return Fitted(after.frozen(), count, 1, 1.0, {"loss": loss_sum / count} if count else {}, is_delta=True)
+        for batch in one_pass(self._train, self._batch_size, shuffle=False):
+            batch = on_device(batch, self.device)
+            loss, size = self._forward(batch)[0], examples(batch)
+            (loss * size).backward()
+            loss_sum, count = loss_sum + loss.item() * size, count + size
+        return loss_sum, count
 
     def loss(self, start: Arrays, ctx: Context) -> float:
-        return self._assess(self._train, start)[0]
+        return self._assess(self._train, start, ctx)[0]
 
     def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
-        loss, examples, metrics = self._assess(self._test, model)
-        return Evaluation(loss, examples, metrics)
+        loss, count, metrics = self._assess(self._test, model, ctx)
+        return Evaluation(loss, count, metrics)
 
-    def _assess(self, data: Any, arrays: Arrays) -> tuple[float, float, dict[str, float]]:
-        self._load_state(arrays)
-        self._settle()
-        self.model.eval()
+    def _assess(self, data: Any, arrays: Arrays, ctx: Context) -> tuple[float, float, dict[str, float]]:
         sums: dict[str, float] = {}
         count = 0.0
-        with torch.no_grad():
-            for batch in self._pass(data, shuffle=False):
-                batch = _to(batch, self.device)
-                loss, output, target = self._forward(batch)
-                examples = _examples(batch)
-                values = {"loss": loss, **self._measure(output, target)}
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * examples
-                count += examples
+        try:
+            self._borrow(arrays, ctx)
+            self.model.eval()
+            reseed(data)
+            with torch.no_grad():
+                for batch in one_pass(data, self._batch_size, shuffle=False):
+                    batch = on_device(batch, self.device)
+                    loss, output, target = self._forward(batch)
+                    size = examples(batch)
+                    for name, value in {"loss": loss, **self._measure(output, target)}.items():
+                        sums[name] = sums.get(name, 0.0) + float(value) * size
+                    count += size
+        finally:
+            self.release()
         means = {name: total / count for name, total in sums.items()} if count else {"loss": 0.0}
         return means.pop("loss"), count, means
 
@@ -313,54 +366,41 @@ class TorchClient(StepClient):
         return {}
 
 
-def _plain_sgd(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, lr=0.01)
+@lru_cache(maxsize=64)
+def _schema(arrays: tuple[tuple[str, torch.dtype, torch.Size, bool | None], ...]) -> Schema:
+    """The schema of (name, dtype, shape, wants a gradient or is a buffer): one object for all clients of a model."""
+    specs: list[ArraySpec] = []
+    for name, dtype, shape, grad in arrays:
+        role: Role = "averaged" if grad is None else "trained" if grad else "frozen"
+        specs.append(ArraySpec(name, code_of(name, dtype), tuple(shape), role))
+    return Schema(specs)
 
 
-def _settings(optimizer: object) -> list[dict[str, Any]]:
-    """An optimiser's hyper-parameters as they were given, so that each turn starts from them."""
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        return []
-    return [copy.deepcopy({k: v for k, v in g.items() if k != "params"}) for g in optimizer.param_groups]
+def _state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The live tensors of `state_dict`; what else a module keeps there stays at home."""
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+
+
+def _is_on(device: torch.device, wanted: torch.device) -> bool:
+    return device.type == wanted.type and wanted.index in (None, device.index or 0)
+
+
+def _called(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**cast("Mapping[str, Any]", batch))
+    return model(*cast("tuple[Any, ...]", batch)) if isinstance(batch, tuple) else model(batch)
+
+
+def _loss_of(output: Any) -> Tensor:
+    is_mapping = isinstance(output, Mapping)
+    loss = cast("Mapping[str, Any]", output).get("loss") if is_mapping else getattr(output, "loss", None)
+    if loss is None:
+        kind = type(cast("object", output)).__name__
+        raise ConfigError(
+            f"the model returned a {kind} without a loss; give TorchClient loss=, or step=, or batches with labels"
+        )
+    return loss
 
 
 def _scaler(device: torch.device) -> Any:
     return torch.amp.GradScaler(device.type)  # pyright: ignore[reportPrivateImportUsage]
-
-
-def _tuple_of_tensors(data: Any) -> tuple[Tensor, ...] | None:
-    if not isinstance(data, tuple) or not data:
-        return None
-    parts = cast("tuple[Any, ...]", data)
-    if not all(hasattr(part, "shape") for part in parts):
-        return None
-    return tuple(part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts)
-
-
-def _length(data: Any) -> float | None:
-    parts = _tuple_of_tensors(data)
-    if parts is not None:
-        return len(parts[0])
-    source = getattr(data, "dataset", data)
-    try:
-        return len(source) if not isinstance(data, list) else None
-    except TypeError:
-        return None
-
-
-def _examples(batch: Any) -> int:
-    """How many examples a batch has: the length of its first tensor."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 1
-    parts: Iterable[Any] = cast("Mapping[str, Any]", batch).values() if isinstance(batch, Mapping) else batch
-    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _to(value, device) for key, value in cast("Mapping[str, Any]", batch).items()}
-    if isinstance(batch, (list, tuple)):
-        return tuple(_to(item, device) for item in cast("list[Any]", batch))
-    return batch

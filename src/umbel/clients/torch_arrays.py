@@ -26,17 +26,18 @@ _DTYPES: dict[str, torch.dtype] = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-def code_of(tensor: Tensor) -> str:
-    """The safetensors code of a tensor's dtype.
+def code_of(name: str, dtype: torch.dtype) -> str:
+    """The safetensors code of the dtype that the array `name` has.
 
     Raises:
         ArraysError: the dtype cannot be part of a model.
     """
     try:
-        return _CODES[tensor.dtype]
+        return _CODES[dtype]
     except KeyError:
+        allowed = ", ".join(str(known).removeprefix("torch.") for known in _CODES)
         raise ArraysError(
-            f"dtype {tensor.dtype} cannot be part of a model; convert it to one of {list(_CODES)}"
+            f"array {name!r} has dtype {dtype}, which cannot be part of a model; convert it to one of {allowed}"
         ) from None
 
 
