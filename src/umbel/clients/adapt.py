@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, cast, final
 
-import numpy as np
-
-from umbel.arrays import Arrays
+from umbel.arrays import Arrays, Schema
 from umbel.clients.client import Client, Delta, Gradients
 from umbel.clients.coerce import from_user, to_user, triple
 from umbel.clients.initial import call, initial_parameters
+from umbel.dtypes import Array, narrow, widen
 from umbel.errors import ConfigError, UpdateRefused
 from umbel.local_client import Capability, Fitted, LocalClient
 from umbel.message import Context, Evaluation, Group, Task, Update, checked_examples
@@ -66,10 +66,8 @@ class _UserClient(LocalClient):
             change = Arrays.of(from_user(ctx.client, answer.arrays, start.schema.delta))
             return Fitted(change.select(start.schema.delta), examples, metrics=metrics, is_delta=True)
         if isinstance(answer, Gradients):
-            gradient = Arrays.empty(start.schema.delta)
-            for name, value in from_user(ctx.client, answer.arrays, start.schema.delta).items():
-                np.multiply(value, -answer.lr, out=gradient.views[name], casting="same_kind")
-            return Fitted(gradient.frozen(), examples, metrics=metrics, is_delta=True)
+            change = _descent(from_user(ctx.client, answer.arrays, start.schema.delta), answer.lr, start.schema.delta)
+            return Fitted(change, examples, metrics=metrics, is_delta=True)
         return Fitted(from_user(ctx.client, answer, start.schema), examples, metrics=metrics)
 
     def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
@@ -86,7 +84,13 @@ class _UserClient(LocalClient):
         return Evaluation(number, checked_examples(ctx.client, examples), metrics)
 
     def properties(self, ctx: Context) -> dict[str, Any]:
-        return dict(call(self.user.get_properties, self._second(ctx)))
+        if "properties" not in self.capabilities:
+            return {}
+        told = call(self.user.get_properties, self._second(ctx))
+        if not isinstance(told, Mapping):
+            kind = type(told).__name__
+            raise UpdateRefused(ctx.client, f"get_properties returned a {kind}; it must return a dict of plain data")
+        return dict(cast("Mapping[str, Any]", told))
 
     def answer(self, task: Task, ctx: Context) -> Update:
         if "queries" not in self.capabilities:
@@ -95,3 +99,11 @@ class _UserClient(LocalClient):
         return Update(
             {"answer": Group(Arrays.of(arrays), checked_examples(ctx.client, weight))}, float(weight), 0, metrics
         )
+
+
+def _descent(gradients: Mapping[str, Array], lr: float, schema: Schema) -> Arrays:
+    """-lr times the gradients, rounded once."""
+    result = Arrays.empty(schema)
+    for spec in schema.specs:
+        result.views[spec.name][...] = narrow(-lr * widen(gradients[spec.name], spec.dtype), spec.dtype)
+    return result.frozen()

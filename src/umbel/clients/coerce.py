@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraySpec, Schema, is_numbered, named
+from umbel.clients.initial import to_numpy
 from umbel.dtypes import DTYPES, bfloat16, code_of, narrow, widen
 from umbel.errors import ArraysError, UpdateRefused
 
@@ -57,7 +58,7 @@ def _check_names(client: str, values: Mapping[str, Any], schema: Schema) -> None
 
 
 def _fitting(client: str, spec: ArraySpec, value: Any) -> NDArray[Any]:
-    array: NDArray[Any] = np.asarray(value)
+    array: NDArray[Any] = np.asarray(to_numpy(value))
     if array.shape != spec.shape:
         raise UpdateRefused(client, f"array {spec.name!r} has shape {array.shape}, the model has {spec.shape}")
     if array.dtype == DTYPES[spec.dtype] and spec.dtype not in ("BF16", "U16"):

@@ -64,8 +64,10 @@ class GradientClient(StepClient):
         self._initial = Arrays.of(parameters)
         self._data = data if isinstance(data, tuple) else (data,)
         self._test = self._data if test_data is None else test_data if isinstance(test_data, tuple) else (test_data,)
-        if len({len(part) for part in self._data}) > 1:
-            raise ConfigError(f"data arrays differ in length: {[len(part) for part in self._data]}; they must be equal")
+        for name, parts in (("data", self._data), ("test_data", self._test)):
+            lengths = [len(part) for part in parts]
+            if len(set(lengths)) > 1:
+                raise ConfigError(f"the arrays of {name} differ in length: {lengths}; they must be equal")
         self._lr: Callable[[int], float] = lr if callable(lr) else _constant(lr)
         self._momentum, self._batch_size, self._epochs, self._shuffle = momentum, batch_size, epochs, shuffle
         self._evaluate = evaluate
@@ -134,11 +136,12 @@ class GradientClient(StepClient):
             return Fitted(result.frozen(), 0, is_delta=True)
         loss, gradients = self._function(start.copy().views, *self._data)
         for name in result:
-            np.negative(gradients[name], out=result.views[name], casting="same_kind")
+            if name in gradients:
+                np.negative(gradients[name], out=result.views[name], casting="same_kind")
         return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
 
     def loss(self, start: Arrays, ctx: Context) -> float:
-        return float(self._function(start.copy().views, *self._data)[0])
+        return float(self._function(start.copy().views, *self._data)[0]) if self.num_examples else 0.0
 
     def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
         count = len(self._test[0]) if self._test else 1

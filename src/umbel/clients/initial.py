@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
-from umbel.arrays import Arrays
-from umbel.errors import ConfigError
+from umbel.arrays import Arrays, named
+from umbel.errors import ArraysError, ConfigError
 
 
 def call(method: Callable[..., Any], *arguments: Any) -> Any:
@@ -34,34 +34,57 @@ def initial_parameters(user: Any, argument: Any) -> Arrays:
     """`get_parameters()`, else `user.model`, else the one model-like name that `fit` uses.
 
     Raises:
-        ConfigError: none of them is there, or `fit` uses several.
+        ConfigError: none of them is there, `fit` uses several, or what was found is no arrays.
     """
-    getter = getattr(user, "get_parameters", None)
-    if getter is not None:
-        return Arrays.of(call(getter, argument))
-    model = getattr(user, "model", None)
-    found = {} if model is None else {"self.model": model}
-    if not found:
-        found = {name: value for name, value in _names_of(getattr(user, "fit", None)).items() if _is_model(value)}
+    name = type(user).__name__
+    if callable(getattr(user, "get_parameters", None)):
+        return _arrays(f"{name}.get_parameters", call(user.get_parameters, argument))
+    found = {f"{name}.model": user.model} if _holds_arrays(getattr(user, "model", None)) else _models_of(user)
     if len(found) == 1:
-        return arrays_of_model(next(iter(found.values())))
+        where, model = next(iter(found.items()))
+        return _arrays(where, model)
     many = f" (fit uses several models: {', '.join(found)})" if found else ""
     raise ConfigError(
         f"there are no initial parameters{many}: pass initial_parameters=[...], "
-        f"or give {type(user).__name__} a method get_parameters(self, config) that returns its arrays"
+        f"or give {name} a method get_parameters(self, config) that returns its arrays"
     )
+
+
+def _arrays(where: str, value: Any) -> Arrays:
+    try:
+        return arrays_of_model(value)
+    except ArraysError as error:
+        raise ConfigError(f"the initial parameters from {where} are no arrays: {error}") from None
+
+
+def _models_of(user: Any) -> dict[str, Any]:
+    """The models among the global and closure names that `fit` uses, each object once."""
+    models = {name: value for name, value in _names_of(getattr(user, "fit", None)).items() if _is_model(value)}
+    return {name: value for name, value in models.items() if name == _first_name(models, value)}
+
+
+def _first_name(models: Mapping[str, Any], value: Any) -> str:
+    return next(name for name, other in models.items() if other is value)
+
+
+def _holds_arrays(value: Any) -> bool:
+    return _is_model(value) or (isinstance(value, (list, tuple, Mapping)) and len(cast("list[Any]", value)) > 0)
 
 
 def _is_model(value: Any) -> bool:
     if isinstance(value, type) or inspect.ismodule(value):
         return False
+    # Optimisers, schedulers and gradient scalers have a state_dict too, but what they do is step.
+    if callable(getattr(value, "step", None)) and not callable(getattr(value, "parameters", None)):
+        return False
     return callable(getattr(value, "get_weights", None)) or callable(getattr(value, "state_dict", None))
 
 
 def _names_of(method: Any) -> dict[str, Any]:
-    if method is None:
+    function = inspect.unwrap(getattr(method, "__func__", method))
+    if not inspect.isfunction(function):
         return {}
-    seen = inspect.getclosurevars(inspect.unwrap(getattr(method, "__func__", method)))
+    seen = inspect.getclosurevars(function)
     return {**seen.globals, **seen.nonlocals}
 
 
@@ -71,9 +94,15 @@ def arrays_of_model(model: Any) -> Arrays:
         return Arrays.of(model.get_weights())
     if callable(getattr(model, "state_dict", None)):
         state = cast("Mapping[str, Any]", model.state_dict())
-        return Arrays.of([_to_numpy(value) for value in state.values()])
-    return Arrays.of(model)
+        return Arrays.of([to_numpy(value) for value in state.values()])
+    if isinstance(model, Arrays):
+        return model
+    return Arrays.of({name: to_numpy(value) for name, value in named(model).items()})
 
 
-def _to_numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+def to_numpy(value: Any) -> Any:
+    """A torch tensor as an array (bfloat16, which NumPy lacks, as float32); everything else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()

@@ -78,8 +78,10 @@ def _wants(function: ClientFn) -> Literal["context", "nothing", "name", "index"]
     required = [p for p in places if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
     if len(required) > 1:
         raise ConfigError(f"client_fn takes {len(required)} arguments; it is called with one, the context")
+    if first.annotation in (int, "int"):
+        return "index"
     if first.annotation in (str, "str") or first.name == "cid":
         return "name"
-    if first.annotation in (int, "int") or first.name == "partition_id":
+    if first.name == "partition_id":
         return "index"
     return "context"
