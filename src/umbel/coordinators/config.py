@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, final
 
 from umbel.message import require
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ServerConfig:
     """How a run goes.
 
@@ -37,6 +37,7 @@ class ServerConfig:
     """
 
     num_rounds: int = 1
+    _: KW_ONLY
     fraction_fit: float = 1.0
     fraction_evaluate: float = 1.0
     min_fit_clients: int = 1
