@@ -5,7 +5,9 @@
     │   ├── NotSupported         two values that cannot work together, refused before the run
     │   └── AppError             an app that cannot be found, imported or understood
     ├── ArraysError              arrays that do not fit a schema or a buffer (also a ValueError)
-    ├── WireError                bytes that are not what they claim to be
+    ├── WireError                bytes that are not what they claim to be (also a ValueError)
+    │   └── ProtocolError        a peer that does not speak as agreed
+    ├── LinkError                a peer that cannot be reached, or will not have us
     ├── ClientError              one client failed; the run goes on
     │   └── UpdateRefused        its answer was looked at and not taken
     ├── RoundError               a round that cannot be closed
@@ -43,6 +45,14 @@ class ArraysError(UmbelError, ValueError):
 
 class WireError(UmbelError, ValueError):
     """Bytes from a peer that are not what they claim to be."""
+
+
+class ProtocolError(WireError):
+    """A peer that does not speak as agreed: its stream is closed, the run goes on."""
+
+
+class LinkError(UmbelError):
+    """A peer that cannot be reached, or that will not have us."""
 
 
 class ClientError(UmbelError):

@@ -56,6 +56,7 @@ class _Open:
     reserve: list[str]
     ends_at_s: float
     waiting: set[str]
+    gone: dict[str, float] = field(default_factory=dict[str, float])
     accepted: list[str] = field(default_factory=list[str])
     failures: list[Receipt] = field(default_factory=list[Receipt])
 
@@ -68,16 +69,22 @@ class Rounds:
         config: see `ServerConfig`; its seed must be set.
         population: whom there is to ask.
         timed: whether time passes. Where it does not (simulation), over-selected clients are asked only in the place
-            of ones that failed, which keeps the first by cohort position.
+            of ones that failed, which keeps the first by cohort position. Where it does, all over-selected clients are
+            asked and the first to answer are kept; clients that fail or are gone are replaced by others of the
+            population.
+        grace_s: how long a round that has enough answers waits for clients that are gone.
     """
 
-    def __init__(self, config: ServerConfig, population: Population, *, timed: bool = False) -> None:
+    def __init__(
+        self, config: ServerConfig, population: Population, *, timed: bool = False, grace_s: float = 10.0
+    ) -> None:
         if config.seed is None:
             raise ConfigError("the coordinator needs a seed; draw one and write it down")
         self.config = config
         self.seed = config.seed
         self.population = population
         self.timed = timed
+        self.grace_s = grace_s
         self.round = 0
         self.attempt = 0
         self.best: float | None = None
@@ -100,8 +107,10 @@ class Rounds:
             raise TooFewClients(number, f"{available} clients are available, min_available_clients is {least}")
         wanted = _count(config.fraction_fit, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
-        cohort = self.population.sample(cohort_key(self.seed, number, self.attempt, "fit"), asked)
-        first = cohort if self.timed else cohort[:wanted]
+        first_count = asked if self.timed else wanted
+        drawn = min(available, 2 * asked) if self.timed else asked
+        cohort = self.population.sample(cohort_key(self.seed, number, self.attempt, "fit"), drawn)
+        first = cohort[:first_count]
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
         self._open = _Open(number, self.attempt, wanted, cohort[len(first) :], ends, set(first))
         return Phase(number, "fit", tuple(first), self.attempt, ends)
@@ -114,25 +123,66 @@ class Rounds:
         if receipt.client not in phase.waiting:
             return Decision(False)
         phase.waiting.discard(receipt.client)
+        phase.gone.pop(receipt.client, None)
         if receipt.verdict == "done":
             accept = len(phase.accepted) < phase.wanted
             if accept:
                 phase.accepted.append(receipt.client)
             return Decision(accept, close=self._complete(phase))
         phase.failures.append(receipt)
-        instead = tuple(phase.reserve[:1]) if self.config.accept_failures else ()
+        instead = self._replacement(phase) if self.config.accept_failures else ()
+        return Decision(False, instead, self._complete(phase))
+
+    def _replacement(self, phase: _Open) -> tuple[str, ...]:
+        instead = tuple(phase.reserve[:1])
         del phase.reserve[: len(instead)]
         phase.waiting.update(instead)
-        return Decision(False, instead, self._complete(phase))
+        return instead
+
+    def lost(self, client: str, now_s: float) -> Decision:
+        """Take note that the link to a client is gone. Another is asked in its place, if there is one.
+
+        The client stays in the cohort: if it comes back with its answer in time, that counts.
+        """
+        phase = self._open
+        if phase is None or client not in phase.waiting or client in phase.gone:
+            return Decision(False)
+        phase.gone[client] = now_s
+        return Decision(False, self._replacement(phase))
+
+    def back(self, client: str) -> bool:
+        """Take note that a client is there again; says whether it is still to answer."""
+        phase = self._open
+        if phase is None:
+            return False
+        phase.gone.pop(client, None)
+        return client in phase.waiting
 
     def _complete(self, phase: _Open) -> bool:
         if phase.failures and not self.config.accept_failures:
             return True
         return len(phase.accepted) >= phase.wanted or not phase.waiting
 
+    @property
+    def looks_at_s(self) -> float:
+        """When to call `tick` next."""
+        phase = self._open
+        if phase is None:
+            return math.inf
+        return min(phase.ends_at_s, self._gives_up_at_s(phase))
+
+    def _gives_up_at_s(self, phase: _Open) -> float:
+        """When to go on without those that are gone: only if all others have answered, and enough of them."""
+        if not phase.gone or phase.waiting - phase.gone.keys() or len(phase.accepted) < self._needed(phase):
+            return math.inf
+        return max(phase.gone.values()) + self.grace_s
+
+    def _needed(self, phase: _Open) -> int:
+        return max(1, math.ceil(round(self.config.quorum * phase.wanted, 9)))
+
     def tick(self, now_s: float) -> bool:
         """Whether the open round has to close because its time is up."""
-        return self._open is not None and now_s >= self._open.ends_at_s
+        return self._open is not None and now_s >= self.looks_at_s
 
     def close(self, *, examples: float = 1.0) -> Literal["step", "retry"]:
         """Close the open round: take the step, or try again with a new cohort.
@@ -147,7 +197,7 @@ class Rounds:
         if phase is None:
             raise ConfigError("there is no open round to close")
         self._open = None
-        needed = max(1, math.ceil(config.quorum * phase.wanted))
+        needed = self._needed(phase)
         enough = len(phase.accepted) >= needed and examples > 0
         if enough and (config.accept_failures or not phase.failures):
             self.attempt = 0

@@ -12,10 +12,10 @@ from umbel.clients.initial import call
 from umbel.coordinators import Ended, Phase, Rounds
 from umbel.dtypes import finite
 from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
-from umbel.message import Ask, Receipt, Task, numbers
+from umbel.message import Receipt, Task, numbers
 from umbel.reducers import Reduction
 from umbel.runtimes import checkpoint
-from umbel.runtimes.engine import Engine
+from umbel.runtimes.players import Players, Steps, finished
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -51,6 +51,8 @@ class Session:
         evaluates: whether clients can evaluate; if not, nobody is asked to and that is said once.
         notes: sentences for the log, known before the first round.
         fresh: whether nothing of the run is kept yet.
+        players: who plays the clients; set before the first step.
+        clock: seconds; what deadlines are measured on.
     """
 
     run: str
@@ -63,11 +65,16 @@ class Session:
     evaluates: bool = True
     notes: Sequence[str] = ()
     fresh: bool = True
-    engine: Engine = field(init=False)
+    players: Players = field(init=False)
+    clock: Callable[[], float] = time.monotonic
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
-        """Run all rounds; returns why it ended.
+        """Run all rounds with players that never wait; returns why it ended. Raises as `steps`."""
+        return finished(self.steps())
+
+    def steps(self) -> Steps[str]:
+        """All rounds, step by step; returns why the run ended.
 
         Raises:
             TooFewClients, RoundError: a round could not be closed.
@@ -76,14 +83,14 @@ class Session:
         reason = "interrupted"
         try:
             for text in self.notes:
-                self._say(self.coordinator.round, text)
+                self.say(self.coordinator.round, text)
             if self.fresh:
                 self._begin()
-            reason = self._rounds()
+            reason = yield from self._rounds()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
             self.store.set_status(self.run, "finished")
         except KeyboardInterrupt:
-            self.engine.close()
+            self.players.close()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
             self.store.set_status(self.run, "interrupted")
         except StoreError:
@@ -100,74 +107,44 @@ class Session:
         event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics)}
         self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
 
-    def _rounds(self) -> str:
+    def _rounds(self) -> Steps[str]:
+        least = max(self.coordinator.config.min_available_clients, 1)
         while True:
+            if self.coordinator.round < self.coordinator.config.num_rounds:
+                yield from self.players.ready(self.coordinator.round + 1, least)
             started = time.perf_counter()
-            phase = self.coordinator.begin()
+            phase = self.coordinator.begin(self.clock())
             if isinstance(phase, Ended):
                 return phase.reason
-            ended = self._round(phase, started)
+            ended = yield from self._round(phase, started)
             if ended is not None:
                 return ended.reason
 
-    def _round(self, phase: Phase, started: float) -> Ended | None:
+    def _round(self, phase: Phase, started: float) -> Steps[Ended | None]:
         task = self._task(phase.round, self.hooks.on_fit_config_fn)
-        tally, failures = self._fit(phase, task)
+        tally, failures = yield from self.players.fit(phase, task, self.coordinator)
         if self.coordinator.close(examples=tally.examples.value) == "retry":
-            self._say(phase.round, f"round {phase.round} had too few answers and is tried again with another cohort")
+            self.say(phase.round, f"round {phase.round} had too few answers and is tried again with another cohort")
             return None
         self.state = self._step(phase.round, task, tally)
-        evaluation = self._evaluate(phase.round, failures)
+        evaluation = yield from self._evaluate(phase.round, failures)
         central = self._central(phase.round)
         ended, event = self._record(phase, task, tally, failures, evaluation, central)
         event["seconds"] = time.perf_counter() - started
         last = ended is not None
-        self._commit(
-            event, phase.round, tally.states, keep=last or phase.round % self.coordinator.config.checkpoint_every == 0
-        )
+        keep = last or phase.round % self.coordinator.config.checkpoint_every == 0
+        self._commit(event, phase.round, tally.states, keep=keep)
+        if keep:
+            self.players.kept(phase.round, tally)
         return ended
 
     def _task(self, round: int, config_fn: Callable[[int], Mapping[str, Any]] | None) -> Task:
         config = {} if config_fn is None else dict(config_fn(round))
         return replace(self.strategy.task(self.state, round), config={"server_round": round, **config})
 
-    def _fit(self, phase: Phase, task: Task) -> tuple[Tally, list[Receipt]]:
-        """Play the cohort and, in the place of clients that failed, the reserve."""
-        asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in phase.clients]
-        total, failures = Tally(), list[Receipt]()
-        while asks:
-            tally = self._play(asks, phase.round, more=bool(total.receipts))
-            order = {ask.client: position for position, ask in enumerate(asks)}
-            answers = sorted(tally.receipts, key=lambda receipt: order[receipt.client])
-            instead: list[str] = []
-            for receipt in answers:
-                decision = self.coordinator.receipt(receipt)
-                instead += decision.ask
-                if receipt.verdict != "done":
-                    failures.append(receipt)
-            total.absorb(tally)
-            asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
-        return total, failures
-
-    def _play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
-        states: dict[str, bytes] = {}
-        for ask in asks:
-            state = self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
-            if state is not None:
-                states[ask.client] = state
-        tally = self.engine.play(asks, states, self._progress(round, asks[0].kind), more=more)
-        for sentence in tally.warnings:
-            self._say(round, sentence)
-        return tally
-
-    def _progress(self, round: int, kind: str) -> Callable[[int, int], None] | None:
-        if not self.observers:
-            return None
-
-        def tell(done: int, total: int) -> None:
-            self._tell({"kind": "progress", "round": round, "phase": kind, "done": done, "total": total})
-
-        return tell
+    def progress(self, round: int, kind: str, done: int, total: int) -> None:
+        """Tell the observers how far a phase is."""
+        self._tell({"kind": "progress", "round": round, "phase": kind, "done": done, "total": total})
 
     def _step(self, round: int, task: Task, tally: Tally) -> State:
         if tally.accumulator is None:
@@ -181,15 +158,14 @@ class Session:
                 raise RoundError(round, f"the server's step made {name!r} infinite or NaN; lower the server's lr")
         return state
 
-    def _evaluate(self, round: int, failures: list[Receipt]) -> Tally | None:
+    def _evaluate(self, round: int, failures: list[Receipt]) -> Steps[Tally | None]:
         phase = self.coordinator.evaluation(round)
         if phase is None:
             return None
         if not self.evaluates:
-            self._say(round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
+            self.say(round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
             return None
-        task = self._task(round, self.hooks.on_evaluate_config_fn)
-        tally = self._play([Ask(client, "evaluate", task) for client in phase.clients], round)
+        tally = yield from self.players.evaluate(phase, self._task(round, self.hooks.on_evaluate_config_fn))
         failures += [receipt for receipt in tally.receipts if receipt.verdict != "done"]
         return tally
 
@@ -204,7 +180,7 @@ class Session:
             raise ConfigError(f"evaluate_fn returned a {type(result).__name__}; it must return (loss, metrics) or None")  # pyright: ignore[reportUnknownArgumentType]
         kept, sentences = numbers({"loss": result[0], **(result[1] or {})})
         for sentence in sentences:
-            self._say(round, f"evaluate_fn: {sentence}")
+            self.say(round, f"evaluate_fn: {sentence}")
         return kept
 
     def _record(
@@ -248,7 +224,8 @@ class Session:
         self.store.commit(self.run, {"format": 1, **event}, round=round, checkpoint=parts, states=states, keep=kept)
         self._tell(event)
 
-    def _say(self, round: int, text: str) -> None:
+    def say(self, round: int, text: str) -> None:
+        """Write a warning into the log, once."""
         if text not in self._said:
             self._said.add(text)
             self._append({"kind": "warning", "round": round, "text": text})

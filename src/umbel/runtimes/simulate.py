@@ -15,7 +15,9 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.errors import ConfigError, StoreError
 from umbel.plan import FORMAT, check_same, describe
 from umbel.runtimes import checkpoint, choose, probe
+from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
+from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, merged_config
@@ -149,8 +151,9 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
 
 
-def _driven(session: Session, engine: Any) -> str:
-    session.engine = engine
+def _driven(session: Session, engine: Engine) -> str:
+    progress = session.progress if session.observers else None
+    session.players = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
     try:
         return session.drive()
     finally:

@@ -1,0 +1,120 @@
+"""Who plays the clients of a phase: virtual clients on an engine, or real nodes.
+
+A session is a chain of steps. Each step may *wait*: it yields the time (on the session's clock) until which it waits and
+is sent the events that arrived meanwhile. Virtual clients never wait. So the session itself knows neither threads nor
+sockets, and whoever drives it (a loop in this process, a server's event loop, a simulated network) decides how to wait.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar, final
+
+from umbel.coordinators import Phase, Rounds
+from umbel.errors import UmbelError
+from umbel.message import Ask, Receipt, Task
+from umbel.runtimes.engine import Engine
+from umbel.runtimes.tally import Tally
+from umbel.stores import Store
+
+Result = TypeVar("Result")
+Steps: TypeAlias = Generator[float, Sequence[Any], Result]
+Say: TypeAlias = Callable[[int, str], None]
+Progress: TypeAlias = Callable[[int, str, int, int], None]
+
+
+class Players(ABC):
+    """Plays the clients of a phase. `fit` and `evaluate` hand every answer of a phase back as one tally."""
+
+    @abstractmethod
+    def ready(self, round: int, least: int) -> Steps[None]:
+        """Wait until there are `least` clients."""
+
+    @abstractmethod
+    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+        """Play a cohort until the coordinator has it closed; returns the tally and those that failed."""
+
+    @abstractmethod
+    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
+        """Let a cohort evaluate."""
+
+    @abstractmethod
+    def kept(self, round: int, tally: Tally) -> None:
+        """The round's checkpoint is durable: what is in `tally` will never be asked for again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything. Safe to call twice."""
+
+
+def finished(steps: Steps[Result]) -> Result:
+    """Go through steps that never wait.
+
+    Raises:
+        UmbelError: they wait after all.
+    """
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    raise UmbelError("a step waits for events where there are none")
+
+
+@final
+class VirtualPlayers(Players):
+    """Clients of a simulation, played by an engine; their states lie in the store."""
+
+    def __init__(self, engine: Engine, store: Store, run: str, *, say: Say, progress: Progress | None = None) -> None:
+        self.engine, self.store, self.run = engine, store, run
+        self._say, self._progress = say, progress
+
+    def ready(self, round: int, least: int) -> Steps[None]:
+        return
+        yield
+
+    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+        """Play the cohort and, in the place of clients that failed, the reserve."""
+        asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in phase.clients]
+        total, failures = Tally(), list[Receipt]()
+        while asks:
+            tally = self._play(asks, phase.round, more=bool(total.receipts))
+            order = {ask.client: position for position, ask in enumerate(asks)}
+            answers = sorted(tally.receipts, key=lambda receipt: order[receipt.client])
+            instead: list[str] = []
+            for receipt in answers:
+                decision = coordinator.receipt(receipt)
+                instead += decision.ask
+                if receipt.verdict != "done":
+                    failures.append(receipt)
+            total.absorb(tally)
+            asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
+        return total, failures
+        yield
+
+    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
+        return self._play([Ask(client, "evaluate", task) for client in phase.clients], phase.round)
+        yield
+
+    def _play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
+        states: dict[str, bytes] = {}
+        for ask in asks:
+            state = self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
+            if state is not None:
+                states[ask.client] = state
+        tally = self.engine.play(asks, states, self._told(round, asks[0].kind), more=more)
+        for sentence in tally.warnings:
+            self._say(round, sentence)
+        return tally
+
+    def _told(self, round: int, kind: str) -> Callable[[int, int], None] | None:
+        progress = self._progress
+        if progress is None:
+            return None
+        return lambda done, total: progress(round, kind, done, total)
+
+    def kept(self, round: int, tally: Tally) -> None:
+        return None
+
+    def close(self) -> None:
+        self.engine.close()

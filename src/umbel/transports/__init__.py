@@ -1,0 +1,6 @@
+"""Transports move packets between a node and a server; they know nothing of what the packets mean."""
+
+from umbel.transports.abstract import Link, Listener, Receiver, Transport
+from umbel.transports.choose import transport_for
+
+__all__ = ["Link", "Listener", "Receiver", "Transport", "transport_for"]

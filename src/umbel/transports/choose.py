@@ -1,0 +1,44 @@
+"""The transport that an address names: "tcp://host:port" (the default), "grpc://…", "ws://…"."""
+
+from __future__ import annotations
+
+import importlib
+
+from umbel.errors import ConfigError
+from umbel.transports.abstract import Transport
+
+_HOMES = {
+    "tcp": ("umbel.transports.tcp", "TcpTransport", ""),
+    "grpc": ("umbel.transports.grpc", "GrpcTransport", "grpc"),
+    "ws": ("umbel.transports.websocket", "WebSocketTransport", "websocket"),
+}
+
+
+def transport_for(address: str) -> tuple[Transport, str]:
+    """The transport for `address`, and the rest of it.
+
+    Raises:
+        ConfigError: there is no such transport, or its library is not installed.
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        scheme, rest = "tcp", address
+    if scheme not in _HOMES:
+        raise ConfigError(f"transport must be one of {', '.join(_HOMES)}, got {scheme!r} in {address!r}")
+    module, name, extra = _HOMES[scheme]
+    try:
+        return getattr(importlib.import_module(module), name)(), rest
+    except ImportError as error:
+        raise ConfigError(f"{scheme}:// needs {error.name}; install it with: pip install 'umbel[{extra}]'") from None
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """("host", port) of "host:port"; "[::1]:80" and ":8080" are understood.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"an address is host:port with a port from 0 to 65535, got {address!r}; try 127.0.0.1:8080")
+    return host.strip("[]") or "0.0.0.0", int(port)

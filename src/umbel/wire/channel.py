@@ -1,0 +1,271 @@
+"""`Channel`: messages over a stream of packets, without any I/O.
+
+Whoever owns a channel feeds it the packets that arrive (`receive`, which returns what happened) and writes the packets
+that it has to say (`next`). Control packets go first; the chunks of several messages take turns, so that a large upload
+of one run holds up neither another run nor a cancel. A message's bytes are sent only as far as the other side granted
+them: nobody ever has to stop reading a stream in order to bound memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+from umbel.errors import ProtocolError
+from umbel.wire.packets import (
+    CHUNK_BYTES,
+    INLINE_BYTES,
+    Acknowledge,
+    Announce,
+    Chunk,
+    Grant,
+    Packet,
+    Refuse,
+    read,
+    write,
+)
+from umbel.wire.protobuf import Bytes
+
+MAX_OPEN = 10_000
+MAX_HELD = 4_096
+
+
+@final
+@dataclass(eq=False)
+class Incoming:
+    """A message that the other side announced; `buffer` is set once it may come."""
+
+    id: int
+    kind: str
+    size: int
+    digest: bytes
+    run: str
+    round: int = 0
+    attempt: int = 0
+    buffer: memoryview | None = None
+    got: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.buffer is not None and self.got == self.size
+
+
+@final
+@dataclass(frozen=True)
+class Announced:
+    """A message could come: answer with `accept`, `have` or `refuse`, now or later."""
+
+    message: Incoming
+
+
+@final
+@dataclass(frozen=True)
+class Arrived:
+    """A message is whole. Its digest is not checked yet: that can take long and is the receiver's business."""
+
+    message: Incoming
+
+
+@final
+@dataclass(frozen=True)
+class Taken:
+    """The other side has a message of ours."""
+
+    id: int
+
+
+@final
+@dataclass(frozen=True)
+class Refused:
+    """The other side does not want a message of ours."""
+
+    id: int
+    reason: str
+
+
+Event: TypeAlias = Announced | Arrived | Taken | Refused | Packet
+
+
+@final
+@dataclass(eq=False)
+class _Outgoing:
+    parts: list[memoryview]
+    size: int
+    sent: int = 0
+    limit: int = 0
+    queued: bool = False
+    starts: list[int] = field(default_factory=list[int])
+
+    def slice(self, offset: int, length: int) -> list[memoryview]:
+        """`length` bytes from `offset` on, as views."""
+        found: list[memoryview] = []
+        for start, part in zip(self.starts, self.parts, strict=True):
+            begin, end = max(offset - start, 0), min(offset + length - start, len(part))
+            if begin < end:
+                found.append(part[begin:end])
+        return found
+
+
+@final
+class Channel:
+    """Both directions of one stream."""
+
+    def __init__(self) -> None:
+        self._control: deque[Packet] = deque()
+        self._bulk: deque[int] = deque()
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._incoming: dict[int, Incoming] = {}
+        self._next_id = 1
+        self._last_incoming = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to write now."""
+        return not self._control and not self._bulk
+
+    def say(self, packet: Packet) -> None:
+        """Queue a control packet."""
+        self._control.append(packet)
+
+    def send(
+        self,
+        kind: str,
+        parts: Sequence[Bytes],
+        *,
+        run: str = "",
+        digest: bytes | None = None,
+        round: int = 0,
+        attempt: int = 0,
+    ) -> int:
+        """Announce a message, whose parts must not change until it is taken; returns its id."""
+        views = [memoryview(part).cast("B") for part in parts]
+        size = sum(len(view) for view in views)
+        if digest is None:
+            total = hashlib.sha256()
+            for view in views:
+                total.update(view)
+            digest = total.digest()
+        number = self._next_id
+        self._next_id += 1
+        small = b"".join(views) if size <= INLINE_BYTES else b""
+        message = _Outgoing([] if small else views, size)
+        start = 0
+        for view in message.parts:
+            message.starts.append(start)
+            start += len(view)
+        self._outgoing[number] = message
+        self._control.append(Announce(number, kind, size, digest, run, small, round, attempt))
+        return number
+
+    def accept(self, message: Incoming, buffer: memoryview, *, got: int = 0) -> None:
+        """Let a message come into `buffer`, whose first `got` bytes are here from an interrupted try."""
+        message.buffer, message.got = buffer, got
+        self._control.append(Grant(message.id, got, message.size))
+
+    def have(self, message: Incoming) -> None:
+        """The message is here already."""
+        self._incoming.pop(message.id, None)
+        self._control.append(Acknowledge(message.id))
+
+    def refuse(self, message: Incoming, reason: str) -> None:
+        """The message is not wanted."""
+        self._incoming.pop(message.id, None)
+        self._control.append(Refuse(message.id, reason))
+
+    def receive(self, data: Bytes) -> Event | None:
+        """Take one packet in; returns what happened, if that is of interest to the owner.
+
+        Raises:
+            ProtocolError: the packet is none, or does not belong here.
+        """
+        packet = read(data)
+        if isinstance(packet, Chunk):
+            return self._chunk(packet)
+        if isinstance(packet, Announce):
+            return self._announced(packet)
+        if isinstance(packet, Grant):
+            self._granted(packet)
+            return None
+        if isinstance(packet, Acknowledge):
+            return None if self._forget(packet.id) is None else Taken(packet.id)
+        if isinstance(packet, Refuse):
+            return None if self._forget(packet.id) is None else Refused(packet.id, packet.reason)
+        return packet
+
+    def _announced(self, packet: Announce) -> Event:
+        if packet.id <= self._last_incoming:
+            raise ProtocolError(f"message {packet.id} was announced after message {self._last_incoming}")
+        if len(self._incoming) >= MAX_HELD:
+            raise ProtocolError(f"more than {MAX_HELD} messages were announced and wait for a grant")
+        if len(packet.digest) != 32:
+            raise ProtocolError(f"the digest of message {packet.id} has {len(packet.digest)} bytes, 32 are right")
+        self._last_incoming = packet.id
+        message = Incoming(
+            packet.id, packet.kind, packet.size, bytes(packet.digest), packet.run, packet.round, packet.attempt
+        )
+        if not packet.data and packet.size:
+            self._incoming[packet.id] = message
+            return Announced(message)
+        if len(packet.data) != packet.size:
+            raise ProtocolError(f"message {packet.id} claims {packet.size} bytes and comes with {len(packet.data)}")
+        message.buffer, message.got = memoryview(bytes(packet.data)), packet.size
+        self._control.append(Acknowledge(packet.id))
+        return Arrived(message)
+
+    def _chunk(self, packet: Chunk) -> Event | None:
+        message = self._incoming.get(packet.id)
+        if message is None:
+            return None  # refused or had meanwhile; what was under way is dropped
+        if message.buffer is None or packet.offset != message.got:
+            raise ProtocolError(f"a chunk of message {packet.id} starts at {packet.offset}, {message.got} was granted")
+        size = len(packet.data)
+        if size > CHUNK_BYTES or size > message.size - message.got or not size:
+            raise ProtocolError(f"a chunk of {size} bytes at {packet.offset} does not fit message {packet.id}")
+        message.buffer[message.got : message.got + size] = packet.data
+        message.got += size
+        if not message.complete:
+            return None
+        del self._incoming[packet.id]
+        self._control.append(Acknowledge(packet.id))
+        return Arrived(message)
+
+    def _granted(self, packet: Grant) -> None:
+        message = self._outgoing.get(packet.id)
+        if message is None:
+            return
+        if not message.sent <= packet.offset <= packet.limit <= message.size or not message.parts:
+            raise ProtocolError(f"a grant of {packet.offset} to {packet.limit} does not fit message {packet.id}")
+        message.sent, message.limit = packet.offset, packet.limit
+        if not message.queued and message.sent < message.limit:
+            message.queued = True
+            self._bulk.append(packet.id)
+
+    def _forget(self, number: int) -> _Outgoing | None:
+        return self._outgoing.pop(number, None)
+
+    def withdraw(self, number: int) -> None:
+        """Send no more of a message."""
+        self._forget(number)
+
+    def next(self) -> list[Bytes] | None:
+        """The parts of the next packet to write, or None."""
+        if self._control:
+            return write(self._control.popleft())
+        while self._bulk:
+            number = self._bulk.popleft()
+            message = self._outgoing.get(number)
+            if message is None:
+                continue
+            length = min(CHUNK_BYTES, message.limit - message.sent)
+            pieces = message.slice(message.sent, length)
+            data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+            packet = Chunk(number, message.sent, data)
+            message.sent += length
+            message.queued = message.sent < message.limit
+            if message.queued:
+                self._bulk.append(number)
+            return write(packet)
+        return None
