@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from umbel.testing.expect import expect, same_bits
 from umbel.testing.toys import Quadratics, WithHead
 
 
+@final
 class _Moody(NumPyClient):
     """Some raise, some return nonsense, the rest add their number; each counts its turns in its state."""
 
