@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,21 @@ def test_the_error_tree_is_the_one_in_the_code():
     assert "\n".join(line.removeprefix("    ") for line in tree.splitlines()) in page
     for name, _ in inspect.getmembers(umbel.errors, inspect.isclass):
         assert re.search(rf"^\| `{name}` \|", page, re.M), f"docs/errors.md does not say what to do about {name}"
+
+
+def test_the_design_shows_the_house_as_it_is():
+    house, layers = (body for _, body in FENCE.findall(text_of(DOCS / "design.md")))
+    source = ROOT / "src" / "umbel"
+    there = {path.name for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    unseen = [name for name in there if not re.search(rf"\b{re.escape(name)}\b", house)]
+    assert not unseen, f"docs/design.md does not show {unseen}"
+    told = re.findall(r"^  +(\w+)/ ", house, re.M)
+    assert all((source / name).is_dir() for name in told), f"docs/design.md shows what is not there: {told}"
+    contract = tomllib.loads(text_of(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"][0]["layers"]
+    words = re.sub(r" and | spellings|\(.*?\)", lambda match: " | " if "and" in match[0] else "", layers)
+    assert [sorted(line.strip().split(" | ")) for line in words.splitlines()] == [
+        sorted(line.split(" | ")) for line in contract
+    ]
 
 
 # The command line

@@ -21,6 +21,7 @@ BACKLOG = 4096
 _READ_BYTES = 2**19
 
 
+@final
 class _Shared:
     """The reading memory of one loop."""
 

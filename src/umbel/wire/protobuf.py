@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast, final
 
 from umbel.errors import ProtocolError
 
@@ -29,6 +29,7 @@ def number(field_number: int, default: Any) -> Any:
     return field(default=default, metadata={"number": field_number})
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class _Field:
     name: str
