@@ -1,14 +1,15 @@
 """Who plays the clients of a phase: virtual clients on an engine, or real nodes.
 
-A session is a chain of steps. Each step may *wait*: it yields the time (on the session's clock) until which it waits and
-is sent the events that arrived meanwhile. Virtual clients never wait. So the session itself knows neither threads nor
-sockets, and whoever drives it (a loop in this process, a server's event loop, a simulated network) decides how to wait.
+A session is a chain of steps. Each step may *wait*: it yields the time (on the session's clock) until which it waits
+and is sent the events that arrived meanwhile. Virtual clients never wait. So the session itself knows neither threads
+nor sockets, and whoever drives it (a loop in this process, a server's event loop, a simulated network) decides how to
+wait.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, final
 
 from umbel.coordinators import Phase, Rounds
@@ -68,6 +69,8 @@ class VirtualPlayers(Players):
     def __init__(self, engine: Engine, store: Store, run: str, *, say: Say, progress: Progress | None = None) -> None:
         self.engine, self.store, self.run = engine, store, run
         self._say, self._progress = say, progress
+        # A round's evaluation comes before its commit: what its training left at the clients is not in the store yet.
+        self._pending: Mapping[str, bytes] = {}
 
     def ready(self, round: int, least: int) -> Steps[None]:
         return
@@ -89,6 +92,7 @@ class VirtualPlayers(Players):
                     failures.append(receipt)
             total.absorb(tally)
             asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
+        self._pending = total.states
         return total, failures
         yield
 
@@ -99,7 +103,8 @@ class VirtualPlayers(Players):
     def _play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
         states: dict[str, bytes] = {}
         for ask in asks:
-            state = self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
+            pending = self._pending.get(ask.client) if ask.kind == "evaluate" else None
+            state = pending or self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
             if state is not None:
                 states[ask.client] = state
         tally = self.engine.play(asks, states, self._told(round, asks[0].kind), more=more)
