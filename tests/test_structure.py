@@ -116,7 +116,8 @@ def test_importing_umbel_imports_nothing():
     ],
 )
 def test_the_core_needs_numpy_alone(code):
-    assert imported(code) <= {"umbel", "numpy", "__mp_main__"}
+    # Some versions of NumPy bring company of their own; multiprocessing gives the main module a second name.
+    assert imported(code) <= {"umbel", "__mp_main__", *imported("import numpy")}
 
 
 def reads_environment(file: Path) -> bool:
