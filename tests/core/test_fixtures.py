@@ -36,7 +36,12 @@ def test_a_buffer_with_every_dtype_and_role_is_read(make):
     for read in (Arrays.from_buffer(data), Arrays.load(str(FOLDER / "buffer-1.safetensors"))):
         expected = make["buffer"]()
         assert read.schema == expected.schema
-        assert [spec.role for spec in read.schema if spec.role != "trained"] == ["averaged", "private", "averaged", "frozen"]
+        assert [spec.role for spec in read.schema if spec.role != "trained"] == [
+            "averaged",
+            "private",
+            "averaged",
+            "frozen",
+        ]
         for name in expected:
             same(read[name], expected[name])
     assert Arrays.from_buffer(data).digest == "6a79756851ef825aed2ac8b11d4be6bb0fa761b479891e255b24c0875393cfec"
