@@ -5,7 +5,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.clients.torch_parts import (  # noqa: E402
+from torch import nn  # noqa: E402
+
+import umbel as fl  # noqa: E402
+from umbel.message import Context  # noqa: E402
+
+from .torch_parts import (  # noqa: E402
     LOSS,
     Odd,
     assert_close,
@@ -18,10 +23,6 @@ from tests.clients.torch_parts import (  # noqa: E402
     sgd,
     simulate,
 )
-from torch import nn  # noqa: E402
-
-import umbel as fl  # noqa: E402
-from umbel.message import Context  # noqa: E402
 
 BATCHES = in_batches(*data())
 

@@ -4,7 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.clients.torch_parts import (  # noqa: E402
+from torch import nn  # noqa: E402
+
+import umbel as fl  # noqa: E402
+from umbel.errors import ConfigError, TooFewClients  # noqa: E402
+from umbel.local import train  # noqa: E402
+from umbel.message import Context  # noqa: E402
+
+from .torch_parts import (  # noqa: E402
     LOSS,
     Odd,
     assert_close,
@@ -17,12 +24,6 @@ from tests.clients.torch_parts import (  # noqa: E402
     sgd,
     simulate,
 )
-from torch import nn  # noqa: E402
-
-import umbel as fl  # noqa: E402
-from umbel.errors import ConfigError, TooFewClients  # noqa: E402
-from umbel.local import train  # noqa: E402
-from umbel.message import Context  # noqa: E402
 
 BATCHES = in_batches(*data())  # four of 8 and one of 3
 

@@ -5,11 +5,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.clients.torch_parts import LOSS, assert_close, by_hand, data, in_batches, mlp, sgd, simulate  # noqa: E402
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset  # noqa: E402
 
 import umbel as fl  # noqa: E402
 from umbel.errors import ConfigError, TooFewClients  # noqa: E402
+
+from .torch_parts import LOSS, assert_close, by_hand, data, in_batches, mlp, sgd, simulate  # noqa: E402
 
 X, Y = data()
 

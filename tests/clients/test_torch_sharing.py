@@ -5,12 +5,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.clients.torch_parts import LOSS, data, made, mlp, normed, sgd, simulate  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 import umbel as fl  # noqa: E402
 from umbel.testing import check_client  # noqa: E402
+
+from .torch_parts import LOSS, data, made, mlp, normed, sgd, simulate  # noqa: E402
 
 ENGINES = [("serial", None), ("pool", 1), ("pool", 2), ("pool", 5)]
 
