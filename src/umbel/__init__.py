@@ -51,7 +51,7 @@ _HOMES = {
     "umbel.strategy": ("State", "Strategy"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("analytics", "client", "data", "errors", "server", "testing")
+_MODULES = ("client", "data", "errors", "server", "testing")
 
 __all__ = [*sorted(_HOME_OF), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -72,3 +72,44 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from umbel.arrays import Arrays as Arrays
+    from umbel.clients import (
+        Client as Client,
+        Delta as Delta,
+        GradientClient as GradientClient,
+        Gradients as Gradients,
+        NumPyClient as NumPyClient,
+    )
+    from umbel.clients.sklearn import SklearnClient as SklearnClient
+    from umbel.clients.torch import TorchClient as TorchClient
+    from umbel.coordinators import ServerConfig as ServerConfig
+    from umbel.errors import (
+        ClientError as ClientError,
+        ConfigError as ConfigError,
+        NotSupported as NotSupported,
+        RoundError as RoundError,
+        StoreError as StoreError,
+        TooFewClients as TooFewClients,
+        UmbelError as UmbelError,
+    )
+    from umbel.local import Correction as Correction
+    from umbel.message import Context as Context
+    from umbel.optimizers import adagrad as adagrad, adam as adam, momentum as momentum, sgd as sgd, yogi as yogi
+    from umbel.reducers import Mean as Mean, Median as Median
+    from umbel.runtimes.history import History as History
+    from umbel.runtimes.run import Run as Run
+    from umbel.runtimes.simulate import simulate as simulate
+    from umbel.stores import MemoryStore as MemoryStore, SQLiteStore as SQLiteStore
+    from umbel.strategies import (
+        FedAdagrad as FedAdagrad,
+        FedAdam as FedAdam,
+        FedAvg as FedAvg,
+        FedAvgM as FedAvgM,
+        FedDyn as FedDyn,
+        FedNova as FedNova,
+        FedProx as FedProx,
+        FedSGD as FedSGD,
+        FedYogi as FedYogi,
+        QFedAvg as QFedAvg,
+        Scaffold as Scaffold,
+    )
+    from umbel.strategy import State as State, Strategy as Strategy

@@ -45,7 +45,10 @@ class Task:
 @final
 @dataclass(frozen=True)
 class Ask:
-    """One request to one client. `own` is this client's small plain data; `attempt` counts from 0."""
+    """One request to one client. `own` is this client's small plain data; `attempt` counts from 0.
+
+    `key` is the root of the client's randomness for this turn; None derives it from the run's seed.
+    """
 
     client: str
     kind: Kind
@@ -53,6 +56,7 @@ class Ask:
     own: Config = field(default_factory=dict[str, Any])
     phase: int = 0
     attempt: int = 0
+    key: int | None = None
 
 
 @final

@@ -34,6 +34,8 @@ def describe(value: Any) -> Any:
 def check_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse to resume a run under another plan; more rounds are allowed.
 
+    What an older plan does not mention was not there yet, so it has to be off (None, False, 0 or empty) now.
+
     Raises:
         ConfigError: names each difference.
     """
@@ -48,6 +50,8 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: plan[key] for key in ("strategy", "config", "num_clients", "settings") if key in plan}
     config = dict(kept.get("config", {}))
     config.pop("num_rounds", None)
+    if config.get("min_available_clients") is None:
+        config["min_available_clients"] = 1  # the same thing; older plans had the number
     settings = dict(kept.get("settings", {}))
     settings.pop("num_rounds", None)
     return {**kept, "config": config, "settings": settings}
@@ -58,4 +62,6 @@ def _differences(path: str, old: Any, new: Any) -> list[str]:
         before, after = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
         names = sorted({*before, *after})
         return [d for n in names for d in _differences(f"{path}.{n}" if path else n, before.get(n), after.get(n))]
+    if old is None and not new:
+        return []
     return [] if old == new else [f"{path} was {old!r} and is now {new!r}"]

@@ -47,7 +47,7 @@ def about_numbers(run: Run) -> Iterator[str]:
 
 def _about_counts(config: ServerConfig, clients: int) -> Iterator[str]:
     for name in ("min_available_clients", "min_fit_clients", "min_evaluate_clients"):
-        value = getattr(config, name)
+        value = getattr(config, name) or 0
         if value > clients:
             then = "every run fails at once" if name == "min_available_clients" else "all are asked every time"
             yield f"{name} is {value} but there are {clients} clients, so {then}; lower it to {clients} or less"

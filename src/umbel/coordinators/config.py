@@ -18,7 +18,8 @@ class ServerConfig:
         num_rounds: rounds to run, at least 0.
         fraction_fit, fraction_evaluate: share of the available clients asked per round, 0 to 1; 0 evaluates nobody.
         min_fit_clients, min_evaluate_clients: ask at least so many (where they exist).
-        min_available_clients: do not start with fewer clients.
+        min_available_clients: do not start with fewer clients; None is 1 in a simulation and 2 on a server, which waits
+            for them.
         seed: root of all randomness; None draws one and writes it down.
         over_selection: ask this share more than wanted and keep the first to answer, at least 0.
         quorum: share of the wanted clients that must answer for the round to count, 0 to 1. One is always needed.
@@ -42,7 +43,7 @@ class ServerConfig:
     fraction_evaluate: float = 1.0
     min_fit_clients: int = 1
     min_evaluate_clients: int = 1
-    min_available_clients: int = 1
+    min_available_clients: int | None = None
     seed: int | None = None
     over_selection: float = 0.0
     quorum: float = 0.0
@@ -72,6 +73,8 @@ class ServerConfig:
             ("checkpoint_every", 1),
         ):
             value = getattr(self, name)
+            if value is None and name == "min_available_clients":
+                continue
             require(
                 isinstance(value, int) and value >= least,
                 f"{name} must be a whole number of at least {least}, got {value}",

@@ -92,6 +92,11 @@ class Rounds:
         self.without_improvement = 0
         self._open: _Open | None = None
 
+    @property
+    def least_available(self) -> int:
+        """How many clients there have to be before a round."""
+        return max(self.config.min_available_clients or 1, 1)
+
     def begin(self, now_s: float = 0.0) -> Phase | Ended:
         """The next round's fit phase, or the end.
 
@@ -102,7 +107,7 @@ class Rounds:
             return Ended("finished")
         config, available = self.config, self.population.size
         number = self.round + 1
-        least = max(config.min_available_clients, 1)
+        least = self.least_available
         if available < least:
             raise TooFewClients(number, f"{available} clients are available, min_available_clients is {least}")
         wanted = _count(config.fraction_fit, config.min_fit_clients, available)

@@ -32,7 +32,7 @@ def write_memory(client: str, state: ClientState) -> bytes | None:
 
 def read_memory(data: bytes) -> ClientState:
     """The state in `data`; arrays are private copies."""
-    tree = unpack("client-state", data, verify=False)
+    tree = unpack("client-state", data)
     return ClientState(tree["user"], tree["strategy"], tree.get("private"))
 
 

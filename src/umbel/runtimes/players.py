@@ -25,6 +25,11 @@ Say: TypeAlias = Callable[[int, str], None]
 Progress: TypeAlias = Callable[[int, str, int, int], None]
 
 
+@final
+class Interrupted(UmbelError):
+    """Somebody wants the run to end now; it can be resumed."""
+
+
 class Players(ABC):
     """Plays the clients of a phase. `fit` and `evaluate` hand every answer of a phase back as one tally."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from umbel.arrays import Arrays, ArraysLike, is_numbered
+from umbel.arrays import Arrays, ArraysLike, Schema, is_numbered
 from umbel.errors import ConfigError, NotSupported, UmbelError
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask, Context, Task
@@ -42,17 +42,31 @@ def initial(client: LocalClient, ctx: Context, given: ArraysLike | None) -> Arra
     Raises:
         ConfigError: there are none, or they are not those of the client's model.
     """
-    params = client.parameters(ctx) if given is None else _named_like(client, ctx, Arrays.of(given))
+    if given is None:
+        return not_empty(client.parameters(ctx))
+    schema = client.parameters(ctx).schema if isinstance(client, StepClient) else None
+    return not_empty(named_like(schema, Arrays.of(given)))
+
+
+def not_empty(params: Arrays) -> Arrays:
+    """`params`.
+
+    Raises:
+        ConfigError: there is no array in them.
+    """
     if not len(params):
         raise ConfigError("the initial parameters are empty; a model has at least one array")
     return params
 
 
-def _named_like(client: LocalClient, ctx: Context, given: Arrays) -> Arrays:
-    """The given parameters with the names and roles that an open client's model has."""
-    if not isinstance(client, StepClient):
+def named_like(own: Schema | None, given: Arrays) -> Arrays:
+    """The given parameters with the names and roles that an open client's model has; None leaves them as they are.
+
+    Raises:
+        ConfigError: they are not those of the client's model.
+    """
+    if own is None:
         return given
-    own = client.parameters(ctx).schema
     if is_numbered(list(given)) and len(given) == len(own):
         given = Arrays.of(dict(zip(own.by_name, given.values(), strict=True)))
     if given.keys() != own.by_name.keys():

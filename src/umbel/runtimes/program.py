@@ -22,7 +22,10 @@ ClientFn: TypeAlias = Callable[..., Any]
 @final
 @dataclass(frozen=True)
 class Program:
-    """The clients' side of a run. `client_fn` takes a context, a partition index (`int` or `str`) or nothing."""
+    """The clients' side of a run. `client_fn` takes a context, a partition index (`int` or `str`) or nothing.
+
+    `partition` is the one partition that there is on a node; None lets the client's id name it.
+    """
 
     client_fn: ClientFn
     strategy: Strategy
@@ -32,13 +35,20 @@ class Program:
     device: str = "cpu"
     threads: int = 1
     per_client_metrics: bool = False
+    partition: int | None = None
+
+    def _partition(self, client: str) -> int:
+        """The partition of a client: the program's one, else what its id says."""
+        if self.partition is not None:
+            return self.partition
+        return int(client) if client.isdecimal() else 0
 
     def context(self, ask: Ask, memory: bytes | None) -> Context:
         """The context of one turn; it depends on the ask and the memory alone."""
-        key = derive(self.seed, "client", ask.kind, ask.task.round, ask.client)
+        key = turn_key(self.seed, ask) if ask.key is None else ask.key
         return Context(
             client=ask.client,
-            partition_id=int(ask.client) if ask.client.isdecimal() else 0,
+            partition_id=self._partition(ask.client),
             num_partitions=self.num_clients,
             round=ask.task.round,
             config={**self.config, **ask.task.config},
@@ -60,6 +70,11 @@ class Program:
     @cached_property
     def wants(self) -> Literal["context", "nothing", "name", "index"]:
         return _wants(self.client_fn)
+
+
+def turn_key(seed: int, ask: Ask) -> int:
+    """The root of a client's randomness for one turn: the same for a virtual client and a node of its name."""
+    return derive(seed, "client", ask.kind, ask.task.round, ask.client)
 
 
 def _wants(function: ClientFn) -> Literal["context", "nothing", "name", "index"]:

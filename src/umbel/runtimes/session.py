@@ -15,7 +15,7 @@ from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task, numbers
 from umbel.reducers import Reduction
 from umbel.runtimes import checkpoint
-from umbel.runtimes.players import Players, Steps, finished
+from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -89,7 +89,7 @@ class Session:
             reason = yield from self._rounds()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
             self.store.set_status(self.run, "finished")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             self.players.close()
             self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
             self.store.set_status(self.run, "interrupted")
@@ -108,7 +108,7 @@ class Session:
         self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
 
     def _rounds(self) -> Steps[str]:
-        least = max(self.coordinator.config.min_available_clients, 1)
+        least = self.coordinator.least_available
         while True:
             if self.coordinator.round < self.coordinator.config.num_rounds:
                 yield from self.players.ready(self.coordinator.round + 1, least)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 
 from umbel.arrays import ArraysLike
 from umbel.coordinators import Everyone, Rounds, ServerConfig
-from umbel.errors import ConfigError, StoreError
-from umbel.plan import FORMAT, check_same, describe
-from umbel.runtimes import checkpoint, choose, probe
+from umbel.errors import ConfigError
+from umbel.plan import FORMAT, describe
+from umbel.runtimes import choose, keeping, probe
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
 from umbel.runtimes.players import VirtualPlayers
@@ -22,7 +21,7 @@ from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, merged_config
 from umbel.runtimes.session import Hooks, Observer, Session
-from umbel.stores import MemoryStore, RunInfo, SQLiteStore, Store
+from umbel.stores import RunInfo, Store
 from umbel.strategies import FedAvg
 from umbel.strategy import Strategy
 
@@ -106,9 +105,9 @@ def simulate(
     initial_parameters = _once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
     choice = choose.choose(engine, workers, config, num_clients)
-    kept = _store(store)
+    kept = keeping.store_at(store)
     try:
-        info = _find(kept, resume)
+        info = keeping.found(kept, resume)
         if config.seed is None:
             config = replace(config, seed=info.plan["config"]["seed"] if info else secrets.randbits(53))
         assert config.seed is not None
@@ -171,46 +170,16 @@ def _session(
     hooks: Hooks,
 ) -> Session:
     """The session at its first round, or where the run that `info` names was left."""
-    coordinator = Rounds(config, Everyone(program.num_clients))
-    if info is not None:
-        check_same(info.plan, plan)
     client, ctx = probe.probe(program)
-    notes: list[str] = []
-    if info is None:
-        run = _new_run(store, name, plan)
-    else:
-        run = info.id
-        store.set_status(run, "running")
-    fresh = info is None or not store.checkpoints(run)
-    if fresh:
-        # A run that was killed before its first checkpoint begins again: nothing of it depends on what it had done.
-        store.rewind(run, -1)
-        state = program.strategy.init(probe.initial(client, ctx, initial_parameters))
-    else:
-        reached, state, coordination, notes = checkpoint.latest(store, run)
-        coordinator.restore(coordination)
-        store.rewind(run, reached)
-    session = Session(run, program.strategy, coordinator, store, state, hooks)
+    run = keeping.kept(store, info, name, plan)
+    session = run.session(
+        program.strategy,
+        Rounds(config, Everyone(program.num_clients)),
+        hooks,
+        lambda: probe.initial(client, ctx, initial_parameters),
+    )
     session.evaluates = "evaluate" in client.capabilities
-    session.notes = notes
-    session.fresh = fresh
     return session
-
-
-def _store(store: Store | str | Path | None) -> Store:
-    if store is None:
-        return MemoryStore()
-    return store if isinstance(store, Store) else SQLiteStore(store)
-
-
-def _find(store: Store, resume: str | None) -> RunInfo | None:
-    if resume is None:
-        return None
-    info = store.find(resume)
-    if info is None:
-        ids = ", ".join(run.id for run in store.runs()[-5:]) or "no run at all"
-        raise StoreError(f"the store has no single run {resume!r} to resume; it has {ids}")
-    return info
 
 
 def _plan(program: Program, config: ServerConfig, app: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -228,9 +197,3 @@ def _plan(program: Program, config: ServerConfig, app: Mapping[str, Any] | None)
 
 def _on_terminal() -> bool:
     return bool(sys.stdout and sys.stdout.isatty())
-
-
-def _new_run(store: Store, name: str, plan: Mapping[str, Any]) -> str:
-    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    store.create(RunInfo(run, name, time.time(), "running", plan))
-    return run

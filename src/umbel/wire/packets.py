@@ -130,6 +130,13 @@ class Pong:
     number: int = number(1, 0)
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Want:
+    digest: Bytes = number(1, b"")
+    run: str = number(2, "")
+
+
 Packet: TypeAlias = (
     Hello
     | Welcome
@@ -145,6 +152,7 @@ Packet: TypeAlias = (
     | Progress
     | Ping
     | Pong
+    | Want
 )
 KINDS: tuple[type[Any], ...] = (
     Hello,
@@ -161,6 +169,7 @@ KINDS: tuple[type[Any], ...] = (
     Progress,
     Ping,
     Pong,
+    Want,
 )
 _NUMBER_OF = {kind: place for place, kind in enumerate(KINDS, start=1)}
 

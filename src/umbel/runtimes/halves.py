@@ -1,0 +1,98 @@
+"""A strategy's client half as plain data: what a plan names, and what a node makes of it.
+
+Built-in halves go by name. A strategy of the user's that changes the server's half only is, for the clients, the
+built-in one that it began from. One with a client half of its own goes as "app:package.module.Name", which a node takes
+only from an app that its owner installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+import umbel.optimizers as optimizers
+import umbel.reducers as reducers
+import umbel.strategies as strategies
+from umbel.errors import NotSupported
+from umbel.plan import describe
+from umbel.strategies.averaging import Averaging
+from umbel.strategy import Strategy
+
+_CLIENT_METHODS = ("local", "correction", "answer", "weight", "corrects", "needs")
+_KNOWN: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for module in (strategies, reducers, optimizers)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+}
+
+
+def client_half(strategy: Strategy) -> dict[str, Any]:
+    """The client half of `strategy` as plain data."""
+    kind = type(strategy)
+    if _KNOWN.get(kind.__name__) is kind:
+        return describe(strategy)
+    if isinstance(strategy, Averaging) and _is_plain(kind):
+        return describe(strategies.FedAvg(shared=strategy.shared, weighting=strategy.weighting))
+    fields: Any = dataclasses.fields(cast("Any", strategy))
+    values = {f.name: describe(getattr(strategy, f.name)) for f in fields}
+    return {"name": f"app:{kind.__module__}.{kind.__qualname__}", **values}
+
+
+def _is_plain(kind: type[Any]) -> bool:
+    """Whether the client's side of a strategy class is FedAvg's."""
+    own = {name for base in kind.__mro__[: kind.__mro__.index(Averaging)] for name in vars(base)}
+    only = own & set(_CLIENT_METHODS)
+    return not only or (only == {"correction"} and _corrects_nothing(kind))
+
+
+def _corrects_nothing(kind: type[Any]) -> bool:
+    return kind.correction is strategies.FedAvg.correction
+
+
+def restored(half: Mapping[str, Any], packages: Collection[str] = ()) -> Strategy:
+    """The strategy that `client_half` described.
+
+    Args:
+        packages: top-level packages of installed apps, from which other halves may come.
+
+    Raises:
+        NotSupported: it is neither built in nor from an installed app, or does not take these values.
+    """
+    made = _made(half, packages)
+    if not isinstance(made, Strategy):
+        raise NotSupported(f"the plan's strategy {half.get('name')!r} is no strategy")
+    return made
+
+
+def _made(value: Any, packages: Collection[str]) -> Any:
+    if isinstance(value, list):
+        return [_made(item, packages) for item in cast("list[Any]", value)]
+    if not isinstance(value, Mapping):
+        return value
+    table = dict(cast("Mapping[str, Any]", value))
+    if "name" not in table:
+        return table
+    name = str(table.pop("name"))
+    kind = _KNOWN.get(name) or _from_app(name, packages)
+    try:
+        return kind(**{key: _made(item, packages) for key, item in table.items()})
+    except (TypeError, ValueError) as error:
+        raise NotSupported(
+            f"the plan's {name} cannot be made here: {error}; do both sides run the same Umbel?"
+        ) from None
+
+
+def _from_app(name: str, packages: Collection[str]) -> Any:
+    prefix, _, path = name.partition(":")
+    module, _, attribute = path.rpartition(".")
+    if prefix != "app" or not module or module.split(".")[0] not in packages:
+        raise NotSupported(
+            f"this node does not know the strategy half {name!r}; it runs built-in ones and those of installed apps"
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise NotSupported(f"the strategy half {name!r} cannot be loaded: {error}") from None

@@ -1,0 +1,94 @@
+"""Runs in a store: begin one, find one to go on with, and where it had got to."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.coordinators import Rounds
+from umbel.errors import StoreError
+from umbel.plan import check_same
+from umbel.runtimes import checkpoint
+from umbel.runtimes.session import Hooks, Session
+from umbel.stores import MemoryStore, RunInfo, SQLiteStore, Store
+from umbel.strategy import Strategy
+
+
+def store_at(store: Store | str | Path | None) -> Store:
+    """The store that an argument names; None is one in memory."""
+    if store is None:
+        return MemoryStore()
+    return store if isinstance(store, Store) else SQLiteStore(store)
+
+
+def found(store: Store, resume: str | None) -> RunInfo | None:
+    """The run to go on with; None begins one.
+
+    Raises:
+        StoreError: there is no single such run.
+    """
+    if resume is None:
+        return None
+    info = store.find(resume)
+    if info is None:
+        ids = ", ".join(run.id for run in store.runs()[-5:]) or "no run at all"
+        raise StoreError(f"the store has no single run {resume!r} to resume; it has {ids}")
+    return info
+
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """A run in its store, and whether it was there before."""
+
+    store: Store
+    run: str
+    before: RunInfo | None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is nothing to go on from: a run that was killed before its first checkpoint begins again."""
+        return self.before is None or not self.store.checkpoints(self.run)
+
+    def session(self, strategy: Strategy, coordinator: Rounds, hooks: Hooks, initial: Callable[[], Arrays]) -> Session:
+        """The session at the run's first round, or where it was left.
+
+        Args:
+            initial: gives the model to start from; called only for a fresh run.
+
+        Raises:
+            CheckpointCorrupt: no checkpoint can be read.
+        """
+        notes: list[str] = []
+        fresh = self.fresh
+        if self.before is not None:
+            self.store.set_status(self.run, "running")
+        if fresh:
+            self.store.rewind(self.run, -1)
+            state = strategy.init(initial())
+        else:
+            reached, state, coordination, notes = checkpoint.latest(self.store, self.run)
+            coordinator.restore(coordination)
+            self.store.rewind(self.run, reached)
+        session = Session(self.run, strategy, coordinator, self.store, state, hooks)
+        session.notes, session.fresh = notes, fresh
+        return session
+
+
+def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any]) -> Kept:
+    """The run `before`, or a new one.
+
+    Raises:
+        ConfigError: the run was begun under another plan.
+    """
+    if before is not None:
+        check_same(before.plan, plan)
+        return Kept(store, before.id, before)
+    run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    store.create(RunInfo(run, name, time.time(), "running", plan))
+    return Kept(store, run, None)

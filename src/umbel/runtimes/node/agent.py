@@ -1,0 +1,346 @@
+"""`Agent`: a node's side of the stream. It connects, takes plans, arrays and asks, and sends answers until settled."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ArraysError, LinkError, ProtocolError, UmbelError
+from umbel.runtimes.mail import Answer, Letter, read_letter, write_answer
+from umbel.runtimes.node.keep import Keeper
+from umbel.runtimes.node.worker import Worker
+from umbel.runtimes.stream import Stream
+from umbel.transports import Link
+from umbel.wire import unpack
+from umbel.wire.channel import Announced, Arrived, Event, Incoming
+from umbel.wire.packets import OLDEST, VERSION, Cancel, Goodbye, Hello, Hurry, Ping, Settled, Want, Welcome
+
+Outcome: TypeAlias = Literal["finished", "refused", "lost"]
+Turn: TypeAlias = tuple[str, int, int, str]
+KEPT_BLOBS = 8
+MAX_LETTER_BYTES = 256 * 2**20
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
+HEARTBEAT_S = 15.0
+
+
+@final
+@dataclass(frozen=True)
+class Identity:
+    """Who a node says it is. `boot` is new at each start of the process."""
+
+    name: str
+    boot: bytes
+    about: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@final
+class Agent:
+    """A node's conversation with its server, over as many connections as it takes.
+
+    Args:
+        connect: makes a fresh link.
+        worker: where the client works.
+        keeper: what must not be lost between asks.
+        say: told what goes on, in sentences.
+        max_bytes: the largest array message that is taken.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Link]],
+        identity: Identity,
+        worker: Worker,
+        keeper: Keeper,
+        *,
+        say: Callable[[str], None],
+        max_bytes: int = 2**40,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
+        self._say, self._max_bytes = say, max_bytes
+        self._rng = rng or random.Random()
+        self._blobs: OrderedDict[str, Arrays] = OrderedDict()
+        self._partial: dict[bytes, tuple[bytearray, Incoming]] = {}
+        self._turns: asyncio.Queue[Letter] = asyncio.Queue()
+        self._known: set[Turn] = set()
+        self._cancelled: set[Turn] = set()
+        self._now: Turn | None = None
+        self._came = asyncio.Event()
+        self._stream: Stream | None = None
+        self._end: asyncio.Future[Goodbye | str] | None = None
+        self._heartbeat_s = HEARTBEAT_S
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, *, give_up_s: float | None = None) -> str:
+        """Stay connected until the server has finished; returns its reason.
+
+        Args:
+            give_up_s: how long to try before the first contact; None tries for ever.
+
+        Raises:
+            LinkError: the server will not have this node, or was not found in time.
+        """
+        player = asyncio.ensure_future(self._play())
+        loop = asyncio.get_running_loop()
+        wait_s, met, began = FIRST_WAIT_S, False, loop.time()
+        try:
+            while True:
+                try:
+                    ended = await self._converse(await self._connect())
+                except LinkError as error:
+                    if give_up_s is not None and not met and loop.time() - began >= give_up_s:
+                        raise
+                    ended = str(error)
+                if isinstance(ended, Goodbye):
+                    if ended.finished:
+                        return ended.reason
+                    if ended.refused:
+                        raise LinkError(f"the server refuses this node: {ended.reason}")
+                    wait_s = max(wait_s, ended.retry_ms / 1000)
+                if self._heard:
+                    met, wait_s = True, FIRST_WAIT_S
+                text = ended.reason if isinstance(ended, Goodbye) else ended
+                pause = wait_s * self._rng.uniform(0.5, 1.5)
+                self._say(f"{text}; trying again in {pause:.1f} s")
+                await asyncio.sleep(pause)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        finally:
+            player.cancel()
+            for task in self._tasks:
+                task.cancel()
+
+    async def _converse(self, link: Link) -> Goodbye | str:
+        """One connection, from hello to its end."""
+        loop = asyncio.get_running_loop()
+        self._end, self._heard = loop.create_future(), False
+        stream = self._stream = Stream(link, self._happened, self._ended)
+        who = self._identity
+        stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(dict(who.about))))
+        stream.start()
+        beat = asyncio.ensure_future(self._beat(stream))
+        try:
+            return await self._end
+        finally:
+            beat.cancel()
+            self._stream = None
+            link.abort()
+
+    async def _beat(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._heartbeat_s / 2)
+            silent = loop.time() - stream.heard_at_s
+            if silent > 3 * self._heartbeat_s:
+                stream.abort(f"the server was silent for {silent:.0f} s")
+            elif loop.time() - stream.said_at_s >= self._heartbeat_s / 2 or silent >= self._heartbeat_s / 2:
+                stream.say(Ping(1))
+
+    def _ended(self, reason: str) -> None:
+        if self._end is not None and not self._end.done():
+            self._end.set_result(reason)
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Announced):
+            self._announced(event.message)
+        elif isinstance(event, Arrived):
+            self._arrived(event.message)
+        elif isinstance(event, Welcome):
+            self._welcomed(event)
+        elif isinstance(event, Goodbye):
+            if self._end is not None and not self._end.done():
+                self._end.set_result(event)
+        elif isinstance(event, Settled):
+            self._keeper.settle(event.run, event.round, event.attempt, included=event.included)
+        elif isinstance(event, Hurry):
+            if self._now is not None and self._now[:3] == (event.run, event.round, event.attempt):
+                self._worker.hurry(event.run, event.left_ms / 1000)
+        elif isinstance(event, Cancel):
+            self._cancel((event.run, event.round, event.attempt, event.kind))
+
+    def _welcomed(self, event: Welcome) -> None:
+        if not OLDEST <= event.version <= VERSION:
+            raise ProtocolError(f"the server speaks version {event.version}, this node {OLDEST} to {VERSION}")
+        self._heard = True
+        if event.heartbeat_ms:
+            self._heartbeat_s = event.heartbeat_ms / 1000
+        self._say(f"connected to {event.server or 'the server'} as {self._identity.name}")
+
+    def _announced(self, message: Incoming) -> None:
+        assert self._stream is not None
+        channel = self._stream.channel
+        if message.kind == "blob":
+            if message.digest.hex() in self._blobs:
+                channel.have(message)
+                return
+            limit = self._max_bytes
+        else:
+            limit = MAX_LETTER_BYTES
+        if message.size > limit:
+            channel.refuse(message, f"{message.size} bytes are more than the {limit} that this node takes")
+            return
+        got = 0
+        buffer, before = self._partial.pop(message.digest, (None, None))
+        if before is not None and before.size == message.size:
+            got = before.got
+        if buffer is None or len(buffer) != message.size:
+            buffer = bytearray(message.size)
+        if message.kind == "blob":
+            self._partial[message.digest] = (buffer, message)
+        channel.accept(message, memoryview(buffer), got=got)
+
+    def _arrived(self, message: Incoming) -> None:
+        assert message.buffer is not None
+        data = message.buffer
+        if message.kind == "blob":
+            self._partial.pop(message.digest, None)
+            self._spawn(self._store(message))
+        elif message.kind == "plan":
+            self._spawn(self._begin(message.run, data))
+        elif message.kind == "ask":
+            self._asked(read_letter(data))
+        elif message.kind == "retire":
+            self._keeper.forget(message.run)
+            self._worker.stop(message.run)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _store(self, message: Incoming) -> None:
+        """Check a blob's digest and keep it."""
+        assert message.buffer is not None
+        data = message.buffer
+        if len(data) > 2**20:
+            digest = await asyncio.get_running_loop().run_in_executor(None, _sha256, data)
+        else:
+            digest = _sha256(data)
+        try:
+            if digest != message.digest:
+                raise ArraysError("its digest does not match: bytes were changed on the way")
+            self._blobs[digest.hex()] = Arrays.from_buffer(data)
+        except ArraysError as error:
+            if self._stream is not None:
+                self._stream.end(f"arrays from the server cannot be used: {error}")
+            return
+        self._trim()
+        self._came.set()
+
+    def _trim(self) -> None:
+        while len(self._blobs) > KEPT_BLOBS:
+            self._blobs.popitem(last=False)
+
+    async def _begin(self, run: str, data: memoryview) -> None:
+        """Make ready for a run and say what its client can, or why it cannot take part."""
+        base = Answer(run, 0, 0, "properties", self._identity.name)
+        try:
+            facts = await self._worker.start(run, unpack("plan", data)["plan"][1])
+            answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
+        except UmbelError as error:
+            self._say(f"run {run} is not taken: {error}")
+            answer = Answer(run, 0, 0, "properties", base.client, verdict="unwilling", reason=str(error))
+        except Exception as error:
+            self._say(f"run {run} cannot begin here: {type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            answer = Answer(run, 0, 0, "properties", base.client, verdict="failed", reason=reason)
+        if self._stream is not None:
+            self._stream.send("ready", write_answer(answer), run=run)
+
+    def _asked(self, letter: Letter) -> None:
+        turn = _turn(letter)
+        self._cancelled.discard(turn)
+        if turn in self._known:
+            return  # it is being worked on; the server asks again after a reconnection
+        self._known.add(turn)
+        self._turns.put_nowait(letter)
+
+    def _cancel(self, turn: Turn) -> None:
+        if turn in self._known:
+            self._cancelled.add(turn)
+        if turn == self._now:
+            self._worker.hurry(turn[0], 0.0)
+
+    async def _play(self) -> None:
+        """Answer asks, one after the other."""
+        while True:
+            letter = await self._turns.get()
+            turn = self._now = _turn(letter)
+            try:
+                if turn not in self._cancelled:
+                    await self._answer(letter, turn)
+            finally:
+                self._now = None
+                self._known.discard(turn)
+                self._cancelled.discard(turn)
+
+    async def _answer(self, letter: Letter, turn: Turn) -> None:
+        about = _about(letter)
+        finished = None
+        if letter.kind == "fit":
+            finished = self._keeper.answer(letter.run, letter.round, letter.attempt, about)
+        if finished is None:
+            memory = self._keeper.state(letter.run, letter.basis)
+            if letter.basis is not None and memory is None:
+                answer, state = _forgetful(letter), None
+            else:
+                blobs = await self._arrays(letter)
+                answer, state = await self._worker.play(letter.run, letter, blobs, memory)
+            if turn in self._cancelled:
+                return
+            finished = b"".join(write_answer(answer))
+            if letter.kind == "fit" and answer.verdict == "done":
+                self._keeper.keep(letter.run, letter.round, letter.attempt, state, finished, about)
+        if self._stream is not None:
+            self._stream.send("answer", [finished], run=letter.run, round=letter.round, attempt=letter.attempt)
+
+    async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
+        """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
+        asked_on: Stream | None = None
+        while True:
+            missing = [digest for digest in letter.digests if digest not in self._blobs]
+            if not missing:
+                break
+            stream = self._stream
+            if stream is not None and stream is not asked_on:
+                asked_on = stream
+                for digest in missing:
+                    if bytes.fromhex(digest) not in self._partial:
+                        stream.say(Want(bytes.fromhex(digest), letter.run))
+            self._came.clear()
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._came.wait()
+            except TimeoutError:
+                continue
+        for digest in letter.digests:
+            self._blobs.move_to_end(digest)
+        return {digest: self._blobs[digest] for digest in letter.digests}
+
+
+def _sha256(data: memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _turn(letter: Letter) -> Turn:
+    return letter.run, letter.round, letter.attempt, letter.kind
+
+
+def _about(letter: Letter) -> str:
+    """What makes an answer the answer to this ask and no other."""
+    return json.dumps([letter.kind, letter.client, letter.digests, letter.basis, letter.key])
+
+
+def _forgetful(letter: Letter) -> Answer:
+    assert letter.basis is not None
+    reason = (
+        f"this node does not have its client's state of round {letter.basis[0]} (was its folder removed?); "
+        "start a new run, or put the folder back"
+    )
+    return Answer(letter.run, letter.round, letter.attempt, letter.kind, letter.client, verdict="failed", reason=reason)

@@ -1,0 +1,153 @@
+"""`Host`: a client and the client half of a strategy, ready to answer asks. It knows no network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ClientError, NotSupported, UmbelError
+from umbel.local import assemble
+from umbel.local_client import LocalClient, StepClient
+from umbel.message import Ask, Context, Evaluation, Group, Task, Update, checked_examples, numbers, validate
+from umbel.randomness import seed_process
+from umbel.runtimes.halves import restored
+from umbel.runtimes.mail import Answer, Letter
+from umbel.runtimes.memory import write_memory
+from umbel.runtimes.probe import check_capable
+from umbel.runtimes.program import Program
+from umbel.runtimes.threads import one_thread_each
+from umbel.runtimes.turn import sentence
+
+PARAMETERS = "umbel.parameters"
+
+
+@final
+@dataclass
+class Clock:
+    """When the turn that is being played has to end; the network side moves it while user code runs."""
+
+    ends_at_s: float = float("inf")
+
+
+@final
+class Host:
+    """Plays one client of one run.
+
+    Args:
+        client_fn: builds the client; as in `simulate`.
+        plan: what the server said of the run.
+        name: the client's id.
+        partition: which part of the data; None lets the name say.
+        threads: how many threads the client may use.
+        packages: top-level packages of installed apps.
+
+    Raises:
+        NotSupported: the plan's strategy is not known here, or cannot work with such a client.
+    """
+
+    def __init__(
+        self,
+        client_fn: Callable[..., Any],
+        plan: Mapping[str, Any],
+        name: str,
+        *,
+        partition: int | None = None,
+        threads: int = 1,
+        device: str = "cpu",
+        packages: Collection[str] = (),
+    ) -> None:
+        strategy = restored(plan["client_half"], packages)
+        self.name = name
+        self.clock = Clock()
+        self.program = Program(
+            client_fn,
+            strategy,
+            0,
+            int(plan.get("num_clients") or 1),
+            dict(plan.get("settings") or {}),
+            device,
+            threads,
+            partition=partition,
+        )
+        self.facts = self._probe()
+
+    def _probe(self) -> dict[str, Any]:
+        """Build the client once; what it can, and the names of an open client's model."""
+        ctx = self.program.context(Ask(self.name, "properties", Task(0, Arrays.of({})), key=0), None)
+        client = self.program.build(ctx)
+        check_capable(self.program.strategy, client)
+        schema = None
+        if isinstance(client, StepClient):
+            specs = client.parameters(ctx).schema.specs
+            schema = [[s.name, s.dtype, list(s.shape), s.role] for s in specs]
+        return {
+            "capabilities": sorted(client.capabilities),
+            "kind": type(getattr(client, "user", client)).__name__,
+            "schema": schema,
+        }
+
+    def play(self, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> tuple[Answer, bytes | None]:
+        """Answer one ask; returns the answer and the client's state afterwards (None if it is unchanged)."""
+        started = time.perf_counter()
+        base = Answer(letter.run, letter.round, letter.attempt, letter.kind, letter.client)
+        try:
+            answer, state = self._work(base, letter.ask(blobs), memory)
+        except NotSupported as error:
+            answer, state = replace(base, verdict="unwilling", reason=str(error)), None
+        except ClientError as error:
+            answer, state = replace(base, verdict="refused", reason=error.reason), None
+        except UmbelError as error:
+            answer, state = replace(base, verdict="refused", reason=str(error)), None
+        except Exception as error:
+            answer, state = replace(base, verdict="failed", reason=sentence(error)), None
+        kept = state if state != memory else None
+        return replace(answer, seconds=time.perf_counter() - started, has_state=kept is not None), kept
+
+    def _work(self, base: Answer, ask: Ask, memory: bytes | None) -> tuple[Answer, bytes | None]:
+        ctx = self.program.context(ask, memory)
+        ctx.clock, ctx.ends_at_s = self._time_is(ctx), self.clock.ends_at_s
+        one_thread_each(self.program.threads)
+        client = self.program.build(ctx)
+        one_thread_each(self.program.threads)
+        seed_process(ctx.key)
+        if ask.kind == "fit":
+            return self._fit(base, ask, client, ctx)
+        if ask.kind == "evaluate":
+            return self._evaluate(base, ask, client, ctx), None
+        if ask.kind == "properties":
+            return replace(base, facts=dict(client.properties(ctx))), None
+        return replace(base, update=self._query(ask.task, client, ctx)), None
+
+    def _time_is(self, ctx: Context) -> Callable[[], float]:
+        """A clock that also looks whether the deadline was moved."""
+
+        def now() -> float:
+            ctx.ends_at_s = self.clock.ends_at_s
+            return time.monotonic()
+
+        return now
+
+    def _fit(self, base: Answer, ask: Ask, client: LocalClient, ctx: Context) -> tuple[Answer, bytes | None]:
+        strategy = self.program.strategy
+        update, memory = strategy.local(ask, client, ctx)
+        # The server looks again; here it is so that the owner reads of it, and nothing wrong travels.
+        validate(ask.client, update.groups, strategy.schema(ask.task, ask.own))
+        checked_examples(ask.client, update.examples)
+        state = write_memory(ask.client, memory)
+        kept, sentences = numbers(update.metrics)
+        return replace(base, update=replace(update, metrics=kept), warnings=tuple(sentences)), state
+
+    def _evaluate(self, base: Answer, ask: Ask, client: LocalClient, ctx: Context) -> Answer:
+        if "evaluate" not in client.capabilities:
+            raise ClientError(ask.client, "has no evaluate")
+        judged = client.evaluate_arrays(assemble(ask.task, client, ctx), ctx)
+        kept, sentences = numbers(judged.metrics)
+        return replace(base, evaluation=Evaluation(judged.loss, judged.examples, kept), warnings=tuple(sentences))
+
+    def _query(self, task: Task, client: LocalClient, ctx: Context) -> Update:
+        if task.config.get("query") == PARAMETERS:
+            return Update({"answer": Group(client.parameters(ctx), 1.0)}, 1.0)
+        return client.answer(task, ctx)

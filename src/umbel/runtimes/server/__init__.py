@@ -1,0 +1,1 @@
+"""A server: where the global model lives and rounds are led, with real nodes at the other ends."""

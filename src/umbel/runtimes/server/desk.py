@@ -1,0 +1,386 @@
+"""`Desk`: where nodes arrive. It knows who is there, hands plans and asks out and takes answers in; it leads no run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast, final
+
+from umbel.errors import ProtocolError
+from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
+from umbel.runtimes.stream import Stream
+from umbel.transports import Link
+from umbel.wire import pack_parts
+from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken
+from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
+
+HELLO_WITHIN_S = 10.0
+HEARTBEAT_S = 15.0
+MAX_READY_BYTES = 4 * 2**20
+UPLOADS_AT_ONCE = 2
+MAX_NAME = 200
+
+
+class Lead(Protocol):
+    """A run as the desk sees it. All calls come from the event loop's thread."""
+
+    run: str
+
+    def plan_for(self, node: Node) -> Mapping[str, Any] | None:
+        """The plan to send to a node; None if it may not take part."""
+        ...
+
+    def is_ready(self, node: Node, answer: Any) -> None:
+        """A node said what its client can, or why it does not take part."""
+        ...
+
+    def came(self, node: Node, data: memoryview, token: int) -> None:
+        """An answer is whole."""
+        ...
+
+    def left(self, node: Node) -> None:
+        """The link to a node is gone."""
+        ...
+
+    def expects(self, node: Node, round: int, attempt: int) -> bool:
+        """Whether an answer is still wanted."""
+        ...
+
+    @property
+    def upload_bytes(self) -> int:
+        """The most that the arrays of an answer may have."""
+        ...
+
+
+@final
+@dataclass(eq=False)
+class Node:
+    """A node that is connected."""
+
+    name: str
+    boot: bytes
+    about: Mapping[str, Any]
+    address: str
+    stream: Stream
+    since_s: float
+    ready: set[str] = field(default_factory=set[str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    sending: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+
+
+@final
+@dataclass
+class Limits:
+    """What the desk allows.
+
+    Attributes:
+        uploads_at_once: how many announced answers are in memory at a time; others wait for their grant.
+        nodes: how many nodes may be connected.
+        heartbeat_s: how often each side says something.
+    """
+
+    uploads_at_once: int = UPLOADS_AT_ONCE
+    nodes: int = 100_000
+    heartbeat_s: float = HEARTBEAT_S
+
+
+@final
+class Desk:
+    """The connected nodes and the bytes that come from them.
+
+    Args:
+        name: the server's name.
+        say: told what goes on, in sentences.
+        admit: looks at a node that says hello: None lets it in, a sentence turns it away.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        say: Callable[[str], None],
+        limits: Limits | None = None,
+        admit: Callable[[Hello, Link], str | None] | None = None,
+    ) -> None:
+        self.name, self.limits = name, limits or Limits()
+        self.nodes: dict[str, Node] = {}
+        self.leads: dict[str, Lead] = {}
+        self.strangers = 0
+        self._say, self._admit = say, admit
+        self._tokens = 0
+        self._uploads: dict[int, tuple[Node, Incoming]] = {}
+        self._broken_off: OrderedDict[bytes, Incoming] = OrderedDict()
+        self._queue: deque[tuple[Node, Incoming]] = deque()
+        self._blobs: dict[str, tuple[str, memoryview]] = {}
+        self._closing: str | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    def arrived(self, link: Link) -> None:
+        """A fresh link: its first packet has to be a hello, soon."""
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._watch_over())
+        self.strangers += 1
+        _Doorstep(self, link)
+
+    async def _watch_over(self) -> None:
+        """Break with nodes that were silent for three heartbeats."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.limits.heartbeat_s)
+            deadline = loop.time() - 3 * self.limits.heartbeat_s
+            for node in [n for n in self.nodes.values() if n.stream.heard_at_s < deadline]:
+                node.stream.abort("it was silent for three heartbeats")
+
+    def welcome(self, hello: Hello, stream: Stream) -> Node | None:
+        """Let a node in, or end its stream with a reason."""
+        loop = asyncio.get_running_loop()
+        refusal, retry_ms = self._why_not(hello, stream)
+        if refusal is not None:
+            stream.end(refusal, refused=not retry_ms, retry_ms=retry_ms)
+            return None
+        if self._closing is not None:
+            stream.end(self._closing, finished=True)
+            return None
+        try:
+            about: Any = json.loads(hello.about or "{}")
+        except (ValueError, RecursionError):
+            raise ProtocolError("what a node says about itself is not JSON") from None
+        if not isinstance(about, dict):
+            raise ProtocolError("what a node says about itself is no JSON object")
+        told: dict[str, Any] = cast("dict[str, Any]", about)
+        name = stream.link.peer or hello.name
+        before = self.nodes.get(name)
+        if before is not None:
+            before.stream.end("the same node connected again")
+        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
+        self.nodes[name] = node
+        stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
+        for lead in self.leads.values():
+            self._send_plan(lead, node)
+        return node
+
+    def _why_not(self, hello: Hello, stream: Stream) -> tuple[str | None, int]:
+        if hello.oldest > VERSION or hello.version < OLDEST:
+            return (
+                f"this server speaks wire versions {OLDEST} to {VERSION}, the node {hello.oldest} to {hello.version}",
+                0,
+            )
+        name = stream.link.peer or hello.name
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            return f"a node's name is 1 to {MAX_NAME} printable characters", 0
+        if stream.link.peer and hello.name and hello.name != stream.link.peer:
+            return f"the node calls itself {hello.name!r}, its certificate is for {stream.link.peer!r}", 0
+        if self._admit is not None and (reason := self._admit(hello, stream.link)) is not None:
+            return reason, 0
+        before = self.nodes.get(name)
+        beat = self.limits.heartbeat_s
+        now_s = asyncio.get_running_loop().time()
+        if before is not None and before.boot != hello.boot and now_s - before.stream.heard_at_s < 1.5 * beat:
+            return (
+                f"a node named {name!r} is connected already; two nodes must not share a name or a certificate",
+                int(1000 * beat),
+            )
+        if before is None and len(self.nodes) >= self.limits.nodes:
+            return f"{self.limits.nodes} nodes are connected, which is all this server takes", int(4000 * beat)
+        return None, 0
+
+    def _send_plan(self, lead: Lead, node: Node) -> None:
+        plan = lead.plan_for(node)
+        if plan is not None:
+            node.stream.send("plan", pack_parts("plan", {"plan": ["plain", dict(plan)]}), run=lead.run)
+
+    def begin(self, lead: Lead) -> None:
+        """Offer a run to all nodes."""
+        self.leads[lead.run] = lead
+        for node in self.nodes.values():
+            self._send_plan(lead, node)
+
+    def end(self, lead: Lead) -> None:
+        """The run is over: nodes let go of it."""
+        self.leads.pop(lead.run, None)
+        for digest in [d for d, (run, _) in self._blobs.items() if run == lead.run]:
+            del self._blobs[digest]
+        for node in self.nodes.values():
+            if lead.run in node.ready or lead.run in node.refused:
+                node.ready.discard(lead.run)
+                node.refused.pop(lead.run, None)
+                node.stream.send("retire", [b""], run=lead.run)
+
+    def do(self, run: str, command: Command) -> None:
+        """Carry out what a run's players want."""
+        if isinstance(command, Release):
+            self._release(command.token)
+            return
+        node = self.nodes.get(command.client)
+        if node is None:
+            return
+        if isinstance(command, Deliver):
+            self._deliver(run, node, command)
+        elif isinstance(command, CallOff):
+            node.stream.say(Cancel(run, command.round, command.attempt, command.kind))
+        elif isinstance(command, HurryUp):
+            node.stream.say(Hurry(run, command.round, command.attempt, int(1000 * command.left_s)))
+        else:
+            assert isinstance(command, Settle)
+            node.stream.say(Settled(run, command.round, command.attempt, command.included))
+
+    def _deliver(self, run: str, node: Node, command: Deliver) -> None:
+        on_the_way = {digest for _, digest in node.sending.values()}
+        for digest, arrays in command.blobs.items():
+            self._blobs[digest] = (run, arrays.buffer.data)
+            if digest not in node.held and digest not in on_the_way:
+                self._send_blob(run, node, digest)
+        self._forget_blobs(run, keep=set(command.blobs))
+        node.stream.send("ask", command.parts, run=run, round=command.ask.task.round, attempt=command.ask.attempt)
+
+    def _send_blob(self, run: str, node: Node, digest: str) -> None:
+        data = self._blobs[digest][1]
+        number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest))
+        node.sending[number] = (run, digest)
+
+    def _forget_blobs(self, run: str, keep: set[str]) -> None:
+        for digest in [d for d, (owner, _) in self._blobs.items() if owner == run and d not in keep]:
+            del self._blobs[digest]
+
+    def happened(self, node: Node, event: Event) -> None:
+        """Something came from a node."""
+        if isinstance(event, Arrived):
+            self._arrived(node, event.message)
+        elif isinstance(event, Announced):
+            self._announced(node, event.message)
+        elif isinstance(event, Taken):
+            sent = node.sending.pop(event.id, None)
+            if sent is not None:
+                node.held.append(sent[1])
+        elif isinstance(event, Refused):
+            node.sending.pop(event.id, None)
+            self._say(f"node {node.name} does not take a message: {event.reason}")
+        elif isinstance(event, Want):
+            digest = bytes(event.digest).hex()
+            if digest in self._blobs and digest not in {d for _, d in node.sending.values()}:
+                self._send_blob(event.run, node, digest)
+
+    def _announced(self, node: Node, message: Incoming) -> None:
+        channel = node.stream.channel
+        lead = self.leads.get(message.run)
+        if lead is None:
+            channel.refuse(message, f"there is no run {message.run!r} here")
+        elif message.kind == "ready":
+            if message.size > MAX_READY_BYTES:
+                channel.refuse(message, f"{message.size} bytes are too many to say what a client can")
+            else:
+                channel.accept(message, memoryview(bytearray(message.size)))
+        elif message.kind != "answer":
+            raise ProtocolError(f"a node announces a message of the unknown kind {message.kind!r}")
+        elif not lead.expects(node, message.round, message.attempt):
+            channel.refuse(message, "this answer is no longer wanted")
+        elif message.size > lead.upload_bytes + SLACK_BYTES:
+            allowed = lead.upload_bytes + SLACK_BYTES
+            raise ProtocolError(f"an answer of {message.size} bytes is announced, at most {allowed} fit the task")
+        else:
+            self._queue.append((node, message))
+            self._grant()
+
+    def _grant(self) -> None:
+        """Let the next announced answers come, as long as few are held."""
+        while self._queue and len(self._uploads) < self.limits.uploads_at_once:
+            node, message = self._queue.popleft()
+            lead = self.leads.get(message.run)
+            if self.nodes.get(node.name) is not node:
+                continue
+            if lead is None or not lead.expects(node, message.round, message.attempt):
+                node.stream.channel.refuse(message, "this answer is no longer wanted")
+            else:
+                self._tokens += 1
+                self._uploads[self._tokens] = (node, message)
+                before = self._broken_off.pop(message.digest, None)
+                if before is not None and before.buffer is not None and before.size == message.size:
+                    node.stream.channel.accept(message, before.buffer, got=before.got)
+                else:
+                    node.stream.channel.accept(message, memoryview(bytearray(message.size)))
+            node.stream.pump()
+
+    def _release(self, token: int) -> None:
+        if self._uploads.pop(token, None) is not None:
+            self._grant()
+
+    def _arrived(self, node: Node, message: Incoming) -> None:
+        lead = self.leads.get(message.run)
+        token = next((t for t, (_, held) in self._uploads.items() if held is message), 0)
+        data = message.buffer
+        assert data is not None
+        if lead is None:
+            self._release(token)
+        elif message.kind == "ready":
+            lead.is_ready(node, read_answer(data))
+        elif message.kind == "answer":
+            if message.size > lead.upload_bytes + SLACK_BYTES:
+                raise ProtocolError(f"an answer of {message.size} bytes does not fit the task")
+            if lead.expects(node, message.round, message.attempt):
+                lead.came(node, data, token)
+            else:
+                self._release(token)
+        else:
+            raise ProtocolError(f"a node sends a message of the unknown kind {message.kind!r}")
+
+    def gone(self, node: Node, reason: str) -> None:
+        """A node's stream has ended."""
+        if self.nodes.get(node.name) is not node:
+            return
+        del self.nodes[node.name]
+        self._say(f"node {node.name} is gone: {reason}")
+        for token, (owner, message) in list(self._uploads.items()):
+            if owner is node and not message.complete:
+                # What came of it is kept for a while: after a reconnection the rest is enough.
+                del self._uploads[token]
+                self._broken_off[message.digest] = message
+        while len(self._broken_off) > self.limits.uploads_at_once:
+            self._broken_off.popitem(last=False)
+        for lead in list(self.leads.values()):
+            lead.left(node)
+        self._grant()
+
+    def close(self, reason: str, *, finished: bool) -> None:
+        """Say goodbye to all."""
+        self._closing = reason if finished else None
+        for node in list(self.nodes.values()):
+            node.stream.end(reason, finished=finished)
+        if self._watch is not None:
+            self._watch.cancel()
+
+
+@final
+class _Doorstep:
+    """A link before its hello."""
+
+    def __init__(self, desk: Desk, link: Link) -> None:
+        self.desk = desk
+        self.node: Node | None = None
+        self.stream = Stream(link, self.happened, self.ended)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HELLO_WITHIN_S * (1 + secrets.randbelow(100) / 1000), self._late)
+        self.stream.start()
+
+    def _late(self) -> None:
+        self.stream.abort(f"no hello within {HELLO_WITHIN_S:g} s")
+
+    def happened(self, event: Event) -> None:
+        if self.node is not None:
+            self.desk.happened(self.node, event)
+            return
+        if not isinstance(event, Hello):
+            raise ProtocolError("the first packet has to be a hello")
+        self._timer.cancel()
+        self.node = self.desk.welcome(event, self.stream)
+
+    def ended(self, reason: str) -> None:
+        self._timer.cancel()
+        self.desk.strangers -= 1
+        if self.node is not None:
+            self.desk.gone(self.node, reason)

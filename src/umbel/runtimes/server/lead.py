@@ -1,0 +1,182 @@
+"""`Leader`: leads one run over the nodes that a desk knows. The run's arithmetic works off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar, final
+
+from umbel.arrays import Arrays, ArraySpec, Schema
+from umbel.errors import ArraysError, ClientError, ProtocolError, UmbelError
+from umbel.message import Task
+from umbel.runtimes.mail import Answer
+from umbel.runtimes.node.host import PARAMETERS
+from umbel.runtimes.players import Steps
+from umbel.runtimes.probe import named_like, not_empty
+from umbel.runtimes.server.desk import Desk, Node
+from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Stopped
+from umbel.runtimes.session import Session
+
+Result = TypeVar("Result")
+Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+DONE = object()
+
+
+@final
+class Leader:
+    """One run on a server.
+
+    Args:
+        run: its id.
+        plan: what nodes are told of it.
+        desk: where nodes arrive.
+        nodes: kept up to date with who is ready for the run.
+        offload: runs a function where it does not hold up the event loop.
+        allowed: whether a node may take part.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        plan: Mapping[str, Any],
+        desk: Desk,
+        nodes: Nodes,
+        *,
+        offload: Offload,
+        allowed: Callable[[Node], bool] = lambda node: True,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.run, self.nodes = run, nodes
+        self._plan, self._desk, self._offload = plan, desk, offload
+        self._allowed, self._say = allowed, say
+        self._players: NodePlayers | None = None
+        self._inbox: deque[Any] = deque()
+        self._bell = asyncio.Event()
+        self._evaluators: set[str] = set()
+        self._schemas: dict[str, Schema | None] = {}
+        self._there: dict[str, Node] = {}
+
+    # What the desk tells.
+
+    def plan_for(self, node: Node) -> Mapping[str, Any] | None:
+        return self._plan if self._allowed(node) else None
+
+    def is_ready(self, node: Node, answer: Answer) -> None:
+        if answer.verdict != "done":
+            node.refused[self.run] = answer.reason
+            self._say(f"node {node.name} does not take part: {answer.reason}")
+            return
+        try:
+            can = {str(name) for name in answer.facts.get("capabilities", ())}
+            self._schemas[node.name] = _schema(answer.facts.get("schema"))
+        except (ArraysError, TypeError, ValueError, KeyError) as error:
+            raise ProtocolError(f"a node describes its model in a way that is none: {error}") from None
+        (self._evaluators.add if "evaluate" in can else self._evaluators.discard)(node.name)
+        node.ready.add(self.run)
+        self._there[node.name] = node
+        self._update()
+        self._tell(Joined(node.name))
+
+    def _update(self) -> None:
+        self.nodes.names = tuple(sorted(self._there))
+        self.nodes.evaluators = frozenset(self._evaluators)
+
+    def came(self, node: Node, data: memoryview, token: int) -> None:
+        self._tell(Came(node.name, data, token))
+
+    def left(self, node: Node) -> None:
+        if self._there.get(node.name) is node:
+            del self._there[node.name]
+            self._update()
+            self._tell(Left(node.name))
+
+    def expects(self, node: Node, round: int, attempt: int) -> bool:
+        return self._players is not None and self._players.expects(node.name, round, attempt)
+
+    @property
+    def upload_bytes(self) -> int:
+        return 2**50 if self._players is None else self._players.upload_bytes
+
+    def stop(self, reason: str) -> None:
+        """End the run; it can be resumed."""
+        self._tell(Stopped(reason))
+
+    def _tell(self, event: Any) -> None:
+        self._inbox.append(event)
+        self._bell.set()
+
+    # What the run does.
+
+    async def initial(self, players: NodePlayers, given: Arrays | None) -> Arrays:
+        """The model to start from: the given one, named as open clients have it, or the first node's own.
+
+        Raises:
+            UmbelError: no node can say.
+        """
+        while True:
+            while not self._there:
+                await self._events(math.inf)
+            name = self.nodes.names[0]
+            if given is not None:
+                return named_like(self._schemas.get(name), given)
+            task = Task(0, Arrays.of({}), config={"query": PARAMETERS})
+            try:
+                update = await self._follow(players, players.query(name, task))
+            except ClientError as error:
+                raise UmbelError(f"there are no initial parameters, and {error}") from None
+            if update is not None:
+                return not_empty(update.groups["answer"].arrays)
+
+    async def lead(self, session: Session, players: NodePlayers) -> str:
+        """All rounds; returns why the run ended.
+
+        Raises:
+            TooFewClients, RoundError, StoreError: as `Session.steps`.
+        """
+        session.players = players
+        return await self._follow(players, session.steps())
+
+    async def _follow(self, players: NodePlayers, steps: Steps[Result]) -> Result:
+        """Go through steps, waiting where they wait."""
+        self._players = players
+        events: list[Any] | None = None
+        while True:
+            outcome, value = await self._offload(lambda events=events: _advance(steps, events))
+            outbox, players.outbox = players.outbox, []
+            for command in outbox:
+                self._desk.do(self.run, command)
+            if outcome is DONE:
+                return value
+            events = await self._events(value)
+
+    async def _events(self, until_s: float) -> list[Any]:
+        """What has come; waits for the first, at most until then."""
+        loop = asyncio.get_running_loop()
+        if not self._inbox and until_s > loop.time():
+            self._bell.clear()
+            try:
+                async with asyncio.timeout_at(None if math.isinf(until_s) else until_s):
+                    await self._bell.wait()
+            except TimeoutError:
+                pass
+        events = list(self._inbox)
+        self._inbox.clear()
+        return events
+
+
+def _advance(steps: Steps[Any], events: list[Any] | None) -> tuple[Any, Any]:
+    """One step: (None, until when it waits) or (DONE, the result)."""
+    try:
+        return None, next(steps) if events is None else steps.send(events)
+    except StopIteration as end:
+        return DONE, end.value
+
+
+def _schema(described: Any) -> Schema | None:
+    if described is None:
+        return None
+    return Schema(
+        [ArraySpec(str(n), str(dtype), tuple(int(k) for k in shape), role) for n, dtype, shape, role in described]
+    )

@@ -1,0 +1,453 @@
+"""`NodePlayers`: the clients of a run on real nodes.
+
+It is pure bookkeeping: what has to be sent goes into `outbox`, what arrived comes in as events. Updates are folded as
+they come, at most once, and only if the coordinator takes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, final
+
+from umbel.arrays import Arrays, Schema
+from umbel.coordinators import Named, Phase, Rounds
+from umbel.errors import ClientError, ProtocolError, UmbelError
+from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_examples, numbers, validate
+from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
+from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
+from umbel.runtimes.program import turn_key
+from umbel.runtimes.tally import Tally
+from umbel.runtimes.turn import sentence
+from umbel.stores import Store
+from umbel.strategy import Strategy
+
+HURRY_SHARE, HURRY_LEAST_S = 0.1, 0.5
+MAX_QUERY_BYTES = 2**36
+
+
+@final
+@dataclass(frozen=True)
+class Deliver:
+    """Send an ask to a node, with the arrays that it speaks of."""
+
+    client: str
+    ask: Ask
+    parts: list[Any]
+    blobs: dict[str, Arrays]
+
+
+@final
+@dataclass(frozen=True)
+class CallOff:
+    """The answer is no longer wanted."""
+
+    client: str
+    round: int
+    attempt: int
+    kind: str
+
+
+@final
+@dataclass(frozen=True)
+class HurryUp:
+    """Time is running out for an ask."""
+
+    client: str
+    round: int
+    attempt: int
+    left_s: float
+
+
+@final
+@dataclass(frozen=True)
+class Settle:
+    """An update is in a stored model, or never will be."""
+
+    client: str
+    round: int
+    attempt: int
+    included: bool
+
+
+@final
+@dataclass(frozen=True)
+class Release:
+    """The bytes of an answer are no longer needed."""
+
+    token: int
+
+
+Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release
+
+
+@final
+@dataclass(frozen=True)
+class Came:
+    """An answer is here; `token` stands for its bytes."""
+
+    client: str
+    data: memoryview
+    token: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Joined:
+    """A node is there and ready for the run (again)."""
+
+    client: str
+
+
+@final
+@dataclass(frozen=True)
+class Left:
+    """The link to a node is gone."""
+
+    client: str
+
+
+@final
+@dataclass(frozen=True)
+class Stopped:
+    """Somebody wants the run to end."""
+
+    reason: str
+
+
+@final
+@dataclass
+class Nodes:
+    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go."""
+
+    names: tuple[str, ...] = ()
+    evaluators: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def sample(self, key: int, count: int) -> list[str]:
+        return Named(self.names).sample(key, count)
+
+
+@final
+@dataclass
+class _Open:
+    """The phase under way."""
+
+    task: Task
+    kind: str
+    attempt: int
+    began_s: float
+    ends_at_s: float
+    schema: dict[str, Schema]
+    blobs: dict[str, Arrays]
+    digests: dict[str, str]
+    asks: dict[str, Ask] = field(default_factory=dict[str, Ask])
+    hurried: bool = False
+    answer_bytes: int = 0
+
+
+@final
+class NodePlayers(Players):
+    """Plays cohorts on nodes.
+
+    Args:
+        nodes: who is there; kept up to date by the server.
+        seed: the run's root seed, from which each client gets its own key.
+        clock: the session's clock.
+        evaluation_timeout_s: how long a cohort may evaluate; None waits.
+        grace_s: how long an evaluation waits for nodes that are gone.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        strategy: Strategy,
+        nodes: Nodes,
+        store: Store,
+        *,
+        seed: int,
+        clock: Callable[[], float],
+        say: Say,
+        progress: Progress | None = None,
+        per_client_metrics: bool = False,
+        evaluation_timeout_s: float | None = None,
+        grace_s: float = 10.0,
+    ) -> None:
+        self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
+        self.outbox: list[Command] = []
+        self._seed, self._clock, self._say, self._progress = seed, clock, say, progress
+        self._per_client = per_client_metrics
+        self._evaluation_timeout_s, self._grace_s = evaluation_timeout_s, grace_s
+        self._open: _Open | None = None
+        self._unsettled: list[tuple[str, int, int, bool]] = []
+        # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
+        self._pending: Mapping[str, bytes] = {}
+
+    @property
+    def upload_bytes(self) -> int:
+        """The most that an answer to the phase under way may have."""
+        phase = self._open
+        return 0 if phase is None else phase.answer_bytes
+
+    def expects(self, client: str, round: int, attempt: int) -> bool:
+        """Whether an answer of this client is still wanted."""
+        phase = self._open
+        ask = None if phase is None else phase.asks.get(client)
+        return ask is not None and (ask.task.round, ask.attempt) == (round, attempt)
+
+    def ready(self, round: int, least: int) -> Steps[None]:
+        while self.nodes.size < least:
+            self._stop_if_asked((yield math.inf))
+
+    def _stop_if_asked(self, events: Sequence[Any]) -> Sequence[Any]:
+        for event in events:
+            if isinstance(event, Stopped):
+                raise Interrupted(event.reason)
+        return events
+
+    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+        tally, failures = Tally(), list[Receipt]()
+        schema = dict(self.strategy.schema(task, {}))
+        opened = self._begin(task, "fit", phase.attempt, phase.ends_at_s, schema, phase.clients)
+        closed = False
+        while not closed:
+            until = min(coordinator.looks_at_s, _hurries_at(opened))
+            events = self._stop_if_asked((yield until))
+            for event in events:
+                if isinstance(event, Came):
+                    closed = self._folded(event, coordinator, tally, failures) or closed
+                elif isinstance(event, Left):
+                    self._ask_more(coordinator.lost(event.client, self._clock()).ask)
+                elif isinstance(event, Joined) and coordinator.back(event.client):
+                    self._deliver(event.client)
+            if not closed and coordinator.tick(self._clock()):
+                closed = True
+            self._hurry(opened)
+            self._tell(phase.round, "fit", tally, len(phase.clients))
+        self._call_off()
+        self._pending = tally.states
+        return tally, failures
+
+    def _begin(
+        self,
+        task: Task,
+        kind: str,
+        attempt: int,
+        ends_at_s: float,
+        schema: dict[str, Schema],
+        clients: Sequence[str],
+    ) -> _Open:
+        blobs = blobs_of(task)
+        digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in task.extra.items()}}
+        self._open = _Open(task, kind, attempt, self._clock(), ends_at_s, schema, blobs, digests)
+        self._open.answer_bytes = sum(expected.nbytes for expected in schema.values())
+        self._ask_more(clients)
+        return self._open
+
+    def _ask_more(self, clients: Sequence[str]) -> None:
+        phase = self._open
+        assert phase is not None
+        for client in clients:
+            kind: Any = phase.kind
+            ask = Ask(client, kind, phase.task, attempt=phase.attempt)
+            phase.asks[client] = replace(ask, key=turn_key(self._seed, ask))
+            self._deliver(client)
+
+    def _deliver(self, client: str) -> None:
+        phase = self._open
+        assert phase is not None
+        ask = phase.asks[client]
+        basis = self._basis(ask)
+        parts = write_letter(self.run, ask, phase.digests, basis, left_s(phase.ends_at_s, self._clock()))
+        self.outbox.append(Deliver(client, ask, parts, phase.blobs))
+
+    def _basis(self, ask: Ask) -> Basis:
+        pending = self._pending.get(ask.client) if ask.kind == "evaluate" else None
+        return read_basis(pending or self.store.state(self.run, ask.client, ask.task.round - (ask.kind == "fit")))
+
+    def _hurry(self, phase: _Open) -> None:
+        """Tell those who still work that time is running out."""
+        if self._clock() < _hurries_at(phase):
+            return
+        phase.hurried = True
+        left = left_s(phase.ends_at_s, self._clock())
+        self.outbox += [HurryUp(client, ask.task.round, ask.attempt, left) for client, ask in phase.asks.items()]
+
+    def _folded(self, came: Came, coordinator: Rounds, tally: Tally, failures: list[Receipt]) -> bool:
+        """Look at an answer and fold it if the coordinator takes it; says whether the round closes."""
+        phase = self._open
+        assert phase is not None
+        self.outbox.append(Release(came.token))
+        ask = phase.asks.get(came.client)
+        if ask is None:
+            return False
+        answer, receipt, groups = self._looked_at(came, ask, phase)
+        if answer is not None and (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, "fit"):
+            return False
+        del phase.asks[came.client]
+        decision = coordinator.receipt(receipt)
+        if decision.accept and answer is not None and answer.update is not None:
+            tally.fold(self.strategy.reducer, phase.schema, groups)
+            tally.receipts.append(receipt)
+            self._measure(came.client, answer.update.metrics, receipt.examples, tally, answer.warnings)
+            if answer.has_state:
+                tally.states[came.client] = write_basis(receipt.round, receipt.attempt)
+        elif receipt.verdict != "done":
+            failures.append(receipt)
+            tally.receipts.append(receipt)
+        self._unsettled.append((came.client, receipt.round, receipt.attempt, decision.accept))
+        self._ask_more(decision.ask)
+        return decision.close
+
+    def _looked_at(self, came: Came, ask: Ask, phase: _Open) -> tuple[Answer | None, Receipt, Any]:
+        """(the answer, its receipt, the groups to fold); whatever is wrong with it becomes a refusal."""
+        blank = Receipt(came.client, ask.task.round, ask.attempt, "refused")
+        answer: Answer | None = None
+        try:
+            answer = read_answer(came.data)
+            if answer.verdict != "done" or answer.update is None:
+                verdict: Any = "failed" if answer.verdict in ("failed", "unwilling") else "refused"
+                return answer, replace(blank, verdict=verdict, reason=answer.reason or "sent no update"), None
+            update = answer.update
+            validate(came.client, update.groups, phase.schema)
+            examples = checked_examples(came.client, update.examples)
+            groups = self.strategy.open(update, ask.task, ask.own)
+        except ClientError as error:
+            return answer, replace(blank, reason=error.reason), None
+        except (ProtocolError, UmbelError) as error:
+            return answer, replace(blank, reason=str(error)), None
+        except Exception as error:
+            return answer, replace(blank, reason=f"its update cannot be opened: {sentence(error)}"), None
+        done = replace(blank, verdict="done", examples=examples, steps=update.steps, seconds=answer.seconds)
+        return answer, done, groups
+
+    def _measure(self, client: str, metrics: Any, examples: float, tally: Tally, warnings: Sequence[str]) -> None:
+        kept, sentences = numbers(metrics)
+        for text in (*warnings, *sentences):
+            self._say(self._round, f"client {client}: {text}")
+        tally.measure(examples, kept)
+        if self._per_client:
+            tally.clients.append({"client": client, "examples": examples, "metrics": kept})
+
+    @property
+    def _round(self) -> int:
+        return 0 if self._open is None else self._open.task.round
+
+    def _call_off(self) -> None:
+        """Nobody's answer to this phase is wanted any more."""
+        phase = self._open
+        if phase is None:
+            return
+        for client, ask in phase.asks.items():
+            self.outbox.append(CallOff(client, ask.task.round, ask.attempt, ask.kind))
+            if ask.kind == "fit":
+                self._unsettled.append((client, ask.task.round, ask.attempt, False))
+        phase.asks.clear()
+        self._open = None
+
+    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
+        able = [client for client in phase.clients if client in self.nodes.evaluators]
+        tally = Tally()
+        if not able:
+            self._say(phase.round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
+            return tally
+        opened = self._begin(task, "evaluate", 0, self._evaluation_ends_at(), {}, able)
+        gone: dict[str, float] = {}
+        while opened.asks:
+            events = self._stop_if_asked((yield min(self._gives_up_at(opened, gone), opened.ends_at_s)))
+            for event in events:
+                if isinstance(event, Came):
+                    self._judged(event, tally)
+                    gone.pop(event.client, None)
+                elif isinstance(event, Left) and event.client in opened.asks:
+                    gone[event.client] = self._clock()
+                elif isinstance(event, Joined) and event.client in opened.asks:
+                    gone.pop(event.client, None)
+                    self._deliver(event.client)
+            if self._clock() >= min(self._gives_up_at(opened, gone), opened.ends_at_s):
+                break
+            self._tell(phase.round, "evaluate", tally, len(able))
+        for client in opened.asks:
+            tally.receipts.append(Receipt(client, phase.round, 0, "failed", reason="did not evaluate in time"))
+        self._call_off()
+        return tally
+
+    def _evaluation_ends_at(self) -> float:
+        return math.inf if self._evaluation_timeout_s is None else self._clock() + self._evaluation_timeout_s
+
+    def _gives_up_at(self, phase: _Open, gone: dict[str, float]) -> float:
+        if not gone or phase.asks.keys() - gone.keys():
+            return math.inf
+        return max(gone.values()) + self._grace_s
+
+    def _judged(self, came: Came, tally: Tally) -> None:
+        phase = self._open
+        assert phase is not None
+        self.outbox.append(Release(came.token))
+        ask = phase.asks.get(came.client)
+        if ask is None:
+            return
+        blank = Receipt(came.client, ask.task.round, ask.attempt, "refused")
+        try:
+            answer = read_answer(came.data)
+            if (answer.round, answer.kind) != (ask.task.round, "evaluate"):
+                return
+            judged = answer.evaluation
+            if judged is None:
+                raise ClientError(came.client, answer.reason or "sent no evaluation")
+            examples = checked_examples(came.client, judged.examples)
+        except ClientError as error:
+            tally.receipts.append(replace(blank, reason=error.reason))
+        except UmbelError as error:
+            tally.receipts.append(replace(blank, reason=str(error)))
+        else:
+            self._count(came.client, judged, examples, answer.warnings, tally)
+            tally.receipts.append(replace(blank, verdict="done", examples=examples))
+        del phase.asks[came.client]
+
+    def _count(self, client: str, judged: Evaluation, examples: float, warnings: Sequence[str], tally: Tally) -> None:
+        self._measure(client, {"loss": judged.loss, **judged.metrics}, examples, tally, warnings)
+
+    def query(self, client: str, task: Task, *, kind: str = "query") -> Steps[Update | None]:
+        """Ask one node one thing; None if it left or refused."""
+        opened = self._begin(task, kind, 0, math.inf, {}, [client])
+        opened.answer_bytes = MAX_QUERY_BYTES
+        found: Update | None = None
+        while opened.asks:
+            for event in self._stop_if_asked((yield math.inf)):
+                if isinstance(event, Came) and event.client == client:
+                    self.outbox.append(Release(event.token))
+                    opened.asks.clear()
+                    answer = read_answer(event.data)
+                    if answer.update is None:
+                        raise ClientError(client, answer.reason or "answers no queries")
+                    found = answer.update
+                elif isinstance(event, Left) and event.client == client:
+                    opened.asks.clear()
+        self._open = None
+        return found
+
+    def kept(self, round: int, tally: Tally) -> None:
+        for client, number, attempt, included in self._unsettled:
+            self.outbox.append(Settle(client, number, attempt, included))
+        self._unsettled.clear()
+
+    def _tell(self, round: int, kind: str, tally: Tally, total: int) -> None:
+        if self._progress is not None:
+            done = sum(receipt.verdict == "done" for receipt in tally.receipts)
+            self._progress(round, kind, min(done, total), total)
+
+    def close(self) -> None:
+        self._call_off()
+
+
+def _hurries_at(phase: _Open) -> float:
+    """When to say that time is running out; never twice."""
+    if phase.hurried or math.isinf(phase.ends_at_s):
+        return math.inf
+    whole = phase.ends_at_s - phase.began_s
+    return phase.ends_at_s - min(whole / 2, max(HURRY_LEAST_S, HURRY_SHARE * whole))
