@@ -206,7 +206,7 @@ import umbel as fl
 class Slow(fl.NumPyClient):
     def fit(self, parameters, config):
         if config["server_round"] > 2:
-            os.write(1, b"in round 3\n")
+            os.write(1, b"in round 3" + os.linesep.encode())
             time.sleep(60)
         return [parameters[0] + 1.0], 1, {}
 
