@@ -74,9 +74,17 @@ if TYPE_CHECKING:
     from umbel.arrays import Arrays as Arrays
     from umbel.clients import (
         Client as Client,
+    )
+    from umbel.clients import (
         Delta as Delta,
+    )
+    from umbel.clients import (
         GradientClient as GradientClient,
+    )
+    from umbel.clients import (
         Gradients as Gradients,
+    )
+    from umbel.clients import (
         NumPyClient as NumPyClient,
     )
     from umbel.clients.sklearn import SklearnClient as SklearnClient
@@ -84,32 +92,71 @@ if TYPE_CHECKING:
     from umbel.coordinators import ServerConfig as ServerConfig
     from umbel.errors import (
         ClientError as ClientError,
+    )
+    from umbel.errors import (
         ConfigError as ConfigError,
+    )
+    from umbel.errors import (
         NotSupported as NotSupported,
+    )
+    from umbel.errors import (
         RoundError as RoundError,
+    )
+    from umbel.errors import (
         StoreError as StoreError,
+    )
+    from umbel.errors import (
         TooFewClients as TooFewClients,
+    )
+    from umbel.errors import (
         UmbelError as UmbelError,
     )
     from umbel.local import Correction as Correction
     from umbel.message import Context as Context
-    from umbel.optimizers import adagrad as adagrad, adam as adam, momentum as momentum, sgd as sgd, yogi as yogi
-    from umbel.reducers import Mean as Mean, Median as Median
+    from umbel.optimizers import adagrad as adagrad
+    from umbel.optimizers import adam as adam
+    from umbel.optimizers import momentum as momentum
+    from umbel.optimizers import sgd as sgd
+    from umbel.optimizers import yogi as yogi
+    from umbel.reducers import Mean as Mean
+    from umbel.reducers import Median as Median
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate
-    from umbel.stores import MemoryStore as MemoryStore, SQLiteStore as SQLiteStore
+    from umbel.stores import MemoryStore as MemoryStore
+    from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (
         FedAdagrad as FedAdagrad,
+    )
+    from umbel.strategies import (
         FedAdam as FedAdam,
+    )
+    from umbel.strategies import (
         FedAvg as FedAvg,
+    )
+    from umbel.strategies import (
         FedAvgM as FedAvgM,
+    )
+    from umbel.strategies import (
         FedDyn as FedDyn,
+    )
+    from umbel.strategies import (
         FedNova as FedNova,
+    )
+    from umbel.strategies import (
         FedProx as FedProx,
+    )
+    from umbel.strategies import (
         FedSGD as FedSGD,
+    )
+    from umbel.strategies import (
         FedYogi as FedYogi,
+    )
+    from umbel.strategies import (
         QFedAvg as QFedAvg,
+    )
+    from umbel.strategies import (
         Scaffold as Scaffold,
     )
-    from umbel.strategy import State as State, Strategy as Strategy
+    from umbel.strategy import State as State
+    from umbel.strategy import Strategy as Strategy

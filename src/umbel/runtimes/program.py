@@ -33,7 +33,7 @@ class Program:
     num_clients: int
     config: dict[str, Any]
     device: str = "cpu"
-    threads: int = 1
+    threads: int | None = 1
     per_client_metrics: bool = False
     partition: int | None = None
 

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from umbel.coordinators import ServerConfig
 from umbel.errors import ConfigError
+from umbel.strategies import FedAvg
 from umbel.strategy import Strategy
 
 
@@ -36,3 +37,30 @@ def merged_config(config: ServerConfig | None, routed: Mapping[str, Any]) -> Ser
                 f"{name} was given twice: {present!r} in ServerConfig and {value!r} in the strategy; drop one"
             )
     return dataclasses.replace(base, **routed)
+
+
+def settled(
+    strategy: Strategy | Routed | None, config: ServerConfig | None
+) -> tuple[Strategy, ServerConfig, Mapping[str, Any]]:
+    """(strategy, config, the run's arguments that came with the strategy), with defaults filled in.
+
+    Raises:
+        ConfigError: it is no strategy, or a field was given twice.
+    """
+    if isinstance(strategy, Routed):
+        return strategy.strategy, merged_config(config, strategy.config), strategy.run
+    strategy = FedAvg() if strategy is None else strategy
+    if not isinstance(strategy, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"strategy must be a Strategy such as FedAvg(), got {strategy!r}")
+    return strategy, config or ServerConfig(), {}
+
+
+def once(name: str, argument: Any, routed: Mapping[str, Any]) -> Any:
+    """The one place where an argument was given.
+
+    Raises:
+        ConfigError: it was given to the run and with the strategy.
+    """
+    if argument is not None and name in routed:
+        raise ConfigError(f"{name} was given twice: with the run and with the strategy; drop one")
+    return routed.get(name, argument)

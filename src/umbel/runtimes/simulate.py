@@ -19,10 +19,9 @@ from umbel.runtimes.history import History
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
-from umbel.runtimes.routed import Routed, merged_config
+from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
 from umbel.stores import RunInfo, Store
-from umbel.strategies import FedAvg
 from umbel.strategy import Strategy
 
 
@@ -94,15 +93,15 @@ def simulate(
         >>> history.parameters["0"]
         array([1.])
     """
-    strategy, config, given = _settled(strategy, config)
+    strategy, config, given = settled(strategy, config)
     hooks = Hooks(
-        evaluate_fn=_once("evaluate_fn", evaluate_fn, given),
-        on_fit_config_fn=_once("on_fit_config_fn", on_fit_config_fn, given),
-        on_evaluate_config_fn=_once("on_evaluate_config_fn", on_evaluate_config_fn, given),
-        fit_metrics=_once("fit_metrics_aggregation_fn", fit_metrics_aggregation_fn, given),
-        evaluate_metrics=_once("evaluate_metrics_aggregation_fn", evaluate_metrics_aggregation_fn, given),
+        evaluate_fn=once("evaluate_fn", evaluate_fn, given),
+        on_fit_config_fn=once("on_fit_config_fn", on_fit_config_fn, given),
+        on_evaluate_config_fn=once("on_evaluate_config_fn", on_evaluate_config_fn, given),
+        fit_metrics=once("fit_metrics_aggregation_fn", fit_metrics_aggregation_fn, given),
+        evaluate_metrics=once("evaluate_metrics_aggregation_fn", evaluate_metrics_aggregation_fn, given),
     )
-    initial_parameters = _once("initial_parameters", initial_parameters, given)
+    initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
     choice = choose.choose(engine, workers, config, num_clients)
     kept = keeping.store_at(store)
@@ -123,23 +122,6 @@ def simulate(
         if kept is not store:
             kept.close()
     return replace(history, ended=ended)
-
-
-def _settled(
-    strategy: Strategy | Routed | None, config: ServerConfig | None
-) -> tuple[Strategy, ServerConfig, Mapping[str, Any]]:
-    if isinstance(strategy, Routed):
-        return strategy.strategy, merged_config(config, strategy.config), strategy.run
-    strategy = FedAvg() if strategy is None else strategy
-    if not isinstance(strategy, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"strategy must be a Strategy such as FedAvg(), got {strategy!r}")
-    return strategy, config or ServerConfig(), {}
-
-
-def _once(name: str, argument: Any, routed: Mapping[str, Any]) -> Any:
-    if argument is not None and name in routed:
-        raise ConfigError(f"{name} was given twice: to simulate and to the strategy; drop one")
-    return routed.get(name, argument)
 
 
 def _check_arguments(client_fn: object, num_clients: object, threads: object) -> None:

@@ -19,8 +19,10 @@ _SET = (
 _limits: dict[str, int] = {}
 
 
-def one_thread_each(threads: int) -> None:
-    """Let NumPy's BLAS and, if it is imported, torch use `threads` threads from now on; cheap when nothing changes."""
+def one_thread_each(threads: int | None) -> None:
+    """Let NumPy's BLAS and (if imported) torch use `threads` threads from now on; None leaves them as they are."""
+    if threads is None:
+        return
     if _limits.get("blas") != threads:
         for set_threads in _blas():
             set_threads(threads)

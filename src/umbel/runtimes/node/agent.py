@@ -76,6 +76,7 @@ class Agent:
         self._stream: Stream | None = None
         self._end: asyncio.Future[Goodbye | str] | None = None
         self._heartbeat_s = HEARTBEAT_S
+        self._heard = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, *, give_up_s: float | None = None) -> str:
@@ -92,6 +93,7 @@ class Agent:
         wait_s, met, began = FIRST_WAIT_S, False, loop.time()
         try:
             while True:
+                self._heard = False
                 try:
                     ended = await self._converse(await self._connect())
                 except LinkError as error:
@@ -119,7 +121,7 @@ class Agent:
     async def _converse(self, link: Link) -> Goodbye | str:
         """One connection, from hello to its end."""
         loop = asyncio.get_running_loop()
-        self._end, self._heard = loop.create_future(), False
+        self._end = loop.create_future()
         stream = self._stream = Stream(link, self._happened, self._ended)
         who = self._identity
         stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(dict(who.about))))

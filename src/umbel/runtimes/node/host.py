@@ -41,7 +41,7 @@ class Host:
         plan: what the server said of the run.
         name: the client's id.
         partition: which part of the data; None lets the name say.
-        threads: how many threads the client may use.
+        threads: how many threads the client may use; None leaves that as it is.
         packages: top-level packages of installed apps.
 
     Raises:
@@ -55,7 +55,7 @@ class Host:
         name: str,
         *,
         partition: int | None = None,
-        threads: int = 1,
+        threads: int | None = None,
         device: str = "cpu",
         packages: Collection[str] = (),
     ) -> None:

@@ -57,7 +57,7 @@ class LocalWorker:
         name: str,
         *,
         partition: int | None = None,
-        threads: int = 1,
+        threads: int | None = None,
         packages: Collection[str] = (),
     ) -> None:
         self._client_fn, self._executor, self._name = client_fn, executor, name

@@ -171,21 +171,25 @@ class NodePlayers(Players):
         *,
         seed: int,
         clock: Callable[[], float],
-        say: Say,
-        progress: Progress | None = None,
         per_client_metrics: bool = False,
         evaluation_timeout_s: float | None = None,
         grace_s: float = 10.0,
     ) -> None:
         self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
         self.outbox: list[Command] = []
-        self._seed, self._clock, self._say, self._progress = seed, clock, say, progress
+        self._seed, self._clock = seed, clock
+        self._say: Say = lambda number, text: None
+        self._progress: Progress | None = None
         self._per_client = per_client_metrics
         self._evaluation_timeout_s, self._grace_s = evaluation_timeout_s, grace_s
         self._open: _Open | None = None
         self._unsettled: list[tuple[str, int, int, bool]] = []
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
+
+    def tell_through(self, say: Say, progress: Progress | None) -> None:
+        """Write warnings with `say`, and tell `progress` how far a phase is."""
+        self._say, self._progress = say, progress
 
     @property
     def upload_bytes(self) -> int:

@@ -1,0 +1,280 @@
+"""`start_server`: one run over real nodes, led from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from secrets import randbits
+from typing import Any, TypeAlias, final
+
+from umbel.arrays import Arrays, ArraysLike
+from umbel.coordinators import Rounds, ServerConfig
+from umbel.errors import UmbelError
+from umbel.plan import FORMAT, describe
+from umbel.runtimes import keeping
+from umbel.runtimes.halves import client_half
+from umbel.runtimes.history import History
+from umbel.runtimes.progress import plain_progress
+from umbel.runtimes.routed import Routed, once, settled
+from umbel.runtimes.server.desk import Desk
+from umbel.runtimes.server.lead import Leader
+from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.session import Hooks, Observer
+from umbel.stores import Store
+from umbel.strategy import Strategy
+from umbel.transports import transport_for
+from umbel.transports.tls import Certificates, server_context
+
+FIRST_REMINDER_S, REMINDER_S = 1.0, 10.0
+LEAST_CLIENTS = 2
+Say: TypeAlias = Callable[[str], None]
+
+
+def start_server(
+    server_address: str = "0.0.0.0:8080",
+    config: ServerConfig | None = None,
+    strategy: Strategy | Routed | None = None,
+    *,
+    initial_parameters: ArraysLike | None = None,
+    evaluate_fn: Callable[..., Any] | None = None,
+    on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
+    on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
+    fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
+    evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
+    certificates: Certificates | None = None,
+    store: Store | str | Path | None = None,
+    resume: str | None = None,
+    name: str = "server",
+    progress: bool = True,
+    observers: Sequence[Observer] = (),
+    ready: Callable[[str], None] | None = None,
+) -> History:
+    """Lead one run over the nodes that connect, then let them go.
+
+    Waits for `min_available_clients` (2 unless the config says otherwise), asks one of them for its parameters if none
+    are given, and runs all rounds. Nodes may come before the server and reconnect at any time; a round goes on as the
+    config's quorum, over-selection and `round_timeout` say.
+
+    Args:
+        server_address: "host:port"; port 0 takes a free one.
+        config, strategy, initial_parameters, evaluate_fn, on_…_config_fn, …_aggregation_fn: as in `simulate`.
+        certificates: (CA, certificate, key) as PEM files or bytes: TLS, and nodes must show a certificate of the CA.
+            None is plaintext, with a warning where others could listen.
+        store: where events and checkpoints go: a path of an SQLite file, or a store. None keeps them in memory.
+        resume: id (or its beginning) of a run in `store` to go on with, or "last".
+        name: the run's name in lists.
+        progress: print what goes on.
+        observers: called with every event.
+        ready: called with the address once nodes can connect.
+
+    Returns:
+        The history; after Ctrl-C that of the finished rounds, with `ended == "interrupted"`.
+
+    Raises:
+        ConfigError: an argument is wrong, or the parts cannot work together.
+        LinkError: the address cannot be listened at.
+        TooFewClients: a round had too few answers.
+        StoreError: the run cannot be kept, or not be resumed.
+    """
+    strategy, config, given = settled(strategy, config)
+    job = _Job(
+        address=server_address,
+        strategy=strategy,
+        config=_with_least(config),
+        hooks=Hooks(
+            evaluate_fn=once("evaluate_fn", evaluate_fn, given),
+            on_fit_config_fn=once("on_fit_config_fn", on_fit_config_fn, given),
+            on_evaluate_config_fn=once("on_evaluate_config_fn", on_evaluate_config_fn, given),
+            fit_metrics=once("fit_metrics_aggregation_fn", fit_metrics_aggregation_fn, given),
+            evaluate_metrics=once("evaluate_metrics_aggregation_fn", evaluate_metrics_aggregation_fn, given),
+        ),
+        initial=once("initial_parameters", initial_parameters, given),
+        certificates=certificates,
+        name=name,
+        resume=resume,
+        observers=[*observers, *([plain_progress()] if progress else [])],
+        say=_printed if progress else _silent,
+        ready=ready,
+    )
+    kept = keeping.store_at(store)
+    try:
+        history = _run(job, kept)
+    finally:
+        if kept is not store:
+            kept.close()
+    if progress:
+        _printed(f"\n{history}")
+    return history
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    address: str
+    strategy: Strategy
+    config: ServerConfig
+    hooks: Hooks
+    initial: ArraysLike | None
+    certificates: Certificates | None
+    name: str
+    resume: str | None
+    observers: Sequence[Observer]
+    say: Say
+    ready: Callable[[str], None] | None
+
+
+def _printed(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _silent(text: str) -> None:
+    return None
+
+
+def _with_least(config: ServerConfig) -> ServerConfig:
+    if config.min_available_clients is not None:
+        return config
+    return replace(config, min_available_clients=LEAST_CLIENTS)
+
+
+def _run(job: _Job, store: Store) -> History:
+    """In this thread; in one of its own where an event loop runs already (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_serve(job, store))
+    with ThreadPoolExecutor(1, "umbel-server") as pool:
+        return pool.submit(asyncio.run, _serve(job, store)).result()
+
+
+async def _serve(job: _Job, store: Store) -> History:
+    info = keeping.found(store, job.resume)
+    config = job.config
+    if config.seed is None:
+        config = replace(config, seed=info.plan["config"]["seed"] if info else randbits(53))
+    assert config.seed is not None
+    plan = {
+        "format": FORMAT,
+        "app": None,
+        "portable": False,
+        "strategy": describe(job.strategy),
+        "config": describe(config),
+        "num_clients": None,
+        "settings": {},
+        "client_half": client_half(job.strategy),
+    }
+    run = keeping.kept(store, info, job.name, plan)
+    desk = Desk(socket.gethostname(), say=job.say)
+    tls = None if job.certificates is None else server_context(job.certificates)
+    transport, place = transport_for(job.address)
+    listener = await transport.listen(place, desk.arrived, tls=tls)
+    _announce(job, listener.address, secure=tls is not None)
+    executor = ThreadPoolExecutor(1, "umbel-run")
+    loop = asyncio.get_running_loop()
+    nodes = Nodes()
+    for_nodes = {"run": run.run, "name": job.name, "client_half": plan["client_half"], "settings": {}}
+    leader = Leader(
+        run.run, for_nodes, desk, nodes, offload=lambda work: loop.run_in_executor(executor, work), say=job.say
+    )
+    desk.begin(leader)
+    reminder = asyncio.ensure_future(_remind(job.say, nodes, config))
+    restore = _on_interrupt(leader)
+    reason = "the server was stopped"
+    try:
+        history = await _lead(job, run, config, leader, nodes, plan)
+        reason = f"the run has {history.ended}" if history.ended == "finished" else f"the run ended: {history.ended}"
+        return history
+    except UmbelError as error:
+        reason = f"the run failed: {error}"
+        raise
+    finally:
+        restore()
+        reminder.cancel()
+        await listener.close()
+        desk.close(reason, finished=True)
+        await asyncio.sleep(0.05)
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _lead(
+    job: _Job, run: keeping.Kept, config: ServerConfig, leader: Leader, nodes: Nodes, plan: Mapping[str, Any]
+) -> History:
+    loop = asyncio.get_running_loop()
+    coordinator = Rounds(config, nodes, timed=True)
+    assert config.seed is not None
+    players = NodePlayers(
+        run.run,
+        job.strategy,
+        nodes,
+        run.store,
+        seed=config.seed,
+        clock=loop.time,
+        per_client_metrics=config.per_client_metrics or job.hooks.per_client,
+        evaluation_timeout_s=config.round_timeout,
+    )
+    params = Arrays.of({})
+    if run.fresh:
+        params = await leader.initial(players, None if job.initial is None else Arrays.of(job.initial))
+    session = run.session(job.strategy, coordinator, job.hooks, lambda: params)
+    session.observers = job.observers
+    session.clock = loop.time
+    players.tell_through(session.say, session.progress if job.observers else None)
+    ended = await leader.lead(session, players)
+    return replace(History.of(run.store.events(run.run), session.state.params, run.run, plan), ended=ended)
+
+
+def _announce(job: _Job, address: str, *, secure: bool) -> None:
+    if job.ready is not None:
+        job.ready(address)
+    job.say(f"listening at {address}")
+    host = address.rpartition(":")[0]
+    if not secure and not host.startswith(("127.", "[::1]")):
+        job.say(
+            "warning: this server speaks plaintext to whoever reaches it: models and updates can be read and changed "
+            "on the way. Pass certificates=(ca, certificate, key), or listen at 127.0.0.1"
+        )
+
+
+async def _remind(say: Say, nodes: Nodes, config: ServerConfig) -> None:
+    """Say what is waited for while there are too few clients."""
+    wanted = config.min_available_clients or 1
+    await asyncio.sleep(FIRST_REMINDER_S)
+    while True:
+        if nodes.size < wanted:
+            say(
+                f"waiting for clients: {nodes.size} of {wanted}, start another, or set "
+                f"min_available_clients={max(nodes.size, 1)}"
+            )
+        await asyncio.sleep(REMINDER_S)
+
+
+def _on_interrupt(leader: Leader) -> Callable[[], None]:
+    """Let Ctrl-C end the run after the step under way; a second one breaks off. Returns the way back."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        leader.stop("interrupted")
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    except (NotImplementedError, RuntimeError):
+        return lambda: None
+
+    def restore() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, before)
+
+    return restore
