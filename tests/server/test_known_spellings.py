@@ -159,12 +159,12 @@ def test_none_is_as_good_as_leaving_a_function_out():
         (
             {"evaluate_fn": lambda *a: None},
             {"evaluate_fn": lambda *a: None},
-            "evaluate_fn was given twice: to simulate and to the strategy; drop one",
+            "evaluate_fn was given twice: with the run and with the strategy; drop one",
         ),
         (
             {"initial_parameters": [np.zeros(2)]},
             {"initial_parameters": [np.zeros(2)]},
-            "initial_parameters was given twice: to simulate and to the strategy; drop one",
+            "initial_parameters was given twice: with the run and with the strategy; drop one",
         ),
         (
             {"on_fit_config_fn": lambda r: {}},
