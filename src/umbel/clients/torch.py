@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, ArraySpec, Role, Schema, difference
-from umbel.clients.torch_arrays import as_tensor, code_of, tensors
+from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed
 from umbel.clients.torch_optimizer import (
     OptimizerFactory,
@@ -119,8 +119,9 @@ class TorchClient(StepClient):
         if test_data is not None:
             can.add("evaluate")
         self.capabilities = frozenset(can)
-        self._state = _state_of(model)
+        self._state: dict[str, Tensor] = {}
         self._own: dict[str, Tensor] = {}
+        self._trainable: list[tuple[str, nn.Parameter]] = []
         self._counted: int | None = None
         self._schema: Schema | None = None
 
@@ -128,6 +129,7 @@ class TorchClient(StepClient):
     def schema(self) -> Schema:
         """The model's arrays in the order of `state_dict`, with roles."""
         if self._schema is None:
+            self._state = self._state or _state_of(self.model)
             with_grad = {n: p.requires_grad for n, p in self.model.named_parameters(remove_duplicate=False)}
             self._schema = _schema(tuple((n, t.dtype, t.shape, with_grad.get(n)) for n, t in self._state.items()))
         return self._schema
@@ -147,13 +149,14 @@ class TorchClient(StepClient):
     def _present(self, schema: Schema) -> Arrays:
         """The model's arrays as they are now, in the dtypes of `schema`."""
         result = Arrays.empty(schema)
-        for spec in schema.specs:
-            as_tensor(result.views[spec.name], spec.dtype).copy_(self._state[spec.name].detach())
+        places = [as_tensor(result.views[spec.name], spec.dtype) for spec in schema.specs]
+        copy_all(places, [self._state[spec.name] for spec in schema.specs])
         return result.frozen()
 
     def load(self, arrays: Arrays, ctx: Context) -> None:
         self._borrow(arrays, ctx)
         self.model.train()
+        self._trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         self._start_optimizer()
         self._steps, self._path, self._reach, self._pending = 0, 0.0, 0.0, 0
         self._correct: Correct | None = None
@@ -167,18 +170,19 @@ class TorchClient(StepClient):
         self._loaded = arrays.schema
         frozen = {spec.name for spec in self.schema.specs if spec.role == "frozen"}
         self._own = {name: value.detach().clone() for name, value in self._state.items() if name not in frozen}
-        with torch.no_grad():
-            for name, source in tensors(arrays).items():
-                self._state[name].copy_(source)
+        given = tensors(arrays)
+        copy_all([self._state[name] for name in given], list(given.values()))
 
     def release(self) -> None:
         # A model may be shared by all clients of a process. What one client's training leaves in it must reach neither
         # the next client, whose own head it would become, nor the user's next run.
-        with torch.no_grad():
-            for name, value in self._own.items():
-                self._state[name].copy_(value)
+        copy_all([self._state[name] for name in self._own], list(self._own.values()))
         self._own = {}
-        self.model.zero_grad(set_to_none=True)
+        self._drop_gradients()
+
+    def _drop_gradients(self) -> None:
+        for _, param in self._trainable:
+            param.grad = None
 
     def _check(self, arrays: Arrays) -> None:
         if arrays.keys() != self._state.keys():
@@ -202,13 +206,12 @@ class TorchClient(StepClient):
             self._state = _state_of(self.model)
 
     def _start_optimizer(self) -> None:
-        self._trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         if isinstance(self._optimizer, torch.optim.Optimizer):
             self.optimizer = copy_without_memory(self._optimizer)
         else:
             self.optimizer = self._optimizer([p for _, p in self._trainable])
         check_bound(self.optimizer, self.model)
-        self.model.zero_grad(set_to_none=True)
+        self._drop_gradients()
         self._scheduler = None if self._scheduler_fn is None else self._scheduler_fn(self.optimizer)
         self._scaler = _scaler(self.device) if self._amp is torch.float16 else None
         self._plain = None if self._scheduler is not None else plain_rate(self.optimizer)
@@ -263,16 +266,7 @@ class TorchClient(StepClient):
         """Clip, correct, step: what stands between `backward` and the next batch."""
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        gradients = [(name, param, param.grad) for name, param in self._trainable if param.grad is not None]
-        if self._pending < self._accumulate:
-            for _, _, grad in gradients:
-                grad.mul_(self._accumulate / self._pending)
-        if self._clip is not None:
-            nn.utils.clip_grad_norm_([param for _, param, _ in gradients], self._clip)
-        if self._correct is not None:
-            with torch.no_grad():
-                for name, param, grad in gradients:
-                    grad.copy_(self._correct(name, grad, param))
+        self._prepare_gradients()
         self._measure_path()
         if self._scaler is not None:
             self._scaler.step(self.optimizer)
@@ -283,9 +277,24 @@ class TorchClient(StepClient):
             self.optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        self.model.zero_grad(set_to_none=True)
+        self._drop_gradients()
         self._steps += 1
         self._pending = 0
+
+    def _prepare_gradients(self) -> None:
+        """What is done to gradients before the step: a left-over mean, clipping, the strategy's correction."""
+        if self._pending == self._accumulate and self._clip is None and self._correct is None:
+            return
+        gradients = [(name, param, param.grad) for name, param in self._trainable if param.grad is not None]
+        if self._pending < self._accumulate:
+            for _, _, grad in gradients:
+                grad.mul_(self._accumulate / self._pending)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_([param for _, param, _ in gradients], self._clip)
+        if self._correct is not None:
+            with torch.no_grad():
+                for name, param, grad in gradients:
+                    grad.copy_(self._correct(name, grad, param))
 
     def _measure_path(self) -> None:
         """Add this step's size; with momentum a gradient goes on acting, as torch's SGD has it."""

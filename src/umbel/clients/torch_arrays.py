@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -49,7 +50,9 @@ def as_tensor(view: NDArray[Any], code: str) -> Tensor:
 
 
 def tensors(arrays: Arrays) -> dict[str, Tensor]:
-    """The arrays as tensors on the same memory, which must not be written to."""
+    """The arrays as tensors on the same memory, which must not be written to; made once per `Arrays`."""
+    if arrays.native is not None:
+        return arrays.native
     # torch warns of read-only arrays; the bytes beneath the views are writable unless they came from `bytes`.
     data = arrays.data if arrays.data.flags.writeable else arrays.data.copy()
     result: dict[str, Tensor] = {}
@@ -57,4 +60,12 @@ def tensors(arrays: Arrays) -> dict[str, Tensor]:
         start = arrays.schema.offsets[spec.name]
         flat = torch.from_numpy(data[start : start + spec.nbytes])
         result[spec.name] = flat.view(_DTYPES[spec.dtype]).reshape(spec.shape)
+    arrays.native = result
     return result
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy each source into its target, in one call."""
+    if targets:
+        with torch.no_grad():
+            cast("Any", torch)._foreach_copy_(list(targets), list(sources))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,12 +75,14 @@ class LadderSum:
             flat = arrays.flat(segment)
             for block, start in enumerate(range(0, segment.size, BLOCK), first):
                 part = slice(start, min(segment.size, start + BLOCK))
-                self._add_block(_term(flat[part], weight, segment.dtype, self._a), block, [r[part] for r in rungs])
+                x = widen(flat[part], "BF16") if segment.dtype == "BF16" else flat[part]
+                # Rounding keeps order, so the largest product is the product of the largest: half the bytes to look at.
+                largest = max(float(x.max()), -float(x.min())) * abs(weight)
+                if largest:
+                    term = np.multiply(x, weight, out=self._a[: x.size], dtype=np.float64)
+                    self._add_block(term, largest, block, [r[part] for r in rungs])
 
-    def _add_block(self, term: Float64, block: int, rungs: list[Float64]) -> None:
-        largest = max(float(term.max()), -float(term.min()))
-        if largest == 0:
-            return
+    def _add_block(self, term: Float64, largest: float, block: int, rungs: list[Float64]) -> None:
         if not largest < LARGEST:
             raise ArraysError(f"a weighted value reaches {largest:.3g}; sums hold up to {LARGEST:.0g}")
         needed = max(LOWEST, (math.frexp(largest)[1] + GUARD_BITS - 52) // STEP_BITS + 1)
@@ -133,8 +135,3 @@ class LadderSum:
 
 def _kept(segment: Segment) -> int:
     return 3 if segment.dtype == "F64" else 2
-
-
-def _term(x: NDArray[Any], weight: float, dtype: str, scratch: Float64) -> Float64:
-    term = scratch[: x.size]
-    return np.multiply(widen(x, "BF16") if dtype == "BF16" else x, weight, out=term, dtype=np.float64)
