@@ -25,6 +25,7 @@ Role: TypeAlias = Literal["trained", "averaged", "frozen", "private"]
 ROLES: tuple[Role, ...] = ("trained", "averaged", "frozen", "private")
 ALIGNMENT = 64
 MAX_HEADER_BYTES = 64 * 2**20
+_BLOCK = 2**16
 ArraysLike: TypeAlias = "Arrays | Mapping[str, Any] | Sequence[Any]"
 
 
@@ -544,13 +545,20 @@ def difference(new: Mapping[str, Array], start: Arrays) -> Arrays:
 
 
 def moved(params: Arrays, change: Vector) -> Arrays:
-    """`params + change`, added in float64 and rounded once. Arrays without a change stay as they are."""
+    """`params + change`, added in float64 and rounded once. Arrays without a change stay as they are.
+
+    Block by block, so that a large model needs no float64 image of itself.
+    """
     result = Arrays.empty(params.schema)
     for spec in params.schema.specs:
-        old = params.views[spec.name]
-        if spec.name in change.schema.by_name:
-            old = narrow(widen(old, spec.dtype) + change[spec.name], spec.dtype)
-        result.views[spec.name][...] = old
+        old, new = params.views[spec.name].reshape(-1), result.views[spec.name].reshape(-1)
+        if spec.name not in change.schema.by_name:
+            new[...] = old
+            continue
+        step = change[spec.name].reshape(-1)
+        for start in range(0, spec.size, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            new[part] = narrow(widen(old[part], spec.dtype) + step[part], spec.dtype)
     return result.frozen()
 
 

@@ -50,14 +50,14 @@ def initial_slots(optimizer: ServerOptimizer, params: Schema) -> dict[str, Array
 
 
 def optimize(optimizer: ServerOptimizer, mean: Vector, slots: Mapping[str, Arrays]) -> tuple[Vector, dict[str, Arrays]]:
-    """The change to apply for the mean change `mean`, and the new slots."""
+    """The change to apply for the mean change `mean`, which is used up, and the new slots."""
     fresh = {name: slots[name].copy() for name in optimizer.slots}
-    result = Vector(mean.schema, mean.values.copy())
     for spec in mean.schema.specs:
         if spec.role == "trained":
             views = {name: slot.views[spec.name] for name, slot in fresh.items()}
-            result[spec.name][...] = optimizer.change(mean[spec.name], views)
-    return result, {name: slot.frozen() for name, slot in fresh.items()}
+            change = optimizer.change(mean[spec.name], views)
+            mean[spec.name][...] = change
+    return mean, {name: slot.frozen() for name, slot in fresh.items()}
 
 
 @final
