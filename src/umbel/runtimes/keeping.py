@@ -27,14 +27,14 @@ def store_at(store: Store | str | Path | None) -> Store:
 
 
 def found(store: Store, resume: str | None) -> RunInfo | None:
-    """The run to go on with; None begins one.
+    """The run to go on with, by the beginning of its id ("last" is the newest); None begins one.
 
     Raises:
         StoreError: there is no single such run.
     """
     if resume is None:
         return None
-    info = store.find(resume)
+    info = next(reversed(store.runs()), None) if resume == "last" else store.find(resume)
     if info is None:
         ids = ", ".join(run.id for run in store.runs()[-5:]) or "no run at all"
         raise StoreError(f"the store has no single run {resume!r} to resume; it has {ids}")

@@ -31,6 +31,8 @@ class Stream:
         self._full = self._pumping = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
+        """Done once the link itself is closed, which is a little after the stream was ended here."""
         self.heard_at_s = self.said_at_s = self._loop.time()
 
     def start(self) -> None:
@@ -81,6 +83,11 @@ class Stream:
         self.pump()
 
     def closed(self, reason: str) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._over(reason)
+
+    def _over(self, reason: str) -> None:
         if not self._closed:
             self._closed = True
             self._ended(reason)
@@ -94,9 +101,9 @@ class Stream:
         self.link.close(reason)
         # A peer that does not read would keep what is still to be written for ever.
         self._loop.call_later(LINGER_S, self.link.abort)
-        self.closed(reason)
+        self._over(reason)
 
     def abort(self, reason: str) -> None:
         """Close without a word."""
         self.link.abort()
-        self.closed(reason)
+        self._over(reason)

@@ -133,6 +133,7 @@ class Agent:
             beat.cancel()
             self._stream = None
             link.abort()
+            await asyncio.wait([stream.gone], timeout=1.0)
 
     async def _beat(self, stream: Stream) -> None:
         loop = asyncio.get_running_loop()

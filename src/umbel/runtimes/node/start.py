@@ -20,7 +20,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.transports import Link, transport_for
-from umbel.transports.tls import Certificates, Pem, client_context
+from umbel.transports.tls import Certificates, Pem, client_tls
 
 Result = TypeVar("Result")
 
@@ -66,7 +66,7 @@ def start_client(
     if certificates is not None or root_certificates is not None:
         ca, certificate, key = certificates or (root_certificates, None, None)
         assert ca is not None
-        tls = client_context(ca, certificate, key)
+        tls = client_tls(ca, certificate, key)
 
     async def connect() -> Link:
         return await transport.connect(place, tls=tls)

@@ -20,6 +20,7 @@ from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Tak
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
 
 HELLO_WITHIN_S = 10.0
+FAREWELL_S = 1.0
 HEARTBEAT_S = 15.0
 MAX_READY_BYTES = 4 * 2**20
 UPLOADS_AT_ONCE = 2
@@ -111,7 +112,6 @@ class Desk:
         self.name, self.limits = name, limits or Limits()
         self.nodes: dict[str, Node] = {}
         self.leads: dict[str, Lead] = {}
-        self.strangers = 0
         self._say, self._admit = say, admit
         self._tokens = 0
         self._uploads: dict[int, tuple[Node, Incoming]] = {}
@@ -119,13 +119,13 @@ class Desk:
         self._queue: deque[tuple[Node, Incoming]] = deque()
         self._blobs: dict[str, tuple[str, memoryview]] = {}
         self._closing: str | None = None
+        self._quiet = False
         self._watch: asyncio.Task[None] | None = None
 
     def arrived(self, link: Link) -> None:
         """A fresh link: its first packet has to be a hello, soon."""
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_over())
-        self.strangers += 1
         _Doorstep(self, link)
 
     async def _watch_over(self) -> None:
@@ -334,7 +334,8 @@ class Desk:
         if self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        self._say(f"node {node.name} is gone: {reason}")
+        if not self._quiet:
+            self._say(f"node {node.name} is gone: {reason}")
         for token, (owner, message) in list(self._uploads.items()):
             if owner is node and not message.complete:
                 # What came of it is kept for a while: after a reconnection the rest is enough.
@@ -346,13 +347,19 @@ class Desk:
             lead.left(node)
         self._grant()
 
-    def close(self, reason: str, *, finished: bool) -> None:
-        """Say goodbye to all."""
+    async def close(self, reason: str, *, finished: bool) -> None:
+        """Say goodbye to all, and wait a little until it has gone out."""
         self._closing = reason if finished else None
-        for node in list(self.nodes.values()):
-            node.stream.end(reason, finished=finished)
+        self._quiet = True
+        streams = [node.stream for node in self.nodes.values()]
+        for stream in streams:
+            stream.end(reason, finished=finished)
         if self._watch is not None:
             self._watch.cancel()
+        if streams:
+            await asyncio.wait([stream.gone for stream in streams], timeout=FAREWELL_S)
+        for stream in streams:
+            stream.link.abort()
 
 
 @final
@@ -381,6 +388,5 @@ class _Doorstep:
 
     def ended(self, reason: str) -> None:
         self._timer.cancel()
-        self.desk.strangers -= 1
         if self.node is not None:
             self.desk.gone(self.node, reason)

@@ -7,33 +7,29 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
-from secrets import randbits
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias
 
-from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Rounds, ServerConfig
+from umbel.arrays import ArraysLike
+from umbel.coordinators import ServerConfig
 from umbel.errors import UmbelError
-from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
-from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
+from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.lead import Leader
-from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.server.players import Nodes
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
 from umbel.strategy import Strategy
 from umbel.transports import transport_for
-from umbel.transports.tls import Certificates, server_context
+from umbel.transports.tls import Certificates, server_tls
 
 FIRST_REMINDER_S, REMINDER_S = 1.0, 10.0
-LEAST_CLIENTS = 2
 Say: TypeAlias = Callable[[str], None]
 
 
@@ -84,10 +80,9 @@ def start_server(
         StoreError: the run cannot be kept, or not be resumed.
     """
     strategy, config, given = settled(strategy, config)
-    job = _Job(
-        address=server_address,
+    order = Order(
         strategy=strategy,
-        config=_with_least(config),
+        config=config,
         hooks=Hooks(
             evaluate_fn=once("evaluate_fn", evaluate_fn, given),
             on_fit_config_fn=once("on_fit_config_fn", on_fit_config_fn, given),
@@ -96,38 +91,20 @@ def start_server(
             evaluate_metrics=once("evaluate_metrics_aggregation_fn", evaluate_metrics_aggregation_fn, given),
         ),
         initial=once("initial_parameters", initial_parameters, given),
-        certificates=certificates,
         name=name,
         resume=resume,
         observers=[*observers, *([plain_progress()] if progress else [])],
-        say=_printed if progress else _silent,
-        ready=ready,
     )
+    say = _printed if progress else _silent
     kept = keeping.store_at(store)
     try:
-        history = _run(job, kept)
+        history = _run(lambda: _serve(order, kept, server_address, certificates, say, ready))
     finally:
         if kept is not store:
             kept.close()
     if progress:
         _printed(f"\n{history}")
     return history
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    address: str
-    strategy: Strategy
-    config: ServerConfig
-    hooks: Hooks
-    initial: ArraysLike | None
-    certificates: Certificates | None
-    name: str
-    resume: str | None
-    observers: Sequence[Observer]
-    say: Say
-    ready: Callable[[str], None] | None
 
 
 def _printed(text: str) -> None:
@@ -139,58 +116,37 @@ def _silent(text: str) -> None:
     return None
 
 
-def _with_least(config: ServerConfig) -> ServerConfig:
-    if config.min_available_clients is not None:
-        return config
-    return replace(config, min_available_clients=LEAST_CLIENTS)
-
-
-def _run(job: _Job, store: Store) -> History:
+def _run(serve: Callable[[], Coroutine[Any, Any, History]]) -> History:
     """In this thread; in one of its own where an event loop runs already (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_serve(job, store))
+        return asyncio.run(serve())
     with ThreadPoolExecutor(1, "umbel-server") as pool:
-        return pool.submit(asyncio.run, _serve(job, store)).result()
+        return pool.submit(lambda: asyncio.run(serve())).result()
 
 
-async def _serve(job: _Job, store: Store) -> History:
-    info = keeping.found(store, job.resume)
-    config = job.config
-    if config.seed is None:
-        config = replace(config, seed=info.plan["config"]["seed"] if info else randbits(53))
-    assert config.seed is not None
-    plan = {
-        "format": FORMAT,
-        "app": None,
-        "portable": False,
-        "strategy": describe(job.strategy),
-        "config": describe(config),
-        "num_clients": None,
-        "settings": {},
-        "client_half": client_half(job.strategy),
-    }
-    run = keeping.kept(store, info, job.name, plan)
-    desk = Desk(socket.gethostname(), say=job.say)
-    tls = None if job.certificates is None else server_context(job.certificates)
-    transport, place = transport_for(job.address)
+async def _serve(
+    order: Order,
+    store: Store,
+    address: str,
+    certificates: Certificates | None,
+    say: Say,
+    ready: Callable[[str], None] | None,
+) -> History:
+    loop, executor = asyncio.get_running_loop(), ThreadPoolExecutor(1, "umbel-run")
+    desk = Desk(socket.gethostname(), say=say)
+    conduct = Conduct(order, store, desk, offload=lambda work: loop.run_in_executor(executor, work), say=say)
+    tls = None if certificates is None else server_tls(certificates)
+    transport, place = transport_for(address)
     listener = await transport.listen(place, desk.arrived, tls=tls)
-    _announce(job, listener.address, secure=tls is not None)
-    executor = ThreadPoolExecutor(1, "umbel-run")
-    loop = asyncio.get_running_loop()
-    nodes = Nodes()
-    for_nodes = {"run": run.run, "name": job.name, "client_half": plan["client_half"], "settings": {}}
-    leader = Leader(
-        run.run, for_nodes, desk, nodes, offload=lambda work: loop.run_in_executor(executor, work), say=job.say
-    )
-    desk.begin(leader)
-    reminder = asyncio.ensure_future(_remind(job.say, nodes, config))
-    restore = _on_interrupt(leader)
+    _announce(say, ready, listener.address, secure=tls is not None)
+    reminder = asyncio.ensure_future(_remind(say, conduct.nodes, conduct.config))
+    restore = _on_interrupt(conduct.leader)
     reason = "the server was stopped"
     try:
-        history = await _lead(job, run, config, leader, nodes, plan)
-        reason = f"the run has {history.ended}" if history.ended == "finished" else f"the run ended: {history.ended}"
+        history = await conduct.drive()
+        reason = f"the run ended: {history.ended}"
         return history
     except UmbelError as error:
         reason = f"the run failed: {error}"
@@ -199,45 +155,17 @@ async def _serve(job: _Job, store: Store) -> History:
         restore()
         reminder.cancel()
         await listener.close()
-        desk.close(reason, finished=True)
-        await asyncio.sleep(0.05)
+        await desk.close(reason, finished=True)
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def _lead(
-    job: _Job, run: keeping.Kept, config: ServerConfig, leader: Leader, nodes: Nodes, plan: Mapping[str, Any]
-) -> History:
-    loop = asyncio.get_running_loop()
-    coordinator = Rounds(config, nodes, timed=True)
-    assert config.seed is not None
-    players = NodePlayers(
-        run.run,
-        job.strategy,
-        nodes,
-        run.store,
-        seed=config.seed,
-        clock=loop.time,
-        per_client_metrics=config.per_client_metrics or job.hooks.per_client,
-        evaluation_timeout_s=config.round_timeout,
-    )
-    params = Arrays.of({})
-    if run.fresh:
-        params = await leader.initial(players, None if job.initial is None else Arrays.of(job.initial))
-    session = run.session(job.strategy, coordinator, job.hooks, lambda: params)
-    session.observers = job.observers
-    session.clock = loop.time
-    players.tell_through(session.say, session.progress if job.observers else None)
-    ended = await leader.lead(session, players)
-    return replace(History.of(run.store.events(run.run), session.state.params, run.run, plan), ended=ended)
-
-
-def _announce(job: _Job, address: str, *, secure: bool) -> None:
-    if job.ready is not None:
-        job.ready(address)
-    job.say(f"listening at {address}")
+def _announce(say: Say, ready: Callable[[str], None] | None, address: str, *, secure: bool) -> None:
+    if ready is not None:
+        ready(address)
+    say(f"listening at {address}")
     host = address.rpartition(":")[0]
     if not secure and not host.startswith(("127.", "[::1]")):
-        job.say(
+        say(
             "warning: this server speaks plaintext to whoever reaches it: models and updates can be read and changed "
             "on the way. Pass certificates=(ca, certificate, key), or listen at 127.0.0.1"
         )

@@ -1,0 +1,135 @@
+"""`Conduct`: one run on a server, from its order to its history. Scripts have one, `umbel server` many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from secrets import randbits
+from typing import Any, final
+
+from umbel.arrays import Arrays, ArraysLike
+from umbel.coordinators import Rounds, ServerConfig
+from umbel.plan import FORMAT, describe
+from umbel.runtimes import keeping
+from umbel.runtimes.halves import client_half
+from umbel.runtimes.history import History
+from umbel.runtimes.server.desk import Desk, Node
+from umbel.runtimes.server.lead import Leader, Offload
+from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.session import Hooks, Observer
+from umbel.stores import Store
+from umbel.strategy import Strategy
+
+LEAST_CLIENTS = 2
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to run.
+
+    Attributes:
+        app: what names the app in the plan; None for a script's live objects.
+        num_clients: what `context.num_partitions` says; None leaves it open.
+        resume: id (or its beginning) of a run in the store to go on with.
+        allowed: whether a node may take part.
+    """
+
+    strategy: Strategy
+    config: ServerConfig
+    hooks: Hooks = field(default_factory=Hooks)
+    initial: ArraysLike | None = None
+    name: str = "server"
+    app: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    num_clients: int | None = None
+    resume: str | None = None
+    observers: Sequence[Observer] = ()
+    allowed: Callable[[Node], bool] = lambda node: True
+
+
+@final
+class Conduct:
+    """A run that is led over the nodes of a desk.
+
+    Raises:
+        StoreError: the run to go on with is not there.
+        ConfigError: it was begun under another plan.
+    """
+
+    def __init__(self, order: Order, store: Store, desk: Desk, *, offload: Offload, say: Callable[[str], None]) -> None:
+        self.order, self._desk = order, desk
+        info = keeping.found(store, order.resume)
+        seed = info.plan["config"]["seed"] if info else randbits(53)
+        config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
+        if config.min_available_clients is None:
+            config = replace(config, min_available_clients=LEAST_CLIENTS)
+        self.config = config
+        self.plan: dict[str, Any] = {
+            "format": FORMAT,
+            "app": None if order.app is None else dict(order.app),
+            "portable": order.app is not None,
+            "strategy": describe(order.strategy),
+            "config": describe(config),
+            "num_clients": order.num_clients,
+            "settings": describe(order.settings),
+            "client_half": client_half(order.strategy),
+        }
+        self._kept = keeping.kept(store, info, order.name, self.plan)
+        self.run = self._kept.run
+        self.nodes = Nodes()
+        self.leader = Leader(
+            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=order.allowed, say=say
+        )
+
+    def _for_nodes(self) -> dict[str, Any]:
+        """What nodes are told: nothing of the root seed, and of the app only what names it."""
+        app = self.order.app
+        return {
+            "run": self.run,
+            "name": self.order.name,
+            "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
+            "client_half": self.plan["client_half"],
+            "settings": self.plan["settings"],
+            "num_clients": self.order.num_clients,
+            "cohort": max(self.config.min_fit_clients, self.config.min_available_clients or 1),
+            "per_client_metrics": self.config.per_client_metrics or self.order.hooks.per_client,
+        }
+
+    async def drive(self) -> History:
+        """Offer the run to nodes and lead it to its end.
+
+        Raises:
+            UmbelError: it failed; what is finished is kept.
+        """
+        self._desk.begin(self.leader)
+        try:
+            return await self._drive()
+        finally:
+            self._desk.end(self.leader)
+
+    async def _drive(self) -> History:
+        order, kept, config = self.order, self._kept, self.config
+        loop = asyncio.get_running_loop()
+        assert config.seed is not None
+        players = NodePlayers(
+            self.run,
+            order.strategy,
+            self.nodes,
+            kept.store,
+            seed=config.seed,
+            clock=loop.time,
+            per_client_metrics=config.per_client_metrics or order.hooks.per_client,
+            evaluation_timeout_s=config.round_timeout,
+        )
+        params = Arrays.of({})
+        if kept.fresh:
+            params = await self.leader.initial(players, None if order.initial is None else Arrays.of(order.initial))
+        coordinator = Rounds(config, self.nodes, timed=True)
+        session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
+        session.observers, session.clock = order.observers, loop.time
+        players.tell_through(session.say, session.progress if order.observers else None)
+        ended = await self.leader.lead(session, players)
+        events = kept.store.events(self.run)
+        return replace(History.of(events, session.state.params, self.run, self.plan), ended=ended)
