@@ -122,6 +122,23 @@ def test_loading_coefficients_replaces_what_was_learned():
 
 @pytest.mark.parametrize(
     "make",
+    [lambda: SGDClassifier(random_state=0), lambda: MLPClassifier((4,), random_state=0)],
+    ids=["sgd", "network"],
+)
+def test_a_fitted_estimator_trains_from_the_given_coefficients_as_a_new_one_does(make):
+    fitted, ctx = make(), Context("0", 0, 1)
+    for _ in range(5):
+        fitted.partial_fit(X, THREE, classes=[0, 1, 2])
+    new, old = (fl.SklearnClient(e, (X, THREE), classes=[0, 1, 2]) for e in (make(), fitted))
+    start = new.parameters(ctx)
+    assert old.parameters(ctx) != start
+    ends = [client.fit_arrays(start, ctx).arrays for client in (new, old)]
+    for name in start:
+        np.testing.assert_array_equal(ends[0][name], ends[1][name])
+
+
+@pytest.mark.parametrize(
+    "make",
     [
         lambda: SGDClassifier(),
         lambda: LogisticRegression(warm_start=True),

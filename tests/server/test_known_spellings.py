@@ -241,6 +241,7 @@ def test_values_out_of_range_are_refused_where_they_stand():
             known.FedYogi(eta=0.2, beta_1=0.8, beta_2=0.9, tau=1e-2),
             fl.FedYogi(lr=0.2, beta1=0.8, beta2=0.9, tau=1e-2),
         ),
+        (known.FedAdam(eta=0.2, weighting="uniform"), fl.FedAdam(lr=0.2, weighting="uniform")),
         (known.FedAdagrad(eta=0.2, tau=1e-2), fl.FedAdagrad(lr=0.2, tau=1e-2)),
         (known.QFedAvg(q_param=0.5, qffl_learning_rate=0.3), fl.QFedAvg(q=0.5, lr=0.3)),
         (known.FedMedian(fraction_fit=1.0), fl.FedAvg(reducer=Median())),

@@ -169,8 +169,8 @@ def _prepared(estimator: Any, data: tuple[Any, Any], classes: NDArray[Any] | Non
         else:
             result.fit(rows, labels)
         if hasattr(result, "coef_"):
-            result.coef_ = np.zeros_like(result.coef_)
-            result.intercept_ = np.zeros_like(result.intercept_)
+            for name in _LINEAR:
+                setattr(result, name, np.zeros_like(getattr(result, name)))
     if not any(hasattr(result, name) for name in ("coef_", "coefs_")):
         raise ConfigError(
             f"a {type(result).__name__} has no coefficients that could be averaged; use a linear model or an "
