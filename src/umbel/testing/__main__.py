@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import umbel.reducers as reducers
 import umbel.strategies as strategies
 from umbel.stores import MemoryStore
-from umbel.testing import check_engine, check_reducer, check_store, check_strategy
+from umbel.testing import check_engine, check_reducer, check_store, check_strategy, check_transport
+from umbel.transports import Transport, transport_for
+from umbel.transports.choose import GROUP
+from umbel.transports.memory import MemoryTransport
 
 
 def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]]]:
@@ -25,6 +30,21 @@ def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]
     for group, kit in (("strategies", check_strategy), ("reducers", check_reducer)):
         for point in entry_points(group=f"umbel.{group}"):
             yield f"{group} {point.name} ({point.value})", kit, lambda point=point: point.load()()
+    yield "transport memory", lambda make: check_transport(make, sockets=False), lambda: MemoryTransport
+    for scheme in _schemes():
+        yield f"transport {scheme}", check_transport, lambda scheme=scheme: partial(_transport, scheme)
+
+
+def _schemes() -> Iterator[str]:
+    yield "tcp"
+    for scheme, library in (("grpc", "grpc"), ("ws", "websockets")):
+        if find_spec(library) is not None:
+            yield scheme
+    yield from (point.name for point in entry_points(group=GROUP))
+
+
+def _transport(scheme: str) -> Transport:
+    return transport_for(f"{scheme}://")[0]
 
 
 def main() -> int:

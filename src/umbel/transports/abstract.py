@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
+
+from umbel.transports.tls import Tls
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
 
 
 class Receiver(Protocol):
-    """Who is told what a link brings; all calls come from the event loop's thread."""
+    """Who is told what a link brings.
+
+    All calls come from the event loop's thread, and never from within a call to the link.
+    """
 
     def packet(self, data: memoryview) -> None:
         """One whole packet; the view is valid during the call only."""
@@ -27,10 +31,12 @@ class Receiver(Protocol):
 
 
 class Link(ABC):
-    """One connection.
+    """One connection, which both sides have taken.
+
+    A link that is not started reads no further than its buffers reach, so that the other side is told to wait.
 
     Attributes:
-        peer: the name in the peer's certificate, if it showed one.
+        peer: the common name in the peer's certificate, if it showed one. A node may not learn that of its server.
         certificate: the peer's certificate as DER bytes, if it showed one.
         address: where the peer is, for people to read.
     """
@@ -41,18 +47,21 @@ class Link(ABC):
 
     @abstractmethod
     def start(self, receiver: Receiver) -> None:
-        """Begin to deliver packets."""
+        """Begin to deliver packets. A link that has broken meanwhile says so to `closed`."""
 
     @abstractmethod
     def write(self, parts: Sequence[Bytes]) -> bool:
         """Send one packet. False says that the receiver's `writable` is to be waited for before the next.
 
-        The parts may be read until `writable` is told, so they must not change before that.
+        What is written all the same is sent, and so is what is written after a False; after the end it is dropped.
         """
 
     @abstractmethod
     def close(self, reason: str = "") -> None:
-        """End the connection, after what was written has gone out. Safe to call twice."""
+        """End the connection, after what was written has gone out. Safe to call twice.
+
+        Nothing is delivered from then on but `closed`.
+        """
 
     @abstractmethod
     def abort(self) -> None:
@@ -74,20 +83,24 @@ class Listener(ABC):
 
 
 class Transport(ABC):
-    """A way to make links. `tls` is a ready context; None is plaintext."""
+    """A way to make links."""
 
     @abstractmethod
-    async def listen(self, address: str, arrived: Arrival, *, tls: ssl.SSLContext | None = None) -> Listener:
+    async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         """Listen at "host:port"; port 0 takes a free one.
+
+        Args:
+            arrived: told each new link.
+            tls: None is plaintext.
 
         Raises:
             LinkError: the address cannot be listened at.
         """
 
     @abstractmethod
-    async def connect(self, address: str, *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0) -> Link:
-        """Connect to "host:port".
+    async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
+        """Connect to "host:port"; returns when the other side has taken the link.
 
         Raises:
-            LinkError: nobody answers there, or the certificates do not fit.
+            LinkError: nobody answers there, or somebody else, or the certificates do not fit.
         """

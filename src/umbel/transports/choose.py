@@ -1,12 +1,18 @@
-"""The transport that an address names: "tcp://host:port" (the default), "grpc://…", "ws://…"."""
+"""The transport that an address names: "tcp://host:port" (the default), "grpc://…", "ws://…".
+
+Others register in the entry points `umbel.transports`, under the word that stands before "://".
+"""
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
+from typing import Any
 
 from umbel.errors import ConfigError
 from umbel.transports.abstract import Transport
 
+GROUP = "umbel.transports"
 _HOMES = {
     "tcp": ("umbel.transports.tcp", "TcpTransport", ""),
     "grpc": ("umbel.transports.grpc", "GrpcTransport", "grpc"),
@@ -24,12 +30,20 @@ def transport_for(address: str) -> tuple[Transport, str]:
     if not separator:
         scheme, rest = "tcp", address
     if scheme not in _HOMES:
-        raise ConfigError(f"transport must be one of {', '.join(_HOMES)}, got {scheme!r} in {address!r}")
+        return _registered(scheme, address)(), rest
     module, name, extra = _HOMES[scheme]
     try:
         return getattr(importlib.import_module(module), name)(), rest
     except ImportError as error:
         raise ConfigError(f"{scheme}:// needs {error.name}; install it with: pip install 'umbel[{extra}]'") from None
+
+
+def _registered(scheme: str, address: str) -> Any:
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if scheme not in found:
+        known = ", ".join([*_HOMES, *sorted(found)])
+        raise ConfigError(f"transport must be one of {known}, got {scheme!r} in {address!r}")
+    return found[scheme].load()
 
 
 def host_and_port(address: str) -> tuple[str, int]:

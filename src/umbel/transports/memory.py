@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+from collections import deque
 from collections.abc import Sequence
 from typing import final
 
 from umbel.errors import LinkError
 from umbel.transports.abstract import Arrival, Bytes, Link, Listener, Receiver, Transport
+from umbel.transports.tls import Tls
+from umbel.wire.packets import MAX_PACKET_BYTES
 
 MOST_WAITING = 64
 
@@ -21,50 +23,64 @@ class MemoryLink(Link):
         self.address = address
         self.other: MemoryLink
         self._receiver: Receiver | None = None
-        self._early: list[bytes | None] = []
-        self._under_way = 0
-        self._full = self._closed = False
+        self._inbox: deque[bytes | None] = deque()
+        self._full = self._ending = self._closed = False
         self._loop = asyncio.get_running_loop()
 
     def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        early, self._early = self._early, []
-        for data in early:
-            self._deliver(data)
+        for _ in self._inbox:
+            self._loop.call_soon(self._deliver)
 
     def write(self, parts: Sequence[Bytes]) -> bool:
-        if self._closed:
+        if self._ending or self._closed:
             return True
-        self._under_way += 1
-        self._full = self._full or self._under_way >= MOST_WAITING
-        self._loop.call_soon(self._arrive, b"".join(parts))
+        data = b"".join(parts)
+        if len(data) > MAX_PACKET_BYTES:
+            self.other.abort()
+            return True
+        self.other._put(data)
+        self._full = self._full or len(self.other._inbox) >= MOST_WAITING
         return not self._full
 
-    def _arrive(self, data: bytes) -> None:
-        self._under_way -= 1
-        self.other._deliver(data)
-        if self._full and not self._under_way:
+    def _put(self, data: bytes | None) -> None:
+        self._inbox.append(data)
+        self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        if self._receiver is None or self._closed or not self._inbox:
+            return
+        data = self._inbox.popleft()
+        if data is None:
+            self._end("the other side closed the link")
+            return
+        if not self._ending:
+            self._receiver.packet(memoryview(data))
+        if not self._inbox:
+            self.other._has_room()
+
+    def _has_room(self) -> None:
+        if self._full:
             self._full = False
-            if self._receiver is not None and not self._closed:
+            if self._receiver is not None and not self._ending and not self._closed:
                 self._receiver.writable()
 
-    def _deliver(self, data: bytes | None, reason: str = "") -> None:
-        if self._closed:
-            return
-        if self._receiver is None:
-            self._early.append(data)
-        elif data is None:
+    def _end(self, reason: str) -> None:
+        if not self._closed:
             self._closed = True
-            self._receiver.closed(reason or "the other side closed the link")
-        else:
-            self._receiver.packet(memoryview(data))
+            if self._receiver is not None:
+                self._receiver.closed(reason)
 
     def close(self, reason: str = "") -> None:
-        if not self._closed:
-            self._loop.call_soon(self.other._deliver, None, reason)
-            self._loop.call_soon(self._deliver, None, reason or "closed here")
+        if not self._ending and not self._closed:
+            self._ending = True
+            self.other._put(None)
+            self._loop.call_soon(self._end, reason or "closed here")
 
     def abort(self) -> None:
+        self.other._inbox.clear()
+        if self._ending and not self.other._closed:
+            self.other._put(None)
         self.close("broken off")
 
 
@@ -80,21 +96,25 @@ class _MemoryListener(Listener):
 
 @final
 class MemoryTransport(Transport):
-    """A network of its own: links reach the listeners of the same object only."""
+    """A network of its own: links reach the listeners of the same object only. Nothing is encrypted."""
 
     def __init__(self) -> None:
         self.arrivals: dict[str, Arrival] = {}
+        self._ports = iter(range(49152, 65536))
 
-    async def listen(self, address: str, arrived: Arrival, *, tls: ssl.SSLContext | None = None) -> Listener:
+    async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
+        host, separator, port = address.rpartition(":")
+        if separator and port == "0":
+            address = f"{host}:{next(self._ports)}"
         if address in self.arrivals:
-            raise LinkError(f"{address} is taken; choose another address")
+            raise LinkError(f"cannot listen at {address}: it is taken; choose another address")
         self.arrivals[address] = arrived
         return _MemoryListener(address, self)
 
-    async def connect(self, address: str, *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0) -> Link:
+    async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
         arrived = self.arrivals.get(address)
         if arrived is None:
-            raise LinkError(f"nobody listens at {address}; is the server running?")
+            raise LinkError(f"cannot reach {address}: nobody listens there; is the server running?")
         near, far = MemoryLink(address), MemoryLink("memory")
         near.other, far.other = far, near
         arrived(far)

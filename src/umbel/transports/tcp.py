@@ -1,4 +1,8 @@
-"""Packets over TCP with the standard library alone: four bytes of length, then the packet; TLS by `ssl`."""
+"""Packets over TCP with the standard library alone: four bytes of length, then the packet; TLS by `ssl`.
+
+Each side begins with the eight bytes of `MAGIC`, the one who connects first: so each knows that the other has taken the
+link, and that nobody else's protocol is at the other end.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +15,38 @@ from typing import Any, final
 from umbel.errors import LinkError
 from umbel.transports.abstract import Arrival, Bytes, Link, Listener, Receiver, Transport
 from umbel.transports.choose import host_and_port
+from umbel.transports.tls import Tls, common_name, untrusted
+from umbel.wire.packets import MAX_PACKET_BYTES
 
-MAX_PACKET_BYTES = 2 * 2**20
 MAGIC = b"UMBL/1\r\n"
 HIGH_WATER_BYTES = 2**20
 BACKLOG = 4096
+HANDSHAKE_S = LINGER_S = 10.0
 # Calls of one loop's protocols come one after the other, so all its links read into the same memory: an idle link
 # costs no buffer of its own.
 _READ_BYTES = 2**19
 
 
 @final
-class _Shared:
-    """The reading memory of one loop."""
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(_READ_BYTES))
-
-
-@final
 class TcpLink(asyncio.BufferedProtocol, Link):
-    """A connection; the one who connects says `MAGIC` first."""
+    """A connection.
 
-    def __init__(self, shared: _Shared, arrived: Arrival | None = None) -> None:
-        self._shared = shared
-        self._arrived = arrived
-        self._expect = len(MAGIC) if arrived is not None else 0
+    Args:
+        view: memory to read into.
+        arrived: told of a link that somebody else began; None began it here.
+    """
+
+    def __init__(self, view: memoryview, arrived: Arrival | None = None) -> None:
+        self._view, self._arrived = view, arrived
         self._transport: Any = None
         self._receiver: Receiver | None = None
         self._rest = bytearray()
-        self._full = self._closed = False
+        self._need = len(MAGIC)
+        self._met = self._started = self._full = self._ending = False
+        self._lost: str | None = None
+        self._loop = asyncio.get_running_loop()
+        self._late: asyncio.TimerHandle | None = None
+        self.taken: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -56,57 +62,83 @@ class TcpLink(asyncio.BufferedProtocol, Link):
             self.peer = common_name(secure.getpeercert() or {})
         if self._arrived is None:
             self._transport.write(MAGIC)
+        else:
+            self._late = self._loop.call_later(HANDSHAKE_S, self.abort)
 
     def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        if self._closed:
-            receiver.closed("the other side closed the link")
-        elif self._rest:
-            rest, self._rest = self._rest, bytearray()
-            self._take(memoryview(rest))
+        self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._started = True
+        rest, self._rest = self._rest, bytearray()
+        self._take(memoryview(rest))
+        if self._lost is not None:
+            self._tell_end()
+        else:
+            self._transport.resume_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._shared.view
+        return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self._shared.view[:nbytes]
-        if not self._rest:
+        data = self._view[:nbytes]
+        if not self._rest and nbytes >= self._need:
             self._take(data)
             return
         self._rest += data
-        rest, self._rest = self._rest, bytearray()
-        self._take(memoryview(rest))
+        if len(self._rest) >= self._need:
+            rest, self._rest = self._rest, bytearray()
+            self._take(memoryview(rest))
 
     def _take(self, data: memoryview) -> None:
-        position, end = 0, len(data)
-        if self._expect:
-            if bytes(data[: self._expect]) != MAGIC[: min(self._expect, end)]:
-                self.abort()
+        """Deliver what is whole and keep the rest."""
+        if not self._met:
+            if not self._meet(data[: len(MAGIC)]):
                 return
-            if end < self._expect:
-                self._rest += data
-                return
-            position, self._expect = self._expect, 0
-            arrived, self._arrived = self._arrived, None
-            assert arrived is not None
-            arrived(self)
-        while self._receiver is not None and not self._closed and end - position >= 4:
+            data = data[len(MAGIC) :]
+        position = 0
+        while self._started and not self._ending:
+            self._need = 4
+            if len(data) - position < 4:
+                break
             length = int.from_bytes(data[position : position + 4], "little")
             if length > MAX_PACKET_BYTES:
                 self.abort()
                 return
-            if end - position - 4 < length:
+            self._need += length
+            if len(data) - position < self._need:
                 break
-            self._receiver.packet(data[position + 4 : position + 4 + length])
-            position += 4 + length
-        if position < end and not self._closed:
-            self._rest += data[position:]
+            assert self._receiver is not None
+            self._receiver.packet(data[position + 4 : position + self._need])
+            position += self._need
+        if self._ending:
+            return
+        self._rest += data[position:]
+        if not self._started and self._lost is None:
+            self._transport.pause_reading()
+
+    def _meet(self, first: memoryview) -> bool:
+        """Look at the other side's first bytes."""
+        if bytes(first) != MAGIC:
+            self.abort()
+            return False
+        self._met = True
+        if self._late is not None:
+            self._late.cancel()
+        if not self.taken.done():
+            self.taken.set_result(None)
+        if self._arrived is not None:
+            self._transport.write(MAGIC)
+            self._arrived(self)
+        return True
 
     def write(self, parts: Sequence[Bytes]) -> bool:
-        if self._closed or self._transport.is_closing():
+        if self._ending or self._lost is not None or self._transport.is_closing():
             return True
         length = sum(len(part) for part in parts)
-        self._transport.writelines([length.to_bytes(4, "little"), *parts])
+        # One call and one copy: `writelines` copies, too, or (some versions) forgets to say that the buffer is full.
+        self._transport.write(b"".join((length.to_bytes(4, "little"), *parts)))
         return not self._full
 
     def pause_writing(self) -> None:
@@ -114,35 +146,44 @@ class TcpLink(asyncio.BufferedProtocol, Link):
 
     def resume_writing(self) -> None:
         self._full = False
-        if self._receiver is not None and not self._closed:
+        if self._receiver is not None and not self._ending and self._lost is None:
             self._receiver.writable()
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._receiver is not None:
-            self._receiver.closed(f"the connection broke ({exc})" if exc else "the other side closed the link")
+        self._lost = f"the connection broke ({exc})" if exc else "the other side closed the link"
+        if self._late is not None:
+            self._late.cancel()
+        if not self.taken.done():
+            self.taken.set_exception(LinkError(self._lost))
+            self.taken.exception()  # nobody waits for it at a server
+        if self._started:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None and self._lost is not None:
+            receiver.closed(self._lost)
 
     def close(self, reason: str = "") -> None:
-        if self._transport is not None:
+        if self._ending or self._lost is not None:
+            return
+        self._ending = True
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            # To close with unread bytes in the socket would reset it, and the last words could be lost on the way:
+            # the other side answers the end with its own, and what it sends until then is dropped.
+            self._transport.write_eof()
+            self._late = self._loop.call_later(LINGER_S, self.abort)
+        else:
             self._transport.close()
 
     def abort(self) -> None:
-        if self._transport is not None:
+        self._ending = True
+        if self._transport is not None and self._lost is None:
             self._transport.abort()
-
-
-def common_name(certificate: dict[str, Any]) -> str | None:
-    """The common name in what `ssl` tells of a certificate."""
-    for part in certificate.get("subject", ()):
-        for key, value in part:
-            if key == "commonName":
-                return value
-    return None
 
 
 @final
@@ -161,14 +202,15 @@ class TcpTransport(Transport):
     """TCP, or TLS over TCP."""
 
     def __init__(self) -> None:
-        self._shared = _Shared()
+        self._view = memoryview(bytearray(_READ_BYTES))
 
-    async def listen(self, address: str, arrived: Arrival, *, tls: ssl.SSLContext | None = None) -> Listener:
+    async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         host, port = host_and_port(address)
+        secure: dict[str, Any] = {} if tls is None else {"ssl": tls.server_context(), **_PATIENCE}
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: TcpLink(self._shared, arrived), host, port, ssl=tls, backlog=BACKLOG, reuse_address=True
+                lambda: TcpLink(self._view, arrived), host, port, backlog=BACKLOG, reuse_address=True, **secure
             )
         except OSError as error:
             reason = error.strerror or str(error)
@@ -177,18 +219,37 @@ class TcpTransport(Transport):
             ) from None
         return _TcpListener(server)
 
-    async def connect(self, address: str, *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0) -> Link:
+    async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
         host, port = host_and_port(address)
+        secure: dict[str, Any] = (
+            {} if tls is None else {"ssl": tls.client_context(), "server_hostname": host, **_PATIENCE}
+        )
         loop = asyncio.get_running_loop()
+        link: TcpLink | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                _, link = await loop.create_connection(
-                    lambda: TcpLink(self._shared), host, port, ssl=tls, server_hostname=host if tls else None
-                )
+                _, link = await loop.create_connection(lambda: TcpLink(self._view), host, port, **secure)
+                await link.taken
         except TimeoutError:
+            if link is not None:
+                link.abort()
             raise LinkError(f"{address} does not answer within {timeout_s:g} s; is there a firewall between?") from None
-        except ssl.SSLError as error:
-            raise LinkError(f"{address} and this node do not trust each other: {error.reason or error}") from None
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+            if tls is None:
+                raise LinkError(_stranger(address)) from None
+            raise LinkError(untrusted(address, getattr(error, "verify_message", "") or error)) from None
         except OSError as error:
             raise LinkError(f"cannot reach {address}: {error.strerror or error}; is the server running?") from None
+        except LinkError as error:
+            raise LinkError(untrusted(address, error) if tls else _stranger(address)) from None
         return link
+
+
+_PATIENCE = {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": LINGER_S}
+
+
+def _stranger(address: str) -> str:
+    return (
+        f"what listens at {address} does not speak as an Umbel server over plain tcp:// does; does it use TLS or "
+        "another transport?"
+    )
