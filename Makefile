@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs bench format clean
+.PHONY: demo test check docs bench chaos format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
@@ -26,6 +26,10 @@ docs: $(VENV)/ready-dev
 
 bench: $(VENV)/ready-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# Ten thousand simulated worlds instead of CI's few hundred.
+chaos: $(VENV)/ready-dev
+	UMBEL_CHAOS_SEEDS=10000 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/chaos
 
 format: $(VENV)/ready-dev
 	$(BIN)/ruff format .

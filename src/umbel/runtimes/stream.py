@@ -74,7 +74,7 @@ class Stream:
             elif event is not None and not isinstance(event, Pong):
                 self._happened(event)
         except ProtocolError as error:
-            self.end(f"the other side does not speak as agreed: {error}", refused=True)
+            self.end(f"the other side does not speak as agreed: {error}")
             return
         self.pump()
 

@@ -120,6 +120,8 @@ class Desk:
         self._blobs: dict[str, tuple[str, memoryview]] = {}
         self._closing: str | None = None
         self._quiet = False
+        self.missing: set[str] = set()
+        """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
 
     def arrived(self, link: Link) -> None:
@@ -145,6 +147,7 @@ class Desk:
             stream.end(refusal, refused=not retry_ms, retry_ms=retry_ms)
             return None
         if self._closing is not None:
+            self.missing.discard(stream.link.peer or hello.name)
             stream.end(self._closing, finished=True)
             return None
         try:
@@ -158,6 +161,7 @@ class Desk:
         before = self.nodes.get(name)
         if before is not None:
             before.stream.end("the same node connected again")
+        self.missing.discard(name)
         node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
         self.nodes[name] = node
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
@@ -334,6 +338,7 @@ class Desk:
         if self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
+        self.missing.add(node.name)
         if not self._quiet:
             self._say(f"node {node.name} is gone: {reason}")
         for token, (owner, message) in list(self._uploads.items()):
@@ -347,10 +352,16 @@ class Desk:
             lead.left(node)
         self._grant()
 
-    async def close(self, reason: str, *, finished: bool) -> None:
-        """Say goodbye to all, and wait a little until it has gone out."""
+    async def close(self, reason: str, *, finished: bool, linger_s: float = 0.0) -> None:
+        """Say goodbye to all, and wait a little until it has gone out.
+
+        Args:
+            finished: nodes need not come back.
+            linger_s: how long to wait for nodes that are on their way back, so that they hear of it, too.
+        """
         self._closing = reason if finished else None
         self._quiet = True
+        self.missing -= self.nodes.keys()
         streams = [node.stream for node in self.nodes.values()]
         for stream in streams:
             stream.end(reason, finished=finished)
@@ -358,6 +369,10 @@ class Desk:
             self._watch.cancel()
         if streams:
             await asyncio.wait([stream.gone for stream in streams], timeout=FAREWELL_S)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + linger_s
+        while finished and self.missing and loop.time() < until_s:
+            await asyncio.sleep(0.05)
         for stream in streams:
             stream.link.abort()
 

@@ -30,6 +30,7 @@ from umbel.transports import transport_for
 from umbel.transports.tls import Certificates, server_tls
 
 FIRST_REMINDER_S, REMINDER_S = 1.0, 10.0
+LINGER_S = 5.0
 Say: TypeAlias = Callable[[str], None]
 
 
@@ -154,8 +155,8 @@ async def _serve(
     finally:
         restore()
         reminder.cancel()
+        await desk.close(reason, finished=True, linger_s=LINGER_S)
         await listener.close()
-        await desk.close(reason, finished=True)
         executor.shutdown(wait=False, cancel_futures=True)
 
 
