@@ -8,6 +8,8 @@
     ├── WireError                bytes that are not what they claim to be (also a ValueError)
     │   └── ProtocolError        a peer that does not speak as agreed
     ├── LinkError                a peer that cannot be reached, or will not have us
+    ├── IdentityError            who somebody is cannot be shown, checked or kept
+    │   └── CodeRefused          an invitation code that is mistyped, used, expired or for another
     ├── ClientError              one client failed; the run goes on
     │   └── UpdateRefused        its answer was looked at and not taken
     ├── RoundError               a round that cannot be closed
@@ -53,6 +55,14 @@ class ProtocolError(WireError):
 
 class LinkError(UmbelError):
     """A peer that cannot be reached, or that will not have us."""
+
+
+class IdentityError(UmbelError):
+    """Who somebody is cannot be shown, checked or kept: certificates, keys and names."""
+
+
+class CodeRefused(IdentityError):
+    """An invitation code that is mistyped, used, expired or for another."""
 
 
 class ClientError(UmbelError):
