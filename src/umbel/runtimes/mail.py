@@ -8,16 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, cast, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, ProtocolError, UmbelError, WireError
+from umbel.errors import ProtocolError, WireError
 from umbel.message import Ask, Evaluation, Group, Kind, Task, Update
+from umbel.runtimes.fields import MAX_TEXT, Fields
 from umbel.wire import pack_parts, unpack
 
 Basis: TypeAlias = "tuple[int, int] | None"
 SLACK_BYTES = 2**20
 KINDS: tuple[Kind, ...] = ("fit", "evaluate", "properties", "query")
+VERDICTS = ("done", "failed", "refused", "unwilling")
+MAX_NAME, MAX_WARNINGS, MAX_WARNING = 256, 20, 500
+# A header may take this much memory, and three times as much as the whole frame has bytes.
+HEADER_BYTES = 12 * 2**20
 
 
 @final
@@ -73,8 +78,8 @@ def write_letter(run: str, ask: Ask, digests: Mapping[str, str], basis: Basis, l
         "kind": ask.kind,
         "client": ask.client,
         "key": ask.key.to_bytes(16, "little"),
-        "own": ["plain", dict(ask.own)],
-        "config": ["plain", dict(ask.task.config)],
+        "own": dict(ask.own),
+        "config": dict(ask.task.config),
         "shared": list(ask.task.shared),
         "model": digests[""],
         "extra": {name: digests[name] for name in ask.task.extra},
@@ -90,28 +95,42 @@ def read_letter(data: memoryview) -> Letter:
     Raises:
         ProtocolError: it is none.
     """
-    tree = _tree("ask", data)
-    try:
-        if tree["kind"] not in KINDS:
-            raise ProtocolError(f"an ask is of the unknown kind {tree['kind']!r}; is the server newer?")
-        return Letter(
-            run=tree["run"],
-            round=int(tree["round"]),
-            attempt=int(tree["attempt"]),
-            phase=int(tree["phase"]),
-            kind=tree["kind"],
-            client=tree["client"],
-            key=int.from_bytes(tree["key"], "little"),
-            own=tree["own"][1],
-            config=tree["config"][1],
-            shared=tuple(tree["shared"]),
-            model=tree["model"],
-            extra=dict(tree["extra"]),
-            basis=None if tree["basis"] is None else (int(tree["basis"][0]), int(tree["basis"][1])),
-            left_s=float(tree["left_s"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ProtocolError(f"an ask lacks something or holds something odd: {error}") from None
+    fields = _fields("ask", data)
+    left = fields.number("left_s")
+    if not left >= 0:
+        raise ProtocolError(f"an ask leaves {left} s for its answer; at least 0 are right")
+    return Letter(
+        run=fields.text("run", MAX_NAME),
+        round=fields.whole("round"),
+        attempt=fields.whole("attempt"),
+        phase=fields.whole("phase"),
+        kind=fields.one_of("kind", KINDS),
+        client=fields.text("client", MAX_NAME),
+        key=_key(fields.tree.get("key")),
+        own=fields.table("own"),
+        config=fields.plain("config"),
+        shared=fields.texts("shared"),
+        model=fields.digest("model"),
+        extra=fields.digests("extra"),
+        basis=_basis(fields.tree.get("basis")),
+        left_s=left,
+    )
+
+
+def _key(value: Any) -> int:
+    if not isinstance(value, bytes) or len(value) != 16:
+        raise ProtocolError("the key of an ask has 16 bytes; do both sides run the same Umbel?")
+    return int.from_bytes(value, "little")
+
+
+def _basis(value: Any) -> Basis:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(cast("list[Any]", value)) != 2:
+        raise ProtocolError("the basis of an ask is a round and an attempt; do both sides run the same Umbel?")
+    number, attempt = cast("list[Any]", value)
+    places = Fields("the basis of an ask", {"round": number, "attempt": attempt})
+    return places.whole("round"), places.whole("attempt")
 
 
 @final
@@ -149,23 +168,23 @@ def write_answer(answer: Answer) -> list[Any]:
         "kind": answer.kind,
         "client": answer.client,
         "verdict": answer.verdict,
-        "reason": answer.reason[:2000],
+        "reason": _sendable(answer.reason, MAX_TEXT),
         "seconds": answer.seconds,
         "has_state": answer.has_state,
-        "warnings": [text[:500] for text in answer.warnings[:20]],
-        "facts": ["plain", dict(answer.facts)],
+        "warnings": [_sendable(text, MAX_WARNING) for text in answer.warnings[:MAX_WARNINGS]],
+        "facts": dict(answer.facts),
     }
     if answer.update is not None:
         update = answer.update
         tree["examples"], tree["steps"] = update.examples, update.steps
-        tree["metrics"] = ["plain", dict(update.metrics)]
+        tree["metrics"] = dict(update.metrics)
         tree["groups"] = {
             name: {"weight": float(group.weight), "arrays": group.arrays} for name, group in update.groups.items()
         }
     if answer.evaluation is not None:
         judged = answer.evaluation
         tree["loss"], tree["examples"] = judged.loss, judged.examples
-        tree["metrics"] = ["plain", dict(judged.metrics)]
+        tree["metrics"] = dict(judged.metrics)
     return pack_parts("answer", tree)
 
 
@@ -175,52 +194,48 @@ def read_answer(data: memoryview) -> Answer:
     Raises:
         ProtocolError: it is none.
     """
-    tree = _tree("answer", data)
-    try:
-        update = evaluation = None
-        if "groups" in tree:
-            groups = {
-                str(name): Group(_arrays(entry["arrays"]), float(entry["weight"]))
-                for name, entry in tree["groups"].items()
-            }
-            update = Update(groups, float(tree["examples"]), int(tree["steps"]), dict(tree["metrics"][1]))
-        if "loss" in tree:
-            evaluation = Evaluation(float(tree["loss"]), float(tree["examples"]), dict(tree["metrics"][1]))
-        return Answer(
-            run=str(tree["run"]),
-            round=int(tree["round"]),
-            attempt=int(tree["attempt"]),
-            kind=tree["kind"],
-            client=str(tree["client"]),
-            verdict=str(tree["verdict"]),
-            reason=str(tree["reason"])[:2000],
-            seconds=float(tree["seconds"]),
-            has_state=bool(tree["has_state"]),
-            warnings=tuple(str(text)[:500] for text in tree["warnings"][:20]),
-            update=update,
-            evaluation=evaluation,
-            facts=dict(tree["facts"][1]),
+    fields = _fields("answer", data)
+    return Answer(
+        run=fields.text("run", MAX_NAME),
+        round=fields.whole("round"),
+        attempt=fields.whole("attempt"),
+        kind=fields.one_of("kind", KINDS),
+        client=fields.text("client", MAX_NAME),
+        verdict=fields.one_of("verdict", VERDICTS),
+        reason=fields.text("reason"),
+        seconds=fields.number("seconds"),
+        has_state=fields.flag("has_state"),
+        warnings=tuple(text[:MAX_WARNING] for text in fields.texts("warnings")[:MAX_WARNINGS]),
+        update=_update(fields) if "groups" in fields.tree else None,
+        evaluation=_evaluation(fields) if "loss" in fields.tree else None,
+        facts=fields.plain("facts"),
+    )
+
+
+def _update(fields: Fields) -> Update:
+    groups: dict[str, Group] = {}
+    for name in fields.table("groups"):
+        group = Fields(
+            f"the group {name!r} of an answer", Fields("an answer's groups", fields.tree["groups"]).table(name)
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise ProtocolError(f"an answer lacks something or holds something odd: {error}") from None
+        groups[name] = Group(group.arrays("arrays"), group.number("weight"))
+    return Update(groups, fields.number("examples"), fields.whole("steps", 53), fields.plain("metrics"))
 
 
-def _arrays(value: object) -> Arrays:
-    if not isinstance(value, Arrays):
-        raise TypeError("a group without arrays")
-    return value
+def _evaluation(fields: Fields) -> Evaluation:
+    return Evaluation(fields.number("loss"), fields.number("examples"), fields.plain("metrics"))
 
 
-def _tree(kind: str, data: memoryview) -> dict[str, Any]:
+def _sendable(text: str, most: int) -> str:
+    """A sentence that fits; half a surrogate pair in it (a file's name) becomes a question mark."""
+    return text[:most].encode("utf-8", "replace").decode()
+
+
+def _fields(kind: str, data: memoryview) -> Fields:
     try:
-        return unpack(kind, data)
-    except (WireError, ArraysError) as error:
+        return Fields(f"an {kind}", unpack(kind, data, budget_bytes=3 * len(data) + HEADER_BYTES))
+    except WireError as error:
         raise ProtocolError(str(error)) from None
-    except UmbelError:
-        raise
-    except Exception as error:
-        # Whatever a hostile tree makes Python stumble over is the sender's doing.
-        raise ProtocolError(f"a frame of kind {kind!r} cannot be read: {type(error).__name__}: {error}") from None
 
 
 def write_basis(round: int, attempt: int) -> bytes:

@@ -12,6 +12,7 @@ from umbel.wire.channel import Channel, Event
 from umbel.wire.packets import Goodbye, Packet, Ping, Pong
 
 LINGER_S = 2.0
+MAX_REASON = 2_000
 
 
 @final
@@ -96,8 +97,9 @@ class Stream:
         """Say goodbye and close."""
         if self._closed:
             return
-        self._full = False
-        self.say(Goodbye(reason, finished, retry_ms, refused))
+        # Whether there is room or not: it is little, and nothing comes after it.
+        for parts in self.channel.last(Goodbye(reason[:MAX_REASON], finished, retry_ms, refused)):
+            self.link.write(parts)
         self.link.close(reason)
         # A peer that does not read would keep what is still to be written for ever.
         self._loop.call_later(LINGER_S, self.link.abort)

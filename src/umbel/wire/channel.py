@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -24,13 +24,15 @@ from umbel.wire.packets import (
     Grant,
     Packet,
     Refuse,
+    Withdraw,
     read,
     write,
 )
 from umbel.wire.protobuf import Bytes
 
-MAX_OPEN = 10_000
 MAX_HELD = 4_096
+MAX_UNSAID = 10_000
+MAX_KIND, MAX_RUN = 64, 256
 
 
 @final
@@ -86,7 +88,15 @@ class Refused:
     reason: str
 
 
-Event: TypeAlias = Announced | Arrived | Taken | Refused | Packet
+@final
+@dataclass(frozen=True)
+class Withdrawn:
+    """A message that was announced does not come, or no further."""
+
+    message: Incoming
+
+
+Event: TypeAlias = Announced | Arrived | Taken | Refused | Withdrawn | Packet
 
 
 @final
@@ -95,7 +105,7 @@ class _Outgoing:
     parts: list[memoryview]
     size: int
     sent: int = 0
-    limit: int = 0
+    limit: int = -1
     queued: bool = False
     starts: list[int] = field(default_factory=list[int])
 
@@ -161,7 +171,15 @@ class Channel:
         return number
 
     def accept(self, message: Incoming, buffer: memoryview, *, got: int = 0) -> None:
-        """Let a message come into `buffer`, whose first `got` bytes are here from an interrupted try."""
+        """Let a message come into `buffer`, whose first `got` bytes are here from an interrupted try.
+
+        Raises:
+            ValueError: the message is not waiting for it, or the buffer is not of its size.
+        """
+        if self._incoming.get(message.id) is not message or message.buffer is not None:
+            raise ValueError(f"message {message.id} does not wait to be accepted")
+        if len(buffer) != message.size or not 0 <= got < message.size:
+            raise ValueError(f"{got} of {len(buffer)} bytes do not fit a message of {message.size}; use have()")
         message.buffer, message.got = buffer, got
         self._control.append(Grant(message.id, got, message.size))
 
@@ -181,25 +199,47 @@ class Channel:
         Raises:
             ProtocolError: the packet is none, or does not belong here.
         """
+        if len(self._control) > MAX_UNSAID:
+            raise ProtocolError(f"more than {MAX_UNSAID} packets wait for this side to read; it sends without reading")
         packet = read(data)
         if isinstance(packet, Chunk):
             return self._chunk(packet)
         if isinstance(packet, Announce):
             return self._announced(packet)
+        if isinstance(packet, Withdraw):
+            message = self._incoming_of(packet.id)
+            return None if message is None else Withdrawn(self._incoming.pop(message.id))
         if isinstance(packet, Grant):
             self._granted(packet)
             return None
         if isinstance(packet, Acknowledge):
-            return None if self._forget(packet.id) is None else Taken(packet.id)
+            return None if self._outgoing_of(packet.id, done=True) is None else Taken(packet.id)
         if isinstance(packet, Refuse):
-            return None if self._forget(packet.id) is None else Refused(packet.id, packet.reason)
+            gone = self._outgoing_of(packet.id, done=True)
+            return None if gone is None else Refused(packet.id, packet.reason)
         return packet
+
+    def _incoming_of(self, number: int) -> Incoming | None:
+        """The message; None if it was refused or had meanwhile, so that what is under way is dropped."""
+        if not 0 < number <= self._last_incoming:
+            raise ProtocolError(f"message {number} was never announced")
+        return self._incoming.get(number)
+
+    def _outgoing_of(self, number: int, *, done: bool = False) -> _Outgoing | None:
+        """The message; None if it was withdrawn meanwhile."""
+        if not 0 < number < self._next_id:
+            raise ProtocolError(f"message {number} was never announced by this side")
+        return self._outgoing.pop(number, None) if done else self._outgoing.get(number)
 
     def _announced(self, packet: Announce) -> Event:
         if packet.id <= self._last_incoming:
             raise ProtocolError(f"message {packet.id} was announced after message {self._last_incoming}")
         if len(self._incoming) >= MAX_HELD:
             raise ProtocolError(f"more than {MAX_HELD} messages were announced and wait for a grant")
+        if len(packet.kind) > MAX_KIND or len(packet.run) > MAX_RUN:
+            raise ProtocolError(f"the kind or run of message {packet.id} is longer than {MAX_KIND} or {MAX_RUN}")
+        if len(packet.data) > INLINE_BYTES:
+            raise ProtocolError(f"message {packet.id} comes at once with more than {INLINE_BYTES} bytes")
         if len(packet.digest) != 32:
             raise ProtocolError(f"the digest of message {packet.id} has {len(packet.digest)} bytes, 32 are right")
         self._last_incoming = packet.id
@@ -216,9 +256,9 @@ class Channel:
         return Arrived(message)
 
     def _chunk(self, packet: Chunk) -> Event | None:
-        message = self._incoming.get(packet.id)
+        message = self._incoming_of(packet.id)
         if message is None:
-            return None  # refused or had meanwhile; what was under way is dropped
+            return None
         if message.buffer is None or packet.offset != message.got:
             raise ProtocolError(f"a chunk of message {packet.id} starts at {packet.offset}, {message.got} was granted")
         size = len(packet.data)
@@ -233,22 +273,29 @@ class Channel:
         return Arrived(message)
 
     def _granted(self, packet: Grant) -> None:
-        message = self._outgoing.get(packet.id)
+        message = self._outgoing_of(packet.id)
         if message is None:
             return
-        if not message.sent <= packet.offset <= packet.limit <= message.size or not message.parts:
+        first = message.limit < 0
+        if not packet.offset <= packet.limit <= message.size or packet.limit < message.limit or not message.parts:
             raise ProtocolError(f"a grant of {packet.offset} to {packet.limit} does not fit message {packet.id}")
-        message.sent, message.limit = packet.offset, packet.limit
+        message.sent = packet.offset if first else message.sent
+        message.limit = packet.limit
         if not message.queued and message.sent < message.limit:
             message.queued = True
             self._bulk.append(packet.id)
 
-    def _forget(self, number: int) -> _Outgoing | None:
-        return self._outgoing.pop(number, None)
-
     def withdraw(self, number: int) -> None:
-        """Send no more of a message."""
-        self._forget(number)
+        """Send no more of a message, and say so."""
+        if self._outgoing.pop(number, None) is not None:
+            self._control.append(Withdraw(number))
+
+    def last(self, packet: Packet) -> Iterator[list[Bytes]]:
+        """What is still to be written before the end: the control packets, then `packet`; no more of large messages."""
+        self._bulk.clear()
+        self._control.append(packet)
+        while self._control:
+            yield write(self._control.popleft())
 
     def next(self) -> list[Bytes] | None:
         """The parts of the next packet to write, or None."""

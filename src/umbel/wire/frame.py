@@ -11,10 +11,7 @@ last 32      SHA-256 of all bytes before them
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
@@ -23,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.errors import WireError
+from umbel.wire.plain import from_json, read, to_json, written
 
 MAGIC, FORMAT, ALIGNMENT = b"UMBL", 1, 64
 READABLE = (1,)
 MAX_HEADER_BYTES = 256 * 2**20
-MAX_DEPTH = 32
+# What Python needs for one buffer, beside its bytes.
+_BUFFER_COST = 600
 Buffer: TypeAlias = "bytes | bytearray | memoryview | NDArray[np.uint8]"
 Part: TypeAlias = "bytes | memoryview"
 
@@ -58,8 +57,7 @@ def encode_parts(kind: str, body: Any, buffers: Sequence[Buffer] = (), *, seal: 
         seal: False leaves the digest out (zeros), for memory that only this process and its children touch.
     """
     views = [_bytes(b) for b in buffers]
-    head = {"kind": kind, "body": _to_json(body, 0), "buffers": [len(v) for v in views]}
-    text = json.dumps(head, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    text = written({"kind": kind, "body": to_json(body), "buffers": [len(v) for v in views]})
     text += b" " * (-(16 + len(text)) % ALIGNMENT)
     parts: list[Part] = [MAGIC + FORMAT.to_bytes(2, "little") + bytes(2) + len(text).to_bytes(8, "little") + text]
     for view in views:
@@ -70,11 +68,12 @@ def encode_parts(kind: str, body: Any, buffers: Sequence[Buffer] = (), *, seal: 
     return [*parts, digest.digest() if seal else bytes(32)]
 
 
-def decode(data: Buffer, *, verify: bool = True) -> Frame:
+def decode(data: Buffer, *, verify: bool = True, budget_bytes: int | None = None) -> Frame:
     """The frame in `data`, whose buffers are not copied.
 
     Args:
         verify: check the SHA-256. Only memory that this process wrote itself may skip it.
+        budget_bytes: the most memory that its header may take once it is read; None trusts who wrote it.
 
     Raises:
         WireError: not a frame, an unknown format number, lengths that do not add up, or a digest that does not match.
@@ -88,15 +87,19 @@ def decode(data: Buffer, *, verify: bool = True) -> Frame:
     length = int.from_bytes(view[8:16], "little")
     if length > min(len(view) - 48, MAX_HEADER_BYTES):
         raise WireError(f"the frame claims a header of {length} bytes in {len(view)} bytes")
+    if (16 + length) % ALIGNMENT:
+        raise WireError(f"the frame's header of {length} bytes is not padded to a multiple of {ALIGNMENT}")
     if verify and hashlib.sha256(view[:-32]).digest() != bytes(view[-32:]):
         raise WireError("the frame's SHA-256 does not match: its bytes were changed on the way or on disk")
     try:
-        head = json.loads(bytes(view[16 : 16 + length]))
-        kind, body, sizes = head["kind"], _from_json(head["body"], 0), head["buffers"]
+        head = read(bytes(view[16 : 16 + length]), budget_bytes)
+        kind, body, sizes = from_json(head["kind"]), from_json(head["body"]), head["buffers"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError(f"the frame's header is not readable: {error}") from None
     if not isinstance(kind, str) or not _are_lengths(sizes):
         raise WireError("the frame's header lacks a kind or buffer lengths")
+    if budget_bytes is not None and len(sizes) * _BUFFER_COST > budget_bytes:
+        raise WireError(f"the frame has {len(sizes)} buffers, more than may be read of a stranger's")
     return Frame(kind, body, _slices(view, 16 + length, sizes))
 
 
@@ -120,46 +123,3 @@ def _slices(view: memoryview, start: int, sizes: Sequence[int]) -> list[NDArray[
     if start != len(view) - 32:
         raise WireError("the frame has bytes that its header does not describe")
     return buffers
-
-
-def _to_json(value: Any, depth: int) -> Any:
-    """Plain data as JSON. Bytes and floats that JSON cannot hold become one-key objects whose key starts with "$"."""
-    if depth > MAX_DEPTH:
-        raise WireError(f"plain data nests deeper than {MAX_DEPTH} levels")
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (int, np.integer)):
-        return int(cast("int", value))
-    if isinstance(value, (float, np.floating)):
-        number = float(cast("float", value))
-        return number if math.isfinite(number) else {"$float": str(number)}
-    if isinstance(value, (bytes, bytearray)):
-        return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(item, depth + 1) for item in cast("Sequence[Any]", value)]
-    if isinstance(value, dict):
-        return {_key(key): _to_json(item, depth + 1) for key, item in cast("dict[Any, Any]", value).items()}
-    raise WireError(
-        f"{type(value).__name__} is not plain data; allowed are None, bool, int, float, text, bytes, lists and dicts"
-    )
-
-
-def _key(key: Any) -> str:
-    if not isinstance(key, str) or key.startswith("$"):
-        raise WireError(f"key {key!r} is not allowed; keys are text that does not start with '$'")
-    return key
-
-
-def _from_json(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, list):
-        return [_from_json(item, depth + 1) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        table = cast("dict[str, Any]", value)
-        if table.keys() == {"$bytes"}:
-            return base64.b64decode(table["$bytes"], validate=True)
-        if table.keys() == {"$float"}:
-            return float(table["$float"])
-        return {key: _from_json(item, depth + 1) for key, item in table.items()}
-    return value

@@ -17,8 +17,8 @@ MAX_PACKET_BYTES = 2 * 2**20
 @final
 @dataclass(frozen=True, slots=True)
 class Hello:
-    version: int = number(1, 0)
-    oldest: int = number(2, 0)
+    version: int = number(1, 0, bits=32)
+    oldest: int = number(2, 0, bits=32)
     name: str = number(3, "")
     boot: Bytes = number(4, b"")
     about: str = number(5, "")
@@ -27,9 +27,9 @@ class Hello:
 @final
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    version: int = number(1, 0)
+    version: int = number(1, 0, bits=32)
     server: str = number(2, "")
-    heartbeat_ms: int = number(3, 0)
+    heartbeat_ms: int = number(3, 0, bits=32)
 
 
 @final
@@ -37,7 +37,7 @@ class Welcome:
 class Goodbye:
     reason: str = number(1, "")
     finished: bool = number(2, False)
-    retry_ms: int = number(3, 0)
+    retry_ms: int = number(3, 0, bits=32)
     refused: bool = number(4, False)
 
 
@@ -50,8 +50,8 @@ class Announce:
     digest: Bytes = number(4, b"")
     run: str = number(5, "")
     data: Bytes = number(6, b"")
-    round: int = number(7, 0)
-    attempt: int = number(8, 0)
+    round: int = number(7, 0, bits=32)
+    attempt: int = number(8, 0, bits=32)
 
 
 @final
@@ -87,8 +87,8 @@ class Refuse:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     run: str = number(1, "")
-    round: int = number(2, 0)
-    attempt: int = number(3, 0)
+    round: int = number(2, 0, bits=32)
+    attempt: int = number(3, 0, bits=32)
     kind: str = number(4, "")
 
 
@@ -96,17 +96,17 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Hurry:
     run: str = number(1, "")
-    round: int = number(2, 0)
-    attempt: int = number(3, 0)
-    left_ms: int = number(4, 0)
+    round: int = number(2, 0, bits=32)
+    attempt: int = number(3, 0, bits=32)
+    left_ms: int = number(4, 0, bits=32)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Settled:
     run: str = number(1, "")
-    round: int = number(2, 0)
-    attempt: int = number(3, 0)
+    round: int = number(2, 0, bits=32)
+    attempt: int = number(3, 0, bits=32)
     included: bool = number(4, False)
 
 
@@ -114,7 +114,7 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Progress:
     run: str = number(1, "")
-    round: int = number(2, 0)
+    round: int = number(2, 0, bits=32)
     done: float = number(3, 0.0)
 
 
@@ -137,6 +137,12 @@ class Want:
     run: str = number(2, "")
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    id: int = number(1, 0)
+
+
 Packet: TypeAlias = (
     Hello
     | Welcome
@@ -153,6 +159,7 @@ Packet: TypeAlias = (
     | Ping
     | Pong
     | Want
+    | Withdraw
 )
 KINDS: tuple[type[Any], ...] = (
     Hello,
@@ -170,6 +177,7 @@ KINDS: tuple[type[Any], ...] = (
     Ping,
     Pong,
     Want,
+    Withdraw,
 )
 _NUMBER_OF = {kind: place for place, kind in enumerate(KINDS, start=1)}
 

@@ -2,7 +2,8 @@
 
 A message is a frozen dataclass whose fields are declared with `number(n)`. Scalars are uint32/uint64/bool (varint),
 double, string and bytes; a field that holds its type's zero is not written, as proto3 has it. Unknown fields are
-skipped.
+skipped, of a field that comes twice the last one counts, and a number that is too long for its field loses its upper
+bits, as with the other implementations.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from umbel.errors import ProtocolError
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
 Message = TypeVar("Message")
 MAX_FIELDS = 10_000
-MAX_TEXT_BYTES = 2**20
+MAX_TEXT_BYTES = 2**16
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _DOUBLE = struct.Struct("<d")
 
 
-def number(field_number: int, default: Any) -> Any:
-    """A dataclass field with its number in the `.proto`; its kind is the default's type."""
-    return field(default=default, metadata={"number": field_number})
+def number(field_number: int, default: Any, *, bits: int = 64) -> Any:
+    """A dataclass field with its number in the `.proto`; its kind is the type of the default, an int has `bits`."""
+    return field(default=default, metadata={"number": field_number, "bits": bits})
 
 
 @final
@@ -35,13 +36,17 @@ class _Field:
     name: str
     number: int
     kind: type[Any]
+    mask: int
 
 
 @cache
 def fields_of(kind: type[Any]) -> tuple[_Field, ...]:
     """The declared fields of a message class, by number."""
     declared: Any = dataclasses.fields(kind)
-    found = [_Field(f.name, f.metadata["number"], cast("Any", type(f.default))) for f in declared]
+    found = [
+        _Field(f.name, f.metadata["number"], cast("Any", type(f.default)), 2 ** f.metadata["bits"] - 1)
+        for f in declared
+    ]
     return tuple(sorted(found, key=lambda f: f.number))
 
 
@@ -69,11 +74,13 @@ def encode(message: Any) -> list[Bytes]:
                 head = bytearray()
         elif spec.kind is str:
             if value:
-                text = value.encode()
+                # Half a surrogate pair (in a file's name that an error quotes) must not keep a sentence from going out.
+                text = value.encode("utf-8", "replace")
                 head += varint(spec.number << 3 | _LENGTH) + varint(len(text)) + text
         elif spec.kind is float:
-            if value:
-                head += varint(spec.number << 3 | _FIXED64) + _DOUBLE.pack(value)
+            image = _DOUBLE.pack(value)
+            if image != bytes(8):
+                head += varint(spec.number << 3 | _FIXED64) + image
         elif value:
             head += varint(spec.number << 3 | _VARINT) + varint(int(value))
     return [*tail, bytes(head)] if head else tail
@@ -106,6 +113,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
             return
         tag, position = _read_varint(data, position)
         wire_type = tag & 7
+        if tag < 8:
+            raise ProtocolError("a packet has a field with the number 0")
         if wire_type == _VARINT:
             value, position = _read_varint(data, position)
             yield tag >> 3, wire_type, value
@@ -154,4 +163,4 @@ def _value(spec: _Field, wire_type: int, value: Any) -> Any:
             raise ProtocolError(f"the field {spec.name!r} is not UTF-8") from None
     if spec.kind is float:
         return _DOUBLE.unpack(value)[0]
-    return bool(value) if spec.kind is bool else value
+    return bool(value) if spec.kind is bool else value & spec.mask

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, WireError
 from umbel.wire.frame import Buffer, Part, decode, encode_parts
+from umbel.wire.plain import weigh
 
 
 def pack(kind: str, tree: Mapping[str, Any]) -> bytes:
@@ -34,19 +35,39 @@ def pack_parts(kind: str, tree: Mapping[str, Any], *, seal: bool = True) -> list
     return encode_parts(kind, _lower(tree, buffers), buffers, seal=seal)
 
 
-def unpack(kind: str, data: Buffer, *, verify: bool = True) -> dict[str, Any]:
+def unpack(kind: str, data: Buffer, *, verify: bool = True, budget_bytes: int | None = None) -> dict[str, Any]:
     """The tree in a frame of `kind`. NumPy leaves are fresh writable copies, `Arrays` leaves views on `data`.
+
+    Args:
+        verify: check the SHA-256. Only memory that this process wrote itself may skip it.
+        budget_bytes: the most memory that headers may take once they are read; None trusts who wrote them.
 
     Raises:
         WireError: the bytes are no frame of this kind, or an array in it is not well formed.
     """
-    frame = decode(data, verify=verify)
+    frame = decode(data, verify=verify, budget_bytes=budget_bytes)
     if frame.kind != kind:
         raise WireError(f"expected a frame of kind {kind!r}, got {frame.kind!r}")
+    if budget_bytes is not None:
+        _within(frame.buffers, budget_bytes)
+    left = dict(enumerate(frame.buffers))
     try:
-        return cast("dict[str, Any]", _raise(frame.body, frame.buffers))
-    except (ArraysError, IndexError, KeyError, TypeError) as error:
-        raise WireError(f"a frame of kind {kind!r} holds arrays that cannot be read: {error}") from None
+        tree = _raise(frame.body, left)
+    except (ArraysError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise WireError(f"a frame of kind {kind!r} holds what cannot be read: {error}") from None
+    if not isinstance(tree, dict):
+        raise WireError(f"a frame of kind {kind!r} holds {type(tree).__name__} where a map should be")
+    return cast("dict[str, Any]", tree)
+
+
+def _within(buffers: Sequence[NDArray[np.uint8]], budget_bytes: int) -> None:
+    """Look how much memory the headers of all arrays together could take."""
+    cost = 0
+    for buffer in buffers:
+        length = int.from_bytes(buffer[:8].tobytes(), "little")
+        cost += weigh(buffer[8 : 8 + length].tobytes())
+        if cost > budget_bytes:
+            raise WireError(f"the headers of the arrays would take more than {budget_bytes} bytes of memory")
 
 
 def _lower(value: Any, buffers: list[Buffer]) -> Any:
@@ -62,14 +83,16 @@ def _lower(value: Any, buffers: list[Buffer]) -> Any:
     return ["plain", list(cast("Sequence[Any]", value)) if isinstance(value, tuple) else value]
 
 
-def _raise(value: Any, buffers: Sequence[NDArray[np.uint8]]) -> Any:
-    kind, content = cast("tuple[str, Any]", value)
-    if kind == "map":
-        return {key: _raise(item, buffers) for key, item in content.items()}
-    if kind == "arrays":
-        return Arrays.from_buffer(buffers[int(content)])
-    if kind == "array":
-        return Arrays.from_buffer(buffers[int(content)])["value"].copy()
+def _raise(value: Any, left: dict[int, NDArray[np.uint8]]) -> Any:
+    if not isinstance(value, list) or len(cast("list[Any]", value)) != 2:
+        raise TypeError("a node of the tree is no pair")
+    kind, content = cast("list[Any]", value)
     if kind == "plain":
         return content
+    if kind == "map" and isinstance(content, dict):
+        return {key: _raise(item, left) for key, item in cast("dict[str, Any]", content).items()}
+    if kind in ("array", "arrays") and type(content) is int:
+        # Each buffer once: a few bytes that name a large one again and again would be copied as often.
+        arrays = Arrays.from_buffer(left.pop(content))
+        return arrays if kind == "arrays" else arrays["value"].copy()
     raise TypeError(f"unknown leaf {kind!r}")

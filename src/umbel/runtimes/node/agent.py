@@ -19,7 +19,7 @@ from umbel.runtimes.node.worker import Worker
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import unpack
-from umbel.wire.channel import Announced, Arrived, Event, Incoming
+from umbel.wire.channel import Announced, Arrived, Event, Incoming, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Goodbye, Hello, Hurry, Ping, Settled, Want, Welcome
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
@@ -154,6 +154,8 @@ class Agent:
             self._announced(event.message)
         elif isinstance(event, Arrived):
             self._arrived(event.message)
+        elif isinstance(event, Withdrawn):
+            self._partial.pop(event.message.digest, None)
         elif isinstance(event, Welcome):
             self._welcomed(event)
         elif isinstance(event, Goodbye):
@@ -244,7 +246,7 @@ class Agent:
         """Make ready for a run and say what its client can, or why it cannot take part."""
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
-            facts = await self._worker.start(run, unpack("plan", data)["plan"][1])
+            facts = await self._worker.start(run, unpack("plan", data)["plan"])
             answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
         except UmbelError as error:
             self._say(f"run {run} is not taken: {error}")

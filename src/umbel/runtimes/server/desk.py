@@ -16,7 +16,7 @@ from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Re
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import pack_parts
-from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken
+from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
 
 HELLO_WITHIN_S = 10.0
@@ -197,7 +197,7 @@ class Desk:
     def _send_plan(self, lead: Lead, node: Node) -> None:
         plan = lead.plan_for(node)
         if plan is not None:
-            node.stream.send("plan", pack_parts("plan", {"plan": ["plain", dict(plan)]}), run=lead.run)
+            node.stream.send("plan", pack_parts("plan", {"plan": dict(plan)}), run=lead.run)
 
     def begin(self, lead: Lead) -> None:
         """Offer a run to all nodes."""
@@ -265,6 +265,8 @@ class Desk:
         elif isinstance(event, Refused):
             node.sending.pop(event.id, None)
             self._say(f"node {node.name} does not take a message: {event.reason}")
+        elif isinstance(event, Withdrawn):
+            self._forget_upload(event.message)
         elif isinstance(event, Want):
             digest = bytes(event.digest).hex()
             if digest in self._blobs and digest not in {d for _, d in node.sending.values()}:
@@ -309,6 +311,12 @@ class Desk:
                 else:
                     node.stream.channel.accept(message, memoryview(bytearray(message.size)))
             node.stream.pump()
+
+    def _forget_upload(self, message: Incoming) -> None:
+        """A message that does not come makes room for the next."""
+        self._queue = deque(entry for entry in self._queue if entry[1] is not message)
+        for token in [token for token, (_, held) in self._uploads.items() if held is message]:
+            self._release(token)
 
     def _release(self, token: int) -> None:
         if self._uploads.pop(token, None) is not None:
