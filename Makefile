@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs bench chaos format clean
+.PHONY: demo test check docs bench chaos fuzz format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
@@ -30,6 +30,17 @@ bench: $(VENV)/ready-dev
 # Ten thousand simulated worlds instead of CI's few hundred.
 chaos: $(VENV)/ready-dev
 	UMBEL_CHAOS_SEEDS=10000 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/chaos
+
+# Every decoder in turn under a coverage-guided fuzzer, FUZZ_S seconds each, in an environment of its own.
+FUZZ_S ?= 60
+FUZZED ?= packet protobuf frame stranger records letter answer arrays
+fuzz: .venv-fuzz/ready
+	set -e; for target in $(FUZZED); do .venv-fuzz/bin/python tests/fuzz/run.py $$target $(FUZZ_S); done
+
+.venv-fuzz/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install -q atheris -e .
+	touch $@
 
 format: $(VENV)/ready-dev
 	$(BIN)/ruff format .

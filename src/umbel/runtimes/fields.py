@@ -36,7 +36,7 @@ class Fields:
 
     def one_of(self, name: str, allowed: Sequence[str]) -> Any:
         value = self._get(name)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise self._odd(name, f"one of {', '.join(allowed)}")
         return value
 
