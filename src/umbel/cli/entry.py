@@ -12,10 +12,13 @@ import click
 import umbel
 from umbel.cli import codes
 from umbel.cli.check import check
+from umbel.cli.control import logs, nodes, stop
 from umbel.cli.export import export
 from umbel.cli.new import new
+from umbel.cli.node import join, node
 from umbel.cli.resume import resume
 from umbel.cli.run import run
+from umbel.cli.server import invite, members, revoke, server
 from umbel.cli.show import ls, show
 
 EXIT_CODES = """
@@ -44,7 +47,25 @@ def group(ctx: click.Context, traceback: bool) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (new, check, run, resume, ls, show, export):
+COMMANDS = (
+    new,
+    check,
+    run,
+    resume,
+    ls,
+    show,
+    export,
+    server,
+    invite,
+    members,
+    revoke,
+    node,
+    join,
+    nodes,
+    logs,
+    stop,
+)
+for command in COMMANDS:
     group.add_command(command)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from umbel.cli.options import find_run, opened, with_json, with_store
+from umbel.cli.options import find_run, with_json
+from umbel.cli.place import Place, with_place
 from umbel.errors import CheckpointCorrupt, ConfigError, WireError
 from umbel.runtimes import checkpoint
 from umbel.stores import Store
@@ -21,14 +22,14 @@ from umbel.strategy import State
 @click.option("--round", "number", type=int, help="The model after this round; default the last that is kept.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @with_json
-@with_store
-def export(run: str, file: Path, number: int | None, force: bool, as_json: bool, path: Path) -> None:
+@with_place
+def export(run: str, file: Path, number: int | None, force: bool, as_json: bool, place: Place) -> None:
     """Write the model of RUN (its id, the beginning of it, or "last") as a .safetensors file."""
     if file.suffix != ".safetensors":
         raise ConfigError(f"the model is written as .safetensors, got {file.name!r}; try {file.stem}.safetensors")
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already; choose another name or overwrite it with --force")
-    with opened(path) as store:
+    with place.opened() as store:
         info = find_run(store, run)
         after, state = _state(store, info.id, number)
     _write(state, file)

@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
+from umbel.cli.control import tell
 from umbel.cli.drive import Job, drive, json_out
 from umbel.cli.options import find_run, opened, with_engine, with_json, with_set, with_store
+from umbel.cli.place import RemoteStore
+from umbel.cli.remote import Remote, remote, with_server
 from umbel.cli.settings import changed
 from umbel.errors import AppError, ConfigError
 from umbel.runtimes.app import App, load_app
@@ -23,6 +26,7 @@ from umbel.stores import RunInfo
 @with_engine
 @with_json
 @with_store
+@with_server
 @click.option("--app", "place", type=Path, help="Where the app is now, if it is not where it was.")
 @click.option("--force", is_flag=True, help="Go on although the app's files have changed.")
 def resume(
@@ -32,6 +36,9 @@ def resume(
     workers: int | None,
     as_json: bool,
     path: Path,
+    server: str | None,
+    user: Path,
+    insecure: bool,
     place: Path | None,
     force: bool,
 ) -> int:
@@ -40,6 +47,8 @@ def resume(
     It ends in the same model as if it had never stopped. A finished run goes on with more rounds:
     --set num_rounds=50.
     """
+    if server is not None:
+        return resume_at(remote(server, user, insecure), run, changes, as_json=as_json)
     with json_out(as_json) as out, opened(path) as store:
         info = find_run(store, run)
         entry = _entry(info)
@@ -93,3 +102,11 @@ def _check_unfinished(info: RunInfo, described: Run) -> None:
             f"run {info.id} is finished and has nothing left to do; give it more rounds than {planned} "
             "(--set num_rounds=… if the app has this setting) or start a new run"
         )
+
+
+def resume_at(place: Remote, run: str, changes: tuple[str, ...], *, as_json: bool) -> int:
+    """Go on with a run at a server, and show it."""
+    info = find_run(RemoteStore(place), run)
+    settings = changed(_entry(info)["settings"], changes)
+    begun = place.post(f"/v1/runs/{info.id}/resume", {"settings": settings})["run"]
+    return tell(place, begun, follow=True, as_json=as_json)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
+from umbel.cli.codes import FINE
+from umbel.cli.control import tell
 from umbel.cli.drive import Job, drive, json_out
 from umbel.cli.options import opened, with_engine, with_json, with_set, with_store
+from umbel.cli.remote import Remote, remote, with_server
 from umbel.cli.settings import changed
-from umbel.runtimes.app import load_app
+from umbel.runtimes.app import App, load_app
 
 
 @click.command()
@@ -18,6 +23,7 @@ from umbel.runtimes.app import load_app
 @with_engine
 @with_json
 @with_store
+@with_server
 @click.option("--name", help="The run's name in lists; default the app's.")
 def run(
     app: Path,
@@ -26,15 +32,22 @@ def run(
     workers: int | None,
     as_json: bool,
     path: Path,
+    server: str | None,
+    user: Path,
+    insecure: bool,
     name: str | None,
 ) -> int:
     """Simulate the app in the folder APP (default: this one) and keep the run in the store.
+
+    With --server the run is led there, over the nodes that are connected, and shown here; Ctrl-C leaves it running.
 
     With --json each event of the log is one line, and the last line has "kind": "history".
     """
     with json_out(as_json) as out:
         found = load_app(app)
         settings = changed(found.config, changes)
+        if server is not None:
+            return run_at(remote(server, user, insecure), found, settings, name or "", as_json=as_json)
         described = found.describe(settings)
         with opened(path, create=True) as store:
             return drive(
@@ -50,3 +63,16 @@ def run(
                     out=out,
                 )
             )
+
+
+def run_at(place: Remote, app: App, settings: Mapping[str, Any], name: str, *, as_json: bool) -> int:
+    """Begin a run at a server and show it; to interrupt this leaves the run alone."""
+    order = {"app": app.name, "digest": app.digest, "settings": dict(settings), "name": name}
+    begun = place.post("/v1/runs", order)["run"]
+    if not as_json:
+        click.echo(f"run {begun} at {place.address}")
+    try:
+        return tell(place, begun, follow=True, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo(f"run {begun} goes on; look at it with: umbel logs -f {begun} --server {place.address}")
+        return FINE

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,7 +15,8 @@ from rich.text import Text
 
 from umbel.arrays import Arrays
 from umbel.cli.lock import locking
-from umbel.cli.options import console, find_run, opened, with_json, with_store
+from umbel.cli.options import console, find_run, with_json
+from umbel.cli.place import Place, with_place
 from umbel.observe.sparkline import sparkline
 from umbel.observe.table import number, rounds_table
 from umbel.runtimes.history import History
@@ -29,13 +29,13 @@ FAILURES = 10
 @click.command()
 @click.option("--all", "everything", is_flag=True, help=f"All runs, not only the newest {NEWEST}.")
 @with_json
-@with_store
-def ls(everything: bool, as_json: bool, path: Path) -> None:
+@with_place
+def ls(everything: bool, as_json: bool, place: Place) -> None:
     """List the runs in the store, oldest first."""
-    with opened(path) as store:
+    with place.opened() as store:
         runs = store.runs()
         chosen = runs if everything else runs[-NEWEST:]
-        lines = [_line(store, run, path) for run in chosen]
+        lines = [_line(store, run, place) for run in chosen]
     if as_json:
         click.echo(json.dumps(lines))
         return
@@ -51,12 +51,12 @@ def ls(everything: bool, as_json: bool, path: Path) -> None:
         click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
 
 
-def _line(store: Store, info: RunInfo, path: Path) -> dict[str, Any]:
+def _line(store: Store, info: RunInfo, place: Place) -> dict[str, Any]:
     history = _history(store, info)
     return {
         "run": info.id,
         "name": info.name,
-        "status": _status(info, path),
+        "status": _status(info, place),
         "round": max((record.round for record in history.rounds), default=0),
         "num_rounds": info.plan["config"]["num_rounds"],
         "loss": history.loss,
@@ -69,24 +69,24 @@ def _history(store: Store, info: RunInfo) -> History:
     return History.of(store.events(info.id), Arrays.of({}), info.id, info.plan)
 
 
-def _status(info: RunInfo, path: Path) -> str:
-    """A run noted as running whose process is not there was broken off."""
-    if info.status != "running":
+def _status(info: RunInfo, place: Place) -> str:
+    """A run noted as running whose process is not there was broken off; of its own, a server knows."""
+    if info.status != "running" or place.server is not None:
         return info.status
-    with locking(path) as lock:
+    with locking(place.path) as lock:
         return "running" if lock.is_held(info.id) else "unfinished"
 
 
 @click.command()
 @click.argument("run")
 @with_json
-@with_store
-def show(run: str, as_json: bool, path: Path) -> None:
+@with_place
+def show(run: str, as_json: bool, place: Place) -> None:
     """Show RUN (its id, the beginning of it, or "last"): rounds, curves, plan, warnings, failures."""
-    with opened(path) as store:
+    with place.opened() as store:
         info = find_run(store, run)
         history = _history(store, info)
-        status = _status(info, path)
+        status = _status(info, place)
     if as_json:
         click.echo(json.dumps(_data(info, history, status)))
         return

@@ -24,7 +24,7 @@ BACKLOG = 4096
 HANDSHAKE_S = LINGER_S = 10.0
 # Calls of one loop's protocols come one after the other, so all its links read into the same memory: an idle link
 # costs no buffer of its own.
-_READ_BYTES = 2**19
+READ_BYTES = 2**19
 
 
 @final
@@ -202,7 +202,7 @@ class TcpTransport(Transport):
     """TCP, or TLS over TCP."""
 
     def __init__(self) -> None:
-        self._view = memoryview(bytearray(_READ_BYTES))
+        self._view = memoryview(bytearray(READ_BYTES))
 
     async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         host, port = host_and_port(address)

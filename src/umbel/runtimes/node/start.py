@@ -71,7 +71,7 @@ def start_client(
     async def connect() -> Link:
         return await transport.connect(place, tls=tls)
 
-    executor = _ThisThread()
+    executor = ThisThread()
     agent = _agent(connect, build, own, partition, threads, executor, _printed if progress else _silent)
     executor.run(lambda: agent(give_up_s))
 
@@ -124,7 +124,7 @@ def _silent(text: str) -> None:
 
 
 @final
-class _ThisThread(Executor):
+class ThisThread(Executor):
     """Runs what is submitted in the thread that calls `run`, while an event loop lives in another one."""
 
     def __init__(self) -> None:

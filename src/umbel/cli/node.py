@@ -1,0 +1,91 @@
+"""`umbel node` and `umbel join`: the data owner's side of a deployment."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from umbel.cli.remote import DEFAULT_USER
+from umbel.errors import ConfigError, StoreError
+from umbel.runtimes.app import load_app
+
+DEFAULT_FOLDER = Path(".umbel/node")
+
+
+@click.command()
+@click.argument("app", type=Path, default=Path("."))
+@click.option("--join", "code", help="The invitation's code, the first time.")
+@click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
+@click.option("--partition", type=int, help="context.partition_id of the app's client.")
+@click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
+@click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
+@click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
+@click.option(
+    "--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help="Where this node keeps what is its own."
+)
+def node(
+    app: Path,
+    code: str | None,
+    name: str | None,
+    partition: int | None,
+    threads: int | None,
+    address: str | None,
+    insecure: bool,
+    folder: Path,
+) -> None:
+    """Take part in runs of the app APP (default: this folder) with the data that are here.
+
+    Connects to the server, and reconnects for ever. What leaves this machine are updates of the model.
+    """
+    from umbel.runtimes.node.live import NodeLife
+
+    found = load_app(app)
+    _make(folder)
+    if code is not None:
+        _join(code, folder, name)
+    life = NodeLife(
+        app=found,
+        folder=folder,
+        address=address,
+        name=name,
+        partition=partition,
+        threads=threads,
+        secure=not insecure,
+    )
+    signal.signal(signal.SIGTERM, _end)
+    life.live(click.echo)
+
+
+@click.command()
+@click.argument("code")
+@click.option("--name", help="Your name at the server; default as the invitation has it.")
+@click.option(
+    "--as", "user", type=Path, default=DEFAULT_USER, show_default=True, help="The folder for your credentials."
+)
+def join(code: str, name: str | None, user: Path) -> None:
+    """Become a user of the server that made CODE: umbel run, ls, logs and others then take --server."""
+    _make(user)
+    _join(code, user, name)
+
+
+def _join(code: str, folder: Path, name: str | None) -> None:
+    from umbel.identity import join as join_server
+
+    if name is None:
+        raise ConfigError("a name is needed to join: --name, such as the hospital's")
+    credentials = join_server(code, folder, name)
+    click.echo(f"joined {credentials.address} as {credentials.name}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the folder {folder} cannot be made: {error.strerror}; choose another") from None
+
+
+def _end(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

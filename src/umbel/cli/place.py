@@ -1,0 +1,100 @@
+"""Where a command looks for runs: in a store on this machine, or at a server."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+from umbel.cli.options import opened, with_store
+from umbel.cli.remote import Remote, remote, with_server
+from umbel.errors import StoreError
+from umbel.stores import RunInfo, Store
+from umbel.stores.abstract import Event, Part
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """The options `--store`, `--server`, `--as` and `--insecure` together."""
+
+    path: Path
+    server: str | None
+    user: Path
+    insecure: bool
+
+    @contextmanager
+    def opened(self) -> Generator[Store]:
+        """The store, or the server's as far as it can be read from here."""
+        if self.server is None:
+            with opened(self.path) as store:
+                yield store
+        else:
+            yield RemoteStore(remote(self.server, self.user, self.insecure))
+
+
+def with_place(command: Command) -> Command:
+    """`--store` and `--server`, as one argument `place`."""
+
+    @functools.wraps(command)
+    def placed(*, path: Path, server: str | None, user: Path, insecure: bool, **rest: Any) -> Any:
+        return command(place=Place(path, server, user, insecure), **rest)
+
+    return with_store(with_server(placed))  # type: ignore[return-value]
+
+
+@final
+class RemoteStore(Store):
+    """A server's runs, to read only."""
+
+    def __init__(self, place: Remote) -> None:
+        self._place = place
+
+    def runs(self) -> list[RunInfo]:
+        found = self._place.get("/v1/runs")["runs"]
+        return [RunInfo(run["id"], run["name"], run["created"], run["status"], run["plan"]) for run in found]
+
+    def events(self, run: str) -> list[Event]:
+        return list(self._place.lines(f"/v1/runs/{run}/events"))
+
+    def checkpoints(self, run: str) -> list[int]:
+        return self._place.get(f"/v1/runs/{run}/checkpoints")["rounds"]
+
+    def checkpoint(self, run: str, round: int) -> bytes:
+        return self._place.data(f"/v1/runs/{run}/checkpoints/{round}")[0]
+
+    def create(self, run: RunInfo) -> None:
+        raise _read_only()
+
+    def set_status(self, run: str, status: str) -> None:
+        raise _read_only()
+
+    def append(self, run: str, event: Event) -> None:
+        raise _read_only()
+
+    def commit(
+        self,
+        run: str,
+        event: Event,
+        *,
+        round: int,
+        checkpoint: Sequence[Part] | None,
+        states: Mapping[str, bytes],
+        keep: Collection[int],
+    ) -> None:
+        raise _read_only()
+
+    def state(self, run: str, client: str, round: int) -> bytes | None:
+        raise _read_only()
+
+    def rewind(self, run: str, round: int) -> None:
+        raise _read_only()
+
+
+def _read_only() -> StoreError:
+    return StoreError("a server's runs can only be read from here")

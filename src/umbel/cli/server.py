@@ -1,0 +1,106 @@
+"""`umbel server`, `umbel invite`, `umbel revoke`, `umbel members`: the server's side of a deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from pathlib import Path
+
+import click
+
+from umbel.errors import ConfigError
+from umbel.runtimes.app import load_app
+
+DEFAULT_FOLDER = Path(".umbel/server")
+ROLES = ("node", "viewer", "researcher", "admin")
+
+
+def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
+    text = "Where the server keeps its runs and its CA."
+    return click.option("--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help=text)(command)
+
+
+@click.command()
+@click.option("--app", "apps", type=Path, multiple=True, help="An app's folder to install. Repeatable.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, help="host:port; port 0 takes a free one.")
+@click.option("--host", "hosts", multiple=True, help="A name or address at which nodes reach it. Repeatable.")
+@click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
+@_with_folder
+def server(apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, folder: Path) -> None:
+    """Lead runs of the installed apps over the nodes that connect, until SIGTERM or Ctrl-C.
+
+    The first start makes a certificate authority of the server's own; nodes are invited with umbel invite. Runs that
+    were under way when the server ended go on by themselves.
+    """
+    from umbel.runtimes.server.daemon import Daemon, make_folder
+
+    make_folder(folder)
+    names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
+    reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
+    daemon = Daemon(
+        folder=folder, listen=listen, apps=[load_app(app) for app in apps], hosts=reached, secure=not insecure
+    )
+    asyncio.run(daemon.serve(click.echo))
+
+
+@click.command()
+@click.option("--name", help="Only a node of this name can use the code.")
+@click.option("--role", type=click.Choice(ROLES), default="node", show_default=True, help="What it may do.")
+@click.option("--address", default="127.0.0.1:8080", show_default=True, help="Where the server is reached.")
+@click.option(
+    "--expires", "hours", type=float, default=24.0, show_default=True, help="Hours that the code is good for."
+)
+@_with_folder
+def invite(name: str | None, role: str, address: str, hours: float, folder: Path) -> None:
+    """Print a one-time code with which a node or a user joins this server."""
+    with _authority(folder) as authority:
+        click.echo(authority.invite(address, name=name, role=role, expires_s=3600 * hours))
+
+
+@click.command()
+@click.argument("name")
+@_with_folder
+def revoke(name: str, folder: Path) -> None:
+    """Turn the member NAME away from now on. A stream that is open ends at the node's next word."""
+    with _authority(folder) as authority:
+        authority.revoke(name)
+    click.echo(f"{name} is revoked")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_with_folder
+def members(as_json: bool, folder: Path) -> None:
+    """List who has joined, and which codes are still open."""
+    with _authority(folder) as authority:
+        there = [{"name": m.name, "role": m.role, "revoked": m.revoked_at_s is not None} for m in authority.members()]
+        waiting = [
+            {"name": i.name, "role": i.role}
+            for i in authority.invitations()
+            if i.used_at_s is None and i.expires_at_s > time.time()
+        ]
+    if as_json:
+        click.echo(json.dumps({"members": there, "invitations": waiting}))
+        return
+    for member in there:
+        click.echo(f"{member['name']:24} {member['role']:12}{'revoked' if member['revoked'] else ''}".rstrip())
+    click.echo(f"{len(waiting)} invitations are open")
+
+
+class _authority:  # noqa: N801 - used as a function
+    """The CA in a server's folder, opened and closed."""
+
+    def __init__(self, folder: Path) -> None:
+        from umbel.identity import Authority
+
+        if not (folder / "identity").is_dir():
+            raise ConfigError(f"{folder} is no server's folder; start umbel server once, or name the folder")
+        self.opened = Authority.open(folder / "identity", server_name=socket.gethostname(), hosts=())
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        return self.opened
+
+    def __exit__(self, *_: object) -> None:
+        self.opened.close()

@@ -1,0 +1,95 @@
+"""The life of `umbel node`: one app, one folder, one server, for as long as the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+import umbel
+from umbel.identity import Credentials, renew
+from umbel.runtimes.app import App
+from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.disk import DiskKeeper
+from umbel.runtimes.node.start import ThisThread
+from umbel.runtimes.node.worker import LocalWorker
+from umbel.transports import Link, transport_for
+from umbel.transports.tls import Tls, client_tls
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NodeLife:
+    """What a node process needs.
+
+    Attributes:
+        folder: where it keeps its credentials and its client's state.
+        address: the server's; None takes that of the credentials.
+        name: the node's name where there are no credentials (an insecure server).
+    """
+
+    app: App
+    folder: Path
+    address: str | None = None
+    name: str | None = None
+    partition: int | None = None
+    threads: int | None = None
+    secure: bool = True
+
+    def live(self, say: Callable[[str], None]) -> None:
+        """Take part until the process is ended.
+
+        Raises:
+            LinkError: the server will not have this node.
+            IdentityError: there are no credentials.
+        """
+        credentials = Credentials.load(self.folder) if self.secure else None
+        name = credentials.name if credentials is not None else self.name or "node"
+        about = {
+            "apps": {self.app.name: self.app.digest},
+            "versions": {
+                "umbel": umbel.__version__,
+                "python": sys.version.split()[0],
+                "numpy": np.__version__,
+            },
+        }
+        executor = ThisThread()
+        keeper = DiskKeeper(self.folder / "node.db")
+        worker = LocalWorker(
+            self.app.client_fn,
+            executor,
+            name,
+            partition=self.partition,
+            threads=self.threads,
+            packages=[self.app.client_fn.__module__.split(".")[0]],
+        )
+        identity = Identity(name, secrets.token_bytes(16), about)
+
+        async def main() -> str:
+            agent = Agent(self._connect, identity, worker, keeper, say=say)
+            return await agent.run()
+
+        try:
+            executor.run(main)
+        finally:
+            keeper.close()
+
+    async def _connect(self) -> Link:
+        tls: Tls | None = None
+        address = self.address
+        if self.secure:
+            credentials = Credentials.load(self.folder)
+            if credentials.wants_renewal(time.time()):
+                loop = asyncio.get_running_loop()
+                credentials = await loop.run_in_executor(None, renew, self.folder)
+            tls = client_tls(credentials.ca_pem, credentials.certificate_pem, credentials.key_pem)
+            address = address or credentials.address
+        transport, place = transport_for(address or "127.0.0.1:8080")
+        return await transport.connect(place, tls=tls)

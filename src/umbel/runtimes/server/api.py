@@ -1,0 +1,244 @@
+"""The control API: HTTP and JSON, for the command line and for pages. `GET /v1/openapi.json` describes it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+import umbel
+from umbel.errors import AppError, ConfigError, StoreError, UmbelError
+from umbel.identity import Authority, respond
+from umbel.runtimes import checkpoint
+from umbel.runtimes.server.house import House
+
+MAX_BODY_BYTES = 2**20
+RANK = {"viewer": 1, "researcher": 2, "admin": 3}
+Handler: TypeAlias = Callable[[House, Request], Awaitable[Response]]
+
+
+def api(house: House, authority: Authority | None) -> Starlette:
+    """The application. Without an authority (an insecure server) everybody may do everything."""
+    routes = [
+        Route(path, _guarded(house, authority, rank, handler), methods=[verb]) for verb, path, rank, handler, _ in TABLE
+    ]
+    routes += [Route("/v1/openapi.json", _openapi, methods=["GET"])]
+    if authority is not None:
+        routes += [
+            Route("/v1/ca", _identity(authority), methods=["GET"]),
+            Route("/v1/enroll", _identity(authority), methods=["POST"]),
+            Route("/v1/renew", _identity(authority), methods=["POST"]),
+        ]
+    return Starlette(routes=routes)
+
+
+def protocol_for(app: Starlette) -> Callable[[bytes | None], asyncio.Protocol]:
+    """Makes a connection's HTTP protocol, which knows the certificate that the other side showed."""
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
+    config.load()
+    state = ServerState()
+
+    def make(certificate: bytes | None) -> asyncio.Protocol:
+        return H11Protocol(config=config, server_state=state, app_state={"certificate": certificate})
+
+    return make
+
+
+def _guarded(house: House, authority: Authority | None, rank: int, handler: Handler) -> Callable[..., Any]:
+    async def handle(request: Request) -> Response:
+        if authority is not None and rank:
+            certificate = cast("bytes | None", request.state.certificate)
+            refusal = authority.why_refused(certificate)
+            if refusal is not None or certificate is None:
+                return _error(401, refusal or "show a certificate of this server: umbel join CODE")
+            role = authority.role_of(certificate)
+            if RANK.get(role, 0) < rank:
+                needed = next(name for name, value in RANK.items() if value == rank)
+                return _error(403, f"this takes the role {needed}, yours is {role}; ask the operator for an invitation")
+        try:
+            return await handler(house, request)
+        except StoreError as error:
+            return _error(507, str(error))
+        except (ConfigError, AppError) as error:
+            return _error(422, str(error))
+        except UmbelError as error:
+            return _error(500, str(error))
+
+    return handle
+
+
+def _error(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status)
+
+
+def _identity(authority: Authority) -> Callable[..., Any]:
+    async def handle(request: Request) -> Response:
+        body: Mapping[str, Any] = await _body(request) if request.method == "POST" else {}
+        loop = asyncio.get_running_loop()
+        certificate = cast("bytes | None", request.state.certificate)
+        status, answer = await loop.run_in_executor(None, respond, authority, request.url.path, body, certificate)
+        return JSONResponse(answer, status)
+
+    return handle
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The request's JSON object.
+
+    Raises:
+        ConfigError: it is too large or none.
+    """
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise ConfigError(f"the request is larger than {MAX_BODY_BYTES} bytes")
+    try:
+        body = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        raise ConfigError("the request's body is not JSON") from None
+    if not isinstance(body, dict):
+        raise ConfigError("the request's body is no JSON object")
+    return cast("dict[str, Any]", body)
+
+
+async def _health(house: House, request: Request) -> Response:
+    return JSONResponse({"status": "ok", "version": umbel.__version__})
+
+
+async def _ready(house: House, request: Request) -> Response:
+    house.store.runs()
+    return JSONResponse({"status": "ready", "nodes": len(house.desk.nodes)})
+
+
+async def _nodes(house: House, request: Request) -> Response:
+    return JSONResponse({"nodes": house.nodes()})
+
+
+async def _apps(house: House, request: Request) -> Response:
+    apps = [{"name": app.name, "digest": app.digest, "config": dict(app.config)} for app in house.apps.values()]
+    return JSONResponse({"apps": apps})
+
+
+async def _runs(house: House, request: Request) -> Response:
+    runs = [
+        {"id": run.id, "name": run.name, "created": run.created_s, "status": run.status, "plan": dict(run.plan)}
+        for run in house.store.runs()
+    ]
+    return JSONResponse({"runs": runs})
+
+
+async def _submit(house: House, request: Request) -> Response:
+    body = await _body(request)
+    app: Any = body.get("app")
+    settings: Any = body.get("settings") or {}
+    if not isinstance(app, str) or not isinstance(settings, dict):
+        raise ConfigError('a run is {"app": name, "settings": {…}, "digest": …, "name": …}')
+    digest, name = body.get("digest"), body.get("name") or ""
+    return JSONResponse(
+        {"run": house.submit(app, cast("dict[str, Any]", settings), digest=digest, name=str(name))}, 201
+    )
+
+
+async def _stop(house: House, request: Request) -> Response:
+    return JSONResponse({"run": house.stop(request.path_params["run"])})
+
+
+async def _resume(house: House, request: Request) -> Response:
+    body = await _body(request)
+    return JSONResponse({"run": house.resume(request.path_params["run"], body.get("settings"))}, 201)
+
+
+async def _events(house: House, request: Request) -> Response:
+    info = house.info(request.path_params["run"])
+    follow = request.query_params.get("follow") in ("1", "true")
+    return StreamingResponse(_lines(house, info.id, follow=follow), media_type="application/x-ndjson")
+
+
+async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]:
+    """The log's events as lines; with `follow` those to come as well, progress among them, until the run is over."""
+    queue = house.follow(run) if follow else None
+    try:
+        sent = 0
+        for event in house.store.events(run):
+            sent += 1
+            yield json.dumps({"run": run, **event}) + "\n"
+        while queue is not None:
+            event = await queue.get()
+            if event is not None and event["kind"] == "progress":
+                yield json.dumps(dict(event)) + "\n"
+                continue
+            # What is in the log is read from the log, so that nothing comes twice or is missed.
+            for stored in house.store.events(run)[sent:]:
+                sent += 1
+                yield json.dumps({"run": run, **stored}) + "\n"
+            if event is None:
+                return
+    finally:
+        if queue is not None:
+            house.unfollow(run, queue)
+
+
+async def _checkpoints(house: House, request: Request) -> Response:
+    return JSONResponse({"rounds": house.store.checkpoints(house.info(request.path_params["run"]).id)})
+
+
+async def _checkpoint(house: House, request: Request) -> Response:
+    info = house.info(request.path_params["run"])
+    data = house.store.checkpoint(info.id, request.path_params["round"])
+    return Response(data, media_type="application/octet-stream")
+
+
+async def _model(house: House, request: Request) -> Response:
+    info = house.info(request.path_params["run"])
+    kept = house.store.checkpoints(info.id)
+    number = int(request.query_params.get("round", kept[-1] if kept else -1))
+    if number not in kept:
+        raise ConfigError(
+            f"round {number} of run {info.id} is not kept; there are {', '.join(map(str, kept)) or 'none'}"
+        )
+    state, _ = checkpoint.read(house.store.checkpoint(info.id, number))
+    headers = {"umbel-round": str(number), "umbel-digest": state.params.digest}
+    return Response(state.params.buffer.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+TABLE: list[tuple[str, str, int, Handler, str]] = [
+    ("GET", "/v1/health", 0, _health, "Whether the process lives."),
+    ("GET", "/v1/ready", 0, _ready, "Whether the store can be used."),
+    ("GET", "/v1/nodes", 1, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
+    ("GET", "/v1/apps", 1, _apps, "The installed apps with their digests and default settings."),
+    ("GET", "/v1/runs", 1, _runs, "All runs, oldest first."),
+    ("POST", "/v1/runs", 2, _submit, "Begin a run of an installed app."),
+    ("POST", "/v1/runs/{run}/stop", 2, _stop, "End a run after the step under way."),
+    ("POST", "/v1/runs/{run}/resume", 2, _resume, "Go on with a run after its last finished round."),
+    ("GET", "/v1/runs/{run}/events", 1, _events, "The run's log, a JSON object per line; ?follow=1 goes on."),
+    ("GET", "/v1/runs/{run}/checkpoints", 1, _checkpoints, "The rounds whose checkpoints are kept."),
+    ("GET", "/v1/runs/{run}/checkpoints/{round:int}", 2, _checkpoint, "A checkpoint: the run's state as one frame."),
+    ("GET", "/v1/runs/{run}/model", 1, _model, "The model as a safetensors file; ?round=N takes a kept round."),
+]
+
+
+async def _openapi(request: Request) -> Response:
+    paths: dict[str, Any] = {}
+    for verb, path, rank, _, text in TABLE:
+        role = next((name for name, value in RANK.items() if value == rank), "nobody")
+        parameters = (
+            [{"name": "run", "in": "path", "required": True, "schema": {"type": "string"}}] if "{run}" in path else []
+        )
+        paths.setdefault(path, {})[verb.lower()] = {
+            "summary": text,
+            "description": f"Takes the role {role}." if rank else "Open to all.",
+            "parameters": parameters,
+            "responses": {"default": {"description": 'JSON; what is refused has its reason under "error".'}},
+        }
+    about = {"title": "Umbel", "version": umbel.__version__}
+    return JSONResponse({"openapi": "3.1.0", "info": about, "paths": paths})

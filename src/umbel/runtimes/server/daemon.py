@@ -1,0 +1,113 @@
+"""The life of `umbel server`: open the folder, listen, resume what was under way, drain at SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from umbel.errors import StoreError
+from umbel.identity import Authority, Credentials, make_request, read_code
+from umbel.runtimes.app import App
+from umbel.runtimes.server import front
+from umbel.runtimes.server.api import api, protocol_for
+from umbel.runtimes.server.house import House
+from umbel.transports.tls import server_tls
+
+OPERATOR = "operator"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """What a server process needs.
+
+    Attributes:
+        folder: where it keeps its runs, its CA and the operator's credentials.
+        listen: "host:port".
+        hosts: names and addresses at which nodes reach it, for its certificate.
+        secure: TLS and certificates; False lets everybody do everything, in plaintext.
+    """
+
+    folder: Path
+    listen: str
+    apps: Sequence[App]
+    hosts: Sequence[str] = ()
+    secure: bool = True
+
+    async def serve(self, say: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
+
+        Raises:
+            LinkError: the address cannot be listened at.
+            StoreError: the folder cannot be used.
+        """
+        authority = self._authority() if self.secure else None
+        try:
+            await self._serve(authority, say)
+        finally:
+            if authority is not None:
+                authority.close()
+
+    def _authority(self) -> Authority:
+        return Authority.open(self.folder / "identity", server_name=socket.gethostname(), hosts=self.hosts)
+
+    async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
+        name = socket.gethostname()
+        refused = None if authority is None else authority.why_refused
+        house = House(self.folder / "runs.db", self.apps, name=name, say=say, why_refused=refused)
+        tls = None if authority is None else server_tls(authority.server_certificates(), clients=False)
+        server, address = await front.listen(
+            self.listen, house.desk.arrived, protocol_for(api(house, authority)), tls=tls
+        )
+        self._introduce(authority, address, say)
+        house.resume_all()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await stop.wait()
+        say("stopping: runs finish the step under way and go on after the next start")
+        server.close()
+        await house.close()
+
+    def _introduce(self, authority: Authority | None, address: str, say: Callable[[str], None]) -> None:
+        say(f"listening at {address} with {', '.join(app.name for app in self.apps) or 'no app'}")
+        if authority is None:
+            say(
+                "warning: this server is insecure: everybody who reaches it can join, start runs, and read or change "
+                "models on the way"
+            )
+            return
+        folder = self.folder / OPERATOR
+        if not (folder / "identity.json").exists():
+            _enroll_operator(authority, folder, address)
+            say(f"invite a node with: umbel invite --folder {self.folder} --address HOST:{address.rpartition(':')[2]}")
+
+
+def _enroll_operator(authority: Authority, folder: Path, address: str) -> None:
+    """The operator's own credentials, without a detour over the network."""
+    port = address.rpartition(":")[2]
+    local = f"127.0.0.1:{port}"
+    code = authority.invite(local, name=OPERATOR, role="admin", expires_s=600)
+    key_pem, csr_pem = make_request(OPERATOR)
+    certificate = authority.enroll(read_code(code).secret, csr_pem, OPERATOR)
+    Credentials(authority.ca_pem, certificate, key_pem, OPERATOR, local).save(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the server's folder, for this user only.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} cannot be made: {error.strerror}; choose another with --folder"
+        ) from None
