@@ -3,15 +3,25 @@
 It needs the extra `identity`, and imports nothing of ours but errors.
 """
 
-from umbel.identity.authority import Authority as Authority
-from umbel.identity.code import Code as Code
-from umbel.identity.code import read_code as read_code
-from umbel.identity.credentials import Credentials as Credentials
-from umbel.identity.credentials import make_request as make_request
-from umbel.identity.join import join as join
-from umbel.identity.join import renew as renew
-from umbel.identity.ledger import Invitation as Invitation
-from umbel.identity.ledger import Member as Member
-from umbel.identity.post import Post as Post
-from umbel.identity.post import post_https as post_https
-from umbel.identity.respond import respond as respond
+from umbel.identity.authority import Authority
+from umbel.identity.code import Code, read_code
+from umbel.identity.credentials import Credentials, make_request
+from umbel.identity.join import join, renew
+from umbel.identity.ledger import Invitation, Member
+from umbel.identity.post import Post, post_https
+from umbel.identity.respond import respond
+
+__all__ = [
+    "Authority",
+    "Code",
+    "Credentials",
+    "Invitation",
+    "Member",
+    "Post",
+    "join",
+    "make_request",
+    "post_https",
+    "read_code",
+    "renew",
+    "respond",
+]
