@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, LinkError, ProtocolError, UmbelError
+from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, UmbelError
 from umbel.runtimes.mail import Answer, Letter, read_letter, write_answer
+from umbel.runtimes.node.conditions import Conditions, read_conditions
+from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.keep import Keeper
+from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.worker import Worker
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
@@ -50,6 +53,9 @@ class Agent:
         keeper: what must not be lost between asks.
         say: told what goes on, in sentences.
         max_bytes: the largest array message that is taken.
+        policy: what the data's owner lets a server ask; None asks nobody.
+        done_today: how many rounds were worked on today, for the policy.
+        conditions: what the machine is doing, for the policy.
     """
 
     def __init__(
@@ -61,10 +67,15 @@ class Agent:
         *,
         say: Callable[[str], None],
         max_bytes: int = 2**40,
+        policy: Policy | None = None,
+        done_today: Callable[[], int] = lambda: 0,
+        conditions: Callable[[], Conditions] = read_conditions,
         rng: random.Random | None = None,
     ) -> None:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
+        self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
+        self._declined: OrderedDict[str, str] = OrderedDict()
         self._rng = rng or random.Random()
         self._blobs: OrderedDict[str, Arrays] = OrderedDict()
         self._partial: dict[bytes, tuple[bytearray, Incoming]] = {}
@@ -184,6 +195,9 @@ class Agent:
             if message.digest.hex() in self._blobs:
                 channel.have(message)
                 return
+            if self._declines(message):
+                channel.refuse(message, self._declined[message.digest.hex()])
+                return
             limit = self._max_bytes
         else:
             limit = MAX_LETTER_BYTES
@@ -205,7 +219,9 @@ class Agent:
         data = message.buffer
         if message.kind == "blob":
             self._partial.pop(message.digest, None)
-            self._spawn(self._store(message))
+            # What is small comes without being announced.
+            if not self._declines(message):
+                self._spawn(self._store(message))
         elif message.kind == "plan":
             self._spawn(self._begin(message.run, data))
         elif message.kind == "ask":
@@ -242,11 +258,26 @@ class Agent:
         while len(self._blobs) > KEPT_BLOBS:
             self._blobs.popitem(last=False)
 
+    def _declines(self, message: Incoming) -> bool:
+        """Whether the policy is against these arrays; remembered, so that asks which need them get an answer."""
+        reason = self._gate and self._gate.policy.why_not_arrays(message.size)
+        if not reason:
+            return False
+        self._declined[message.digest.hex()] = reason
+        while len(self._declined) > KEPT_BLOBS:
+            self._declined.popitem(last=False)
+        self._came.set()
+        return True
+
     async def _begin(self, run: str, data: memoryview) -> None:
         """Make ready for a run and say what its client can, or why it cannot take part."""
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
-            facts = await self._worker.start(run, unpack("plan", data)["plan"])
+            plan = unpack("plan", data)["plan"]
+            reason = self._gate and self._gate.why_not_plan(plan)
+            if reason:
+                raise NotSupported(reason)
+            facts = await self._worker.start(run, plan)
             answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
         except UmbelError as error:
             self._say(f"run {run} is not taken: {error}")
@@ -291,19 +322,37 @@ class Agent:
         if letter.kind == "fit":
             finished = self._keeper.answer(letter.run, letter.round, letter.attempt, about)
         if finished is None:
-            memory = self._keeper.state(letter.run, letter.basis)
-            if letter.basis is not None and memory is None:
-                answer, state = _forgetful(letter), None
-            else:
-                blobs = await self._arrays(letter)
-                answer, state = await self._worker.play(letter.run, letter, blobs, memory)
+            answer, state = await self._worked(letter)
             if turn in self._cancelled:
                 return
             finished = b"".join(write_answer(answer))
-            if letter.kind == "fit" and answer.verdict == "done":
+            if letter.kind == "fit" and answer.verdict == "done" and not self._why_kept_in(finished):
                 self._keeper.keep(letter.run, letter.round, letter.attempt, state, finished, about)
+        reason = self._why_kept_in(finished)
+        if reason:
+            self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
+            finished = b"".join(write_answer(_without(letter, "unwilling", reason)))
         if self._stream is not None:
             self._stream.send("answer", [finished], run=letter.run, round=letter.round, attempt=letter.attempt)
+
+    def _why_kept_in(self, finished: bytes) -> str | None:
+        return self._gate and self._gate.policy.why_not_answer(len(finished))
+
+    async def _worked(self, letter: Letter) -> tuple[Answer, bytes | None]:
+        """The answer to an ask and the client's new state; what cannot be worked on gets an answer, too."""
+        try:
+            reason = self._gate and await self._gate.why_not_ask(letter)
+            if reason:
+                self._say(f"round {letter.round} of run {letter.run} is not worked on: {reason}")
+                return _without(letter, "unwilling", reason), None
+            memory = self._keeper.state(letter.run, letter.basis)
+            if letter.basis is not None and memory is None:
+                return _forgetful(letter), None
+            return await self._worker.play(letter.run, letter, await self._arrays(letter), memory)
+        except NotSupported as error:
+            return _without(letter, "unwilling", str(error)), None
+        except UmbelError as error:
+            return _without(letter, "failed", str(error)), None
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
         """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
@@ -312,6 +361,9 @@ class Agent:
             missing = [digest for digest in letter.digests if digest not in self._blobs]
             if not missing:
                 break
+            for digest in missing:
+                if digest in self._declined:
+                    raise NotSupported(self._declined[digest])
             stream = self._stream
             if stream is not None and stream is not asked_on:
                 asked_on = stream
@@ -348,4 +400,9 @@ def _forgetful(letter: Letter) -> Answer:
         f"this node does not have its client's state of round {letter.basis[0]} (was its folder removed?); "
         "start a new run, or put the folder back"
     )
-    return Answer(letter.run, letter.round, letter.attempt, letter.kind, letter.client, verdict="failed", reason=reason)
+    return _without(letter, "failed", reason)
+
+
+def _without(letter: Letter, verdict: str, reason: str) -> Answer:
+    """An answer that has nothing but a reason."""
+    return Answer(letter.run, letter.round, letter.attempt, letter.kind, letter.client, verdict=verdict, reason=reason)

@@ -1,0 +1,59 @@
+"""`Gate`: a policy at work in a node. It looks at the machine, counts the day's rounds, and lets through or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, final
+
+from umbel.runtimes.mail import Letter
+from umbel.runtimes.node.conditions import Conditions, read_conditions
+from umbel.runtimes.node.rules import Policy
+
+
+@final
+class Gate:
+    """Asks the policy before anything is done for a server, and before anything leaves.
+
+    Args:
+        done_today: how many rounds were worked on today, over restarts; what this process did is counted here as well.
+        conditions: what the machine is doing; called in a thread, as it may take a while.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        done_today: Callable[[], int] = lambda: 0,
+        conditions: Callable[[], Conditions] = read_conditions,
+    ) -> None:
+        self.policy = policy
+        self._done_today, self._conditions = done_today, conditions
+        self._date, self._count = "", 0
+        self._fitted: set[tuple[str, int]] = set()
+
+    def why_not_plan(self, plan: Any) -> str | None:
+        return self.policy.why_not_plan(plan)
+
+    async def why_not_ask(self, letter: Letter) -> str | None:
+        """Why an ask is not worked on; if it is, it counts from now on."""
+        facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
+        if facts.date != self._date:
+            self._date, self._count, self._fitted = facts.date, 0, set()
+        reason = self.policy.why_not_now(facts)
+        if reason is not None or not self._is_new(letter):
+            return reason
+        reason = self.policy.why_not_round(max(self._done_today(), self._count))
+        if reason is None:
+            self._count += 1
+            if letter.kind == "fit":
+                self._fitted.add((letter.run, letter.round))
+        return reason
+
+    def _is_new(self, letter: Letter) -> bool:
+        """Whether an ask counts as a round: all but the one evaluation of what was fitted in the round before it."""
+        place = (letter.run, letter.round)
+        if letter.kind != "evaluate" or place not in self._fitted:
+            return True
+        self._fitted.remove(place)
+        return False

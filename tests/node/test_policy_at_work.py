@@ -1,0 +1,241 @@
+"""A node under a policy, at a real desk: what is refused is answered, and nothing of the client's runs or leaves."""
+
+import asyncio
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.arrays import Arrays
+from umbel.message import Ask, Task
+from umbel.runtimes.mail import Answer, blobs_of, read_answer, write_letter
+from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.runtimes.node.policy import Conditions
+from umbel.runtimes.node.rules import Limits, Policy, Privacy, When
+from umbel.runtimes.node.worker import LocalWorker
+from umbel.runtimes.server.desk import Desk
+from umbel.runtimes.server.players import Deliver
+from umbel.transports.memory import MemoryTransport
+
+PLAN = {
+    "run": "r",
+    "name": "trial",
+    "client_half": {"name": "FedAvg"},
+    "settings": {},
+    "cohort": 8,
+    "per_client_metrics": False,
+}
+NIGHT = Conditions("2027-01-15", 4, 23 * 60)
+
+
+class Counting(fl.NumPyClient):
+    """Counts what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def get_parameters(self):
+        return [np.zeros(1000)]
+
+    def fit(self, parameters, config):
+        self.asked.append("fit")
+        return parameters, 1, {}
+
+    def evaluate(self, parameters, config):
+        self.asked.append("evaluate")
+        return 0.0, 1, {}
+
+
+@dataclass(eq=False)
+class Lead:
+    """One run of a server that sends what a test tells it to."""
+
+    run: str = "r"
+    plan: dict = field(default_factory=lambda: dict(PLAN))
+    upload_bytes: int = 2**30
+    ready: asyncio.Queue = field(default_factory=asyncio.Queue)
+    answers: asyncio.Queue = field(default_factory=asyncio.Queue)
+
+    def plan_for(self, node):
+        return self.plan
+
+    def is_ready(self, node, answer):
+        if answer.verdict == "done":
+            node.ready.add(self.run)
+        self.ready.put_nowait(answer)
+
+    def came(self, node, data, token):
+        self.answers.put_nowait((read_answer(data), token))
+
+    def left(self, node):
+        pass
+
+    def expects(self, node, round, attempt):
+        return True
+
+
+class World:
+    """A desk, a node, and what both said."""
+
+    def __init__(self, policy, *, facts=NIGHT, done_today=lambda: 0, keeper=None, plan=None):
+        self.client, self.said = Counting(), []
+        self.lead = Lead(plan=plan or dict(PLAN))
+        self.facts = facts
+        self.desk = Desk("server", say=self.said.append)
+        self._policy, self._done_today, self._keeper = policy, done_today, keeper or MemoryKeeper()
+
+    async def __aenter__(self):
+        transport = MemoryTransport()
+        await transport.listen("server", self.desk.arrived)
+        self.desk.begin(self.lead)
+        self._pool = ThreadPoolExecutor(1)
+        agent = Agent(
+            lambda: transport.connect("server"),
+            Identity("node", b"boot"),
+            LocalWorker(lambda context: self.client, self._pool, "node"),
+            self._keeper,
+            say=self.said.append,
+            rng=random.Random(1),
+            policy=self._policy,
+            done_today=self._done_today,
+            conditions=lambda: self.facts,
+        )
+        self._running = asyncio.ensure_future(agent.run())
+        self.ready: Answer = await asyncio.wait_for(self.lead.ready.get(), 20)
+        return self
+
+    async def __aexit__(self, *_):
+        self._running.cancel()
+        await self.desk.close("over", finished=True)
+        self._pool.shutdown()
+
+    async def ask(self, kind="fit", round=1, **more) -> Answer:
+        self.send(kind, round, **more)
+        answer, token = await asyncio.wait_for(self.lead.answers.get(), 20)
+        self.desk._release(token)
+        return answer
+
+    def send(self, kind="fit", round=1, *, size=1000, run="r", attempt=0) -> None:
+        task = Task(round, Arrays.of([np.zeros(size)]))
+        ask = Ask("node", kind, task, attempt=attempt, key=7)
+        parts = write_letter(run, ask, {"": task.arrays.digest}, None, 100.0)
+        self.desk.do("r", Deliver("node", ask, parts, blobs_of(task)))
+
+
+def play(policy, story, **more):
+    async def whole():
+        async with World(policy, **more) as world:
+            await story(world)
+            return world
+
+    return asyncio.run(whole())
+
+
+def test_without_a_policy_and_under_one_that_allows_it_a_node_works():
+    async def story(world):
+        assert world.ready.verdict == "done"
+        assert (await world.ask()).verdict == "done"
+        assert (await world.ask("evaluate")).verdict == "done"
+
+    for policy in (None, Policy()):
+        assert play(policy, story).client.asked == ["fit", "evaluate"]
+
+
+def test_a_plan_against_the_policy_is_not_begun_and_its_asks_get_no_work():
+    async def story(world):
+        assert world.ready.verdict == "unwilling"
+        assert "privacy.min_cohort is 9, and the plan's cohort is 8" in world.ready.reason
+        answer = await world.ask()
+        assert (answer.verdict, answer.reason) == ("unwilling", "run r was not begun here")
+
+    world = play(Policy(privacy=Privacy(min_cohort=9)), story)
+    assert world.client.asked == []
+    assert any("run r is not taken: the policy's privacy.min_cohort" in text for text in world.said)
+
+
+def test_an_ask_outside_of_the_hours_is_answered_and_one_inside_is_worked_on():
+    async def story(world):
+        assert world.ready.verdict == "done"
+        answer = await world.ask()
+        assert answer.verdict == "unwilling"
+        assert "when.hours only (08:00-12:00); it is fri 23:00" in answer.reason
+        world.facts = replace(NIGHT, minute=9 * 60)
+        assert (await world.ask(round=2)).verdict == "done"
+
+    assert play(Policy(when=When(hours=((8 * 60, 12 * 60),))), story).client.asked == ["fit"]
+
+
+def test_the_rounds_of_a_day_are_counted_with_those_before_a_restart():
+    async def story(world):
+        assert (await world.ask(round=1)).verdict == "done"
+        answer = await world.ask(round=2)
+        assert answer.verdict == "unwilling"
+        assert "limits.rounds_per_day is 5, and 5 were worked on today" in answer.reason
+
+    done = iter([4, 5])
+    assert play(Policy(limits=Limits(rounds_per_day=5)), story, done_today=lambda: next(done)).client.asked == ["fit"]
+
+
+def test_a_round_is_its_fit_and_one_evaluation_and_a_new_day_begins_anew():
+    async def story(world):
+        verdicts = [(await world.ask(kind, number, attempt=place)).verdict for place, (kind, number) in enumerate(ASKS)]
+        assert verdicts == ["done", "done", "unwilling", "unwilling", "done", "unwilling"]
+        world.facts = replace(NIGHT, date="2027-01-16")
+        assert (await world.ask(round=4)).verdict == "done"
+
+    ASKS = [("fit", 1), ("fit", 2), ("evaluate", 3), ("fit", 3), ("evaluate", 2), ("evaluate", 2)]
+    world = play(Policy(limits=Limits(rounds_per_day=2)), story)
+    assert world.client.asked == ["fit", "fit", "evaluate", "fit"]
+
+
+def test_evaluations_alone_are_rounds_too():
+    async def story(world):
+        verdicts = [(await world.ask("evaluate", number)).verdict for number in (1, 1, 2)]
+        assert verdicts == ["done", "done", "unwilling"]
+
+    play(Policy(limits=Limits(rounds_per_day=2)), story)
+
+
+def test_an_answer_that_is_too_large_does_not_leave_and_is_not_kept():
+    keeper = MemoryKeeper()
+
+    async def story(world):
+        answer = await world.ask(size=1000)
+        assert (answer.verdict, answer.update) == ("unwilling", None)
+        assert "limits.max_upload_mb is 0.004, and this answer has 0.00" in answer.reason
+        assert (await world.ask(round=2, size=10)).verdict == "done"
+
+    play(Policy(limits=Limits(max_upload_mb=0.004)), story, keeper=keeper)
+    kept = keeper._run("r").answers
+    assert list(kept) == [(2, 0)]
+
+
+@pytest.mark.parametrize("numbers", [1000, 1_000_000], ids=["unannounced", "announced"])
+def test_arrays_that_are_too_large_are_not_taken_and_the_ask_is_answered(numbers):
+    async def story(world):
+        answer = await world.ask(size=numbers)
+        assert answer.verdict == "unwilling"
+        assert "limits.max_download_mb is 0.004, and this model has" in answer.reason
+        assert (await world.ask(round=2, size=10)).verdict == "done"
+
+    assert play(Policy(limits=Limits(max_download_mb=0.004)), story).client.asked == ["fit"]
+
+
+def test_an_ask_of_a_run_that_was_never_begun_does_not_end_the_node():
+    async def story(world):
+        world.send(run="other")  # whose answer the desk does not take
+        assert (await world.ask(round=2)).verdict == "done"
+
+    assert play(None, story).client.asked == ["fit"]
+
+
+@pytest.mark.parametrize("plan", [{}, {"client_half": 3}])
+def test_a_plan_that_is_none_is_answered(plan):
+    async def story(world):
+        assert world.ready.verdict == "unwilling"
+
+    play(Policy(), story, plan={"run": "r", **plan})
