@@ -416,6 +416,22 @@ def test_many_who_open_a_new_folder_at_once_get_one_ca(open_authority, again):
     assert len(set(found)) == 1
 
 
+def test_a_file_that_somebody_else_is_just_making_is_waited_for(open_authority, tmp_path, monkeypatch):
+    (tmp_path / "authority").mkdir()
+    other = sqlite3.connect(tmp_path / "authority" / home.LEDGER, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits = []
+
+    def let_go(seconds):
+        waits.append(seconds)
+        other.execute("ROLLBACK")
+
+    monkeypatch.setattr("umbel.identity.ledger.time.sleep", let_go)
+    joined(open_authority())
+    other.close()
+    assert len(waits) == 1
+
+
 class Killed(BaseException):
     pass
 

@@ -192,6 +192,14 @@ def test_a_round_is_its_fit_and_one_evaluation_and_a_new_day_begins_anew():
     assert world.client.asked == ["fit", "fit", "evaluate", "fit"]
 
 
+def test_a_round_that_is_tried_again_counts_again():
+    async def story(world):
+        verdicts = [(await world.ask(attempt=attempt)).verdict for attempt in range(3)]
+        assert verdicts == ["done", "done", "unwilling"]
+
+    play(Policy(limits=Limits(rounds_per_day=2)), story)
+
+
 def test_evaluations_alone_are_rounds_too():
     async def story(world):
         verdicts = [(await world.ask("evaluate", number)).verdict for number in (1, 1, 2)]
@@ -207,22 +215,25 @@ def test_an_answer_that_is_too_large_does_not_leave_and_is_not_kept():
         answer = await world.ask(size=1000)
         assert (answer.verdict, answer.update) == ("unwilling", None)
         assert "limits.max_upload_mb is 0.004, and this answer has 0.00" in answer.reason
+        assert keeper._run("r").answers == {}
         assert (await world.ask(round=2, size=10)).verdict == "done"
 
     play(Policy(limits=Limits(max_upload_mb=0.004)), story, keeper=keeper)
-    kept = keeper._run("r").answers
-    assert list(kept) == [(2, 0)]
+    assert list(keeper._run("r").answers) == [(2, 0)]
 
 
-@pytest.mark.parametrize("numbers", [1000, 1_000_000], ids=["unannounced", "announced"])
-def test_arrays_that_are_too_large_are_not_taken_and_the_ask_is_answered(numbers):
+@pytest.mark.parametrize(("numbers", "is_announced"), [(1000, False), (1_000_000, True)])
+def test_arrays_that_are_too_large_are_not_taken_and_the_ask_is_answered(numbers, is_announced):
     async def story(world):
         answer = await world.ask(size=numbers)
         assert answer.verdict == "unwilling"
         assert "limits.max_download_mb is 0.004, and this model has" in answer.reason
         assert (await world.ask(round=2, size=10)).verdict == "done"
 
-    assert play(Policy(limits=Limits(max_download_mb=0.004)), story).client.asked == ["fit"]
+    world = play(Policy(limits=Limits(max_download_mb=0.004)), story)
+    assert world.client.asked == ["fit"]
+    refused = [text for text in world.said if "node node does not take a message: the policy's" in text]
+    assert bool(refused) == is_announced, "what is announced is refused before it travels"
 
 
 def test_an_ask_of_a_run_that_was_never_begun_does_not_end_the_node():
