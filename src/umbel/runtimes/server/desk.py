@@ -346,8 +346,9 @@ class Desk:
         if self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        self.missing.add(node.name)
         if not self._quiet:
+            # Those that are let go by `close` have heard of it.
+            self.missing.add(node.name)
             self._say(f"node {node.name} is gone: {reason}")
         for token, (owner, message) in list(self._uploads.items()):
             if owner is node and not message.complete:
