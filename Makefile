@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs bench chaos fuzz format clean
+.PHONY: demo demo-deploy test check docs bench chaos fuzz format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
+
+demo-deploy: $(VENV)/ready-dev
+	$(BIN)/python examples/deploy/main.py
 
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -68,6 +68,7 @@ def test_the_disk_keeps_over_a_restart_and_leaves_nothing_of_a_settled_answer(tm
     keeper.close()
     assert path.stat().st_mode & 0o777 == 0o600
     keeper = DiskKeeper(path)
+    assert keeper.done_today() == 1
     assert keeper.answer("run", 1, 0, "a") == b"A-MARKER" * 1000
     keeper.settle("run", 1, 0, included=True)
     keeper.close()
@@ -77,7 +78,7 @@ def test_the_disk_keeps_over_a_restart_and_leaves_nothing_of_a_settled_answer(tm
 def test_a_file_that_is_none_of_a_nodes_is_refused(tmp_path):
     path = tmp_path / "node.db"
     path.write_bytes(b"something else entirely" * 100)
-    with pytest.raises(StoreError, match="cannot keep its client's state"):
+    with pytest.raises(StoreError, match="cannot use the node's file"):
         DiskKeeper(path)
     with pytest.raises(StoreError, match="cannot be used"):
         DiskKeeper(tmp_path / "missing" / "node.db")

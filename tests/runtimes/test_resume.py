@@ -177,11 +177,11 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_nothing_finished_is_lost(tmp
     path = tmp_path / "runs.db"
     store = SQLiteStore(path)
     whole = simulate(None, rounds=200)
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count={pages + 12}")
+    pages = store._file.db.execute("PRAGMA page_count").fetchone()[0]
+    store._file.db.execute(f"PRAGMA max_page_count={pages + 12}")
     with pytest.raises(StoreFull, match=r"no room left to write .* Free some space and resume the run"):
         simulate(store, rounds=200)
-    store._db.execute("PRAGMA max_page_count=1000000")
+    store._file.db.execute("PRAGMA max_page_count=1000000")
     run = store.runs()[0].id
     assert store.checkpoints(run)
     assert simulate(store, rounds=200, resume=run).parameters == whole.parameters

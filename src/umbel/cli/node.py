@@ -20,6 +20,7 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.option("--join", "code", help="The invitation's code, the first time.")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
+@click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
@@ -31,6 +32,7 @@ def node(
     code: str | None,
     name: str | None,
     partition: int | None,
+    policy: Path | None,
     threads: int | None,
     address: str | None,
     insecure: bool,
@@ -41,6 +43,7 @@ def node(
     Connects to the server, and reconnects for ever. What leaves this machine are updates of the model.
     """
     from umbel.runtimes.node.live import NodeLife
+    from umbel.runtimes.node.policy import load_policy
 
     found = load_app(app)
     _make(folder)
@@ -54,6 +57,7 @@ def node(
         partition=partition,
         threads=threads,
         secure=not insecure,
+        policy=None if policy is None else load_policy(policy),
     )
     signal.signal(signal.SIGTERM, _end)
     life.live(click.echo)

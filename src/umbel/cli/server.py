@@ -6,12 +6,18 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from umbel.errors import ConfigError
 from umbel.runtimes.app import load_app
+
+if TYPE_CHECKING:
+    from umbel.identity import Authority
 
 DEFAULT_FOLDER = Path(".umbel/server")
 ROLES = ("node", "viewer", "researcher", "admin")
@@ -89,18 +95,15 @@ def members(as_json: bool, folder: Path) -> None:
     click.echo(f"{len(waiting)} invitations are open")
 
 
-class _authority:  # noqa: N801 - used as a function
-    """The CA in a server's folder, opened and closed."""
+@contextmanager
+def _authority(folder: Path) -> Generator[Authority]:
+    """The CA in a server's folder."""
+    from umbel.identity import Authority
 
-    def __init__(self, folder: Path) -> None:
-        from umbel.identity import Authority
-
-        if not (folder / "identity").is_dir():
-            raise ConfigError(f"{folder} is no server's folder; start umbel server once, or name the folder")
-        self.opened = Authority.open(folder / "identity", server_name=socket.gethostname(), hosts=())
-
-    def __enter__(self):  # type: ignore[no-untyped-def]
-        return self.opened
-
-    def __exit__(self, *_: object) -> None:
-        self.opened.close()
+    if not (folder / "identity").is_dir():
+        raise ConfigError(f"{folder} is no server's folder; start umbel server once, or name the folder")
+    authority = Authority.open(folder / "identity", server_name=socket.gethostname(), hosts=())
+    try:
+        yield authority
+    finally:
+        authority.close()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from umbel.errors import StoreError, StoreFull
+from umbel.errors import StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
+from umbel.stores.file import SQLiteFile
 
 FORMAT = 1
 PART_BYTES = 64 * 2**20
 _TABLES = """
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, name TEXT, created REAL, status TEXT, plan TEXT);
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, run TEXT, round INTEGER, body TEXT);
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
@@ -37,45 +36,8 @@ class SQLiteStore(Store):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with self._errors():
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_TABLES)
-            row = self._db.execute("SELECT value FROM about WHERE key='format'").fetchone()
-            if row is None:
-                self._db.execute("INSERT INTO about VALUES ('format', ?)", (str(FORMAT),))
-        if row is not None and int(row[0]) != FORMAT:
-            raise StoreError(f"{path} has store format {row[0]}, this version reads {FORMAT}; update Umbel")
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "")
-            if code in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE"):
-                raise StoreFull(
-                    f"no room left to write {self.path}; everything up to the last finished round is safe. "
-                    "Free some space and resume the run"
-                ) from error
-            raise StoreError(f"cannot use the store {self.path}: {error}") from error
-
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._errors():
-            return self._db.execute(query, values).fetchall()
+        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store")
+        self._rows, self._transaction = self._file.rows, self._file.transaction
 
     def create(self, run: RunInfo) -> None:
         if self._rows("SELECT 1 FROM runs WHERE id=?", run.id):
@@ -161,7 +123,7 @@ class SQLiteStore(Store):
                 db.execute(f"DELETE FROM {table} WHERE run=? AND round>?", (self._known(run), round))
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()
 
 
 def _pieces(parts: Sequence[Part]) -> Generator[memoryview]:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
-from umbel.errors import StoreError, StoreFull
+from umbel.errors import StoreError
 from umbel.runtimes.mail import Basis
+from umbel.stores.file import SQLiteFile
 
 FORMAT = 1
 KEPT_STATES = 3
 _TABLES = """
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS states
     (run TEXT, round INTEGER, attempt INTEGER, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS answers
     (run TEXT, round INTEGER, attempt INTEGER, about TEXT, body BLOB, PRIMARY KEY (run, round, attempt));
+CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
 """
+_COUNT = "INSERT INTO days VALUES (date('now', 'localtime'), 1) ON CONFLICT (day) DO UPDATE SET rounds = rounds + 1"
 
 
 @final
@@ -33,47 +32,28 @@ class DiskKeeper:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with self._errors():
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")  # an answer that is settled leaves nothing behind in the file
-            self._db.executescript(_TABLES)
-            row = self._db.execute("SELECT value FROM about WHERE key='format'").fetchone()
-            if row is None:
-                self._db.execute("INSERT INTO about VALUES ('format', ?)", (str(FORMAT),))
-        if row is not None and int(row[0]) != FORMAT:
-            raise StoreError(f"{path} has node format {row[0]}, this version reads {FORMAT}; update Umbel")
-
-    @contextmanager
-    def _errors(self) -> Generator[None]:
         try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorname", "")
-            kind = StoreFull if code in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC") else StoreError
-            raise kind(f"the node cannot keep its client's state in {self.path}: {error}") from error
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise StoreError(f"the node's file {self.path} cannot be used: {error.strerror}") from error
+        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file")
+        with self._file.errors():
+            # An answer that is settled leaves nothing behind in the file.
+            self._file.db.execute("PRAGMA secure_delete=ON")
 
     def _do(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
         """All statements in one transaction."""
-        with self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for text, values in statements:
-                    self._db.execute(text, values)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._file.transaction() as db:
+            for text, values in statements:
+                db.execute(text, values)
 
     def _one(self, query: str, *values: Any) -> Any:
-        with self._errors():
-            row = self._db.execute(query, values).fetchone()
-        return None if row is None else row[0]
+        rows = self._file.rows(query, *values)
+        return rows[0][0] if rows else None
+
+    def done_today(self) -> int:
+        """How many rounds were worked on today."""
+        return self._one("SELECT rounds FROM days WHERE day = date('now', 'localtime')") or 0
 
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:
@@ -82,6 +62,7 @@ class DiskKeeper:
 
     def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: bytes, about: str) -> None:
         statements: list[tuple[str, tuple[Any, ...]]] = [
+            (_COUNT, ()),
             ("DELETE FROM answers WHERE run=?", (run,)),
             ("INSERT INTO answers VALUES (?,?,?,?,?)", (run, round, attempt, about, answer)),
         ]
@@ -114,4 +95,4 @@ class DiskKeeper:
         self._do(("DELETE FROM answers WHERE run=?", (run,)), ("DELETE FROM states WHERE run=?", (run,)))
 
     def close(self) -> None:
-        self._db.close()
+        self._file.close()

@@ -18,6 +18,7 @@ from umbel.identity import Credentials, renew
 from umbel.runtimes.app import App
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
+from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.start import ThisThread
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.transports import Link, transport_for
@@ -32,6 +33,7 @@ class NodeLife:
     Attributes:
         folder: where it keeps its credentials and its client's state.
         address: the server's; None takes that of the credentials.
+        policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
     """
 
@@ -42,6 +44,7 @@ class NodeLife:
     partition: int | None = None
     threads: int | None = None
     secure: bool = True
+    policy: Policy | None = None
 
     def live(self, say: Callable[[str], None]) -> None:
         """Take part until the process is ended.
@@ -73,7 +76,9 @@ class NodeLife:
         identity = Identity(name, secrets.token_bytes(16), about)
 
         async def main() -> str:
-            agent = Agent(self._connect, identity, worker, keeper, say=say)
+            agent = Agent(
+                self._connect, identity, worker, keeper, say=say, policy=self.policy, done_today=keeper.done_today
+            )
             return await agent.run()
 
         try:

@@ -1,0 +1,88 @@
+"""One SQLite file: opened once, write-ahead logged, synced at every commit, with a format number."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+from umbel.errors import StoreError, StoreFull
+
+PATIENCE_S = 30.0
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE")
+_ABOUT = "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);"
+
+
+@final
+class SQLiteFile:
+    """The file `path`, which is made if it is not there.
+
+    Args:
+        tables: the statements that make its tables.
+        format: the number of this layout; a file of another is refused.
+        what: what it is, for errors: "the store".
+
+    Raises:
+        StoreError: the file is not one of this format, or its folder is not there.
+    """
+
+    def __init__(self, path: Path, tables: str, *, format: int, what: str) -> None:
+        self.path, self._what = path, what
+        with self.errors():
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False)
+            self._log_ahead()
+            self.db.execute("PRAGMA synchronous=FULL")
+            self.db.executescript(_ABOUT + tables)
+            row = self.db.execute("SELECT value FROM about WHERE key='format'").fetchone()
+            if row is None:
+                self.db.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(format),))
+        if row is not None and int(row[0]) != format:
+            raise StoreError(f"{path} has {what} format {row[0]}, this version reads {format}; update Umbel")
+
+    def _log_ahead(self) -> None:
+        """Of two who make the file at once one is told that it is locked: SQLite does not wait for its lock here."""
+        ends_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > ends_s:
+                    raise
+            time.sleep(0.005)
+
+    @contextmanager
+    def errors(self) -> Generator[None]:
+        """What SQLite raises, as errors of ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
+                raise StoreFull(
+                    f"no room left to write {self.path}; everything up to the last finished round is safe. "
+                    "Free some space and resume the run"
+                ) from error
+            raise StoreError(f"cannot use {self._what} {self.path}: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """All of it, or nothing."""
+        with self.errors():
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self.errors():
+            return self.db.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        self.db.close()
