@@ -25,7 +25,6 @@ SERVICE, METHOD = "umbel.v1.Umbel", "Connect"
 # Messages of HTTP/2 itself find a peer that is gone without a word: a ping after 20 s of silence, 20 s for its answer.
 KEEPALIVE_MS = 20_000
 _SHARED: list[tuple[str, Any]] = [
-    ("grpc.max_receive_message_length", MAX_PACKET_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
@@ -45,7 +44,11 @@ _SERVER: list[tuple[str, Any]] = [
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
 ]
 # Links of one process must not share a connection: each is a node of its own.
-_CLIENT: list[tuple[str, Any]] = [*_SHARED, ("grpc.use_local_subchannel_pool", 1)]
+_CLIENT: list[tuple[str, Any]] = [
+    *_SHARED,
+    ("grpc.max_receive_message_length", MAX_PACKET_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 _ENDED: Any = cast("Any", grpc.aio).EOF
 
 
@@ -171,31 +174,20 @@ class GrpcTransport(Transport):
 
     With `Tls(clients=False)` nodes are not asked for certificates at all. The side that connects is not told the name
     of the other; gRPC has checked that its certificate is for the address.
+
+    Args:
+        also: other services (gRPC's generic handlers) at the address that is listened at.
+        largest_bytes: what a message may have there; packets of ours need no more than the default.
     """
 
-    async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
-        host, port = host_and_port(address)
+    def __init__(self, also: Sequence[Any] = (), *, largest_bytes: int = MAX_PACKET_BYTES) -> None:
+        self._also, self._largest_bytes = also, largest_bytes
 
+    async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         listener = _GrpcListener(arrived)
-        handler = cast("Any", grpc).stream_stream_rpc_method_handler(listener.serve)
-        server = grpc.aio.server(options=_SERVER)
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler})])
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            taken = (
-                server.add_insecure_port(place)
-                if tls is None
-                else server.add_secure_port(place, _server_credentials(tls))
-            )
-        except RuntimeError:
-            taken = 0
-        if not taken:
-            raise LinkError(
-                f"cannot listen at {address}: it is in use or not of this machine; choose another address, or stop "
-                "what listens there"
-            )
-        await server.start()
-        listener.server, listener.address = server, f"{place.rpartition(':')[0]}:{taken}"
+        method = cast("Any", grpc).stream_stream_rpc_method_handler(listener.serve)
+        handlers = [grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}), *self._also]
+        listener.server, listener.address = await serving(address, handlers, tls, largest_bytes=self._largest_bytes)
         return listener
 
     async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
@@ -228,6 +220,31 @@ def _why(address: str, error: grpc.aio.AioRpcError, *, secure: bool) -> str:
     if secure or "handshake" in details.lower():
         return untrusted(address, details)
     return f"what listens at {address} does not speak plain gRPC ({details}); does it use TLS or another transport?"
+
+
+async def serving(address: str, handlers: Sequence[Any], tls: Tls | None, *, largest_bytes: int) -> tuple[Any, str]:
+    """A gRPC server at "host:port" that has begun to serve, and the address that it took.
+
+    Raises:
+        LinkError: the address cannot be listened at.
+    """
+    host, port = host_and_port(address)
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    server = grpc.aio.server(options=[*_SERVER, ("grpc.max_receive_message_length", largest_bytes)])
+    server.add_generic_rpc_handlers(handlers)
+    try:
+        taken = (
+            server.add_insecure_port(place) if tls is None else server.add_secure_port(place, _server_credentials(tls))
+        )
+    except RuntimeError:
+        taken = 0
+    if not taken:
+        raise LinkError(
+            f"cannot listen at {address}: it is in use or not of this machine; choose another address, or stop "
+            "what listens there"
+        )
+    await server.start()
+    return server, f"{place.rpartition(':')[0]}:{taken}"
 
 
 def _server_credentials(tls: Tls) -> Any:

@@ -125,7 +125,8 @@ class Conduct:
         )
         params = Arrays.of({})
         if kept.fresh:
-            params = await self.leader.initial(players, None if order.initial is None else Arrays.of(order.initial))
+            given = None if order.initial is None else Arrays.of(order.initial)
+            params = await self.leader.initial(players, given, least=config.min_available_clients or 1)
         coordinator = Rounds(config, self.nodes, timed=True)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
         session.observers, session.clock = order.observers, loop.time

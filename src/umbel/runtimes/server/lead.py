@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, final
 
 from umbel.arrays import Arrays, ArraySpec, Schema
-from umbel.errors import ArraysError, ClientError, ProtocolError, UmbelError
-from umbel.message import Task
+from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, UmbelError
+from umbel.message import Task, Update, validate
 from umbel.runtimes.mail import Answer
 from umbel.runtimes.node.host import PARAMETERS
 from umbel.runtimes.players import Steps
@@ -109,25 +109,30 @@ class Leader:
 
     # What the run does.
 
-    async def initial(self, players: NodePlayers, given: Arrays | None) -> Arrays:
-        """The model to start from: the given one, named as open clients have it, or the first node's own.
+    async def initial(self, players: NodePlayers, given: Arrays | None, *, least: int = 1) -> Arrays:
+        """The model to start from: the given one, named as open clients have it, or a node's own.
+
+        Args:
+            least: how many nodes have to be unable to say before that is the answer.
 
         Raises:
             UmbelError: no node can say.
         """
+        unable: dict[str, UmbelError] = {}
         while True:
-            while not self._there:
+            while not (names := [name for name in self.nodes.names if name not in unable]):
+                if len(unable) >= least:
+                    raise UmbelError(f"there are no initial parameters, and {next(iter(unable.values()))}")
                 await self._events(math.inf)
-            name = self.nodes.names[0]
             if given is not None:
-                return named_like(self._schemas.get(name), given)
+                return named_like(self._schemas.get(names[0]), given)
             task = Task(0, Arrays.of({}), config={"query": PARAMETERS})
             try:
-                update = await self._follow(players, players.query(name, task))
-            except ClientError as error:
-                raise UmbelError(f"there are no initial parameters, and {error}") from None
-            if update is not None:
-                return not_empty(update.groups["answer"].arrays)
+                update = await self._follow(players, players.query(names[0], task))
+                if update is not None:
+                    return _model(names[0], update)
+            except (ClientError, ConfigError, ProtocolError) as error:
+                unable[names[0]] = error
 
     async def lead(self, session: Session, players: NodePlayers) -> str:
         """All rounds; returns why the run ended.
@@ -172,6 +177,19 @@ def _advance(steps: Steps[Any], events: list[Any] | None) -> tuple[Any, Any]:
         return None, next(steps) if events is None else steps.send(events)
     except StopIteration as end:
         return DONE, end.value
+
+
+def _model(client: str, update: Update) -> Arrays:
+    """The model in a client's answer.
+
+    Raises:
+        ClientError: there is none, or no run could begin with it.
+    """
+    answer = update.groups.get("answer")
+    if answer is None:
+        raise ClientError(client, "sent no arrays")
+    validate(client, {"answer": answer}, {"answer": answer.arrays.schema})
+    return not_empty(answer.arrays)
 
 
 def _schema(described: Any) -> Schema | None:

@@ -184,6 +184,7 @@ class NodePlayers(Players):
         self._evaluation_timeout_s, self._grace_s = evaluation_timeout_s, grace_s
         self._open: _Open | None = None
         self._unsettled: list[tuple[str, int, int, bool]] = []
+        self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
 
@@ -354,7 +355,8 @@ class NodePlayers(Players):
         self._open = None
 
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
-        able = [client for client in phase.clients if client in self.nodes.evaluators]
+        evaluators = self.nodes.evaluators - self._never_evaluates
+        able = [client for client in phase.clients if client in evaluators]
         tally = Tally()
         if not able:
             self._say(phase.round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
@@ -401,6 +403,12 @@ class NodePlayers(Players):
             if (answer.round, answer.kind) != (ask.task.round, "evaluate"):
                 return
             judged = answer.evaluation
+            if answer.verdict == "unwilling":
+                # As with a client that has no `evaluate`: said once, and no failure.
+                self._say(self._round, f"client {came.client} does not evaluate: {answer.reason}")
+                self._never_evaluates.add(came.client)
+                del phase.asks[came.client]
+                return
             if judged is None:
                 raise ClientError(came.client, answer.reason or "sent no evaluation")
             examples = checked_examples(came.client, judged.examples)

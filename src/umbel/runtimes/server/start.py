@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from umbel.arrays import ArraysLike
 from umbel.coordinators import ServerConfig
@@ -21,13 +21,13 @@ from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk
+from umbel.runtimes.server.doors import open_doors
 from umbel.runtimes.server.lead import Leader
 from umbel.runtimes.server.players import Nodes
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
 from umbel.strategy import Strategy
-from umbel.transports import transport_for
-from umbel.transports.tls import Certificates, server_tls
+from umbel.transports.tls import Certificates
 
 FIRST_REMINDER_S, REMINDER_S = 1.0, 10.0
 LINGER_S = 5.0
@@ -46,6 +46,7 @@ def start_server(
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     certificates: Certificates | None = None,
+    flower: str | Literal[False] | None = None,
     store: Store | str | Path | None = None,
     resume: str | None = None,
     name: str = "server",
@@ -64,12 +65,14 @@ def start_server(
         config, strategy, initial_parameters, evaluate_fn, on_…_config_fn, …_aggregation_fn: as in `simulate`.
         certificates: (CA, certificate, key) as PEM files or bytes: TLS, and nodes must show a certificate of the CA.
             None is plaintext, with a warning where others could listen.
+        flower: "host:port" at which clients written for Flower may come, too. At a `grpc://` address in plaintext they
+            are understood anyway, unless this is False.
         store: where events and checkpoints go: a path of an SQLite file, or a store. None keeps them in memory.
         resume: id (or its beginning) of a run in `store` to go on with, or "last".
         name: the run's name in lists.
         progress: print what goes on.
         observers: called with every event.
-        ready: called with the address once nodes can connect.
+        ready: called with the address once nodes can connect, and then with that of `flower` if there is one.
 
     Returns:
         The history; after Ctrl-C that of the finished rounds, with `ended == "interrupted"`.
@@ -99,7 +102,7 @@ def start_server(
     say = _printed if progress else _silent
     kept = keeping.store_at(store)
     try:
-        history = _run(lambda: _serve(order, kept, server_address, certificates, say, ready))
+        history = _run(lambda: _serve(order, kept, (server_address, flower), certificates, say, ready))
     finally:
         if kept is not store:
             kept.close()
@@ -130,7 +133,7 @@ def _run(serve: Callable[[], Coroutine[Any, Any, History]]) -> History:
 async def _serve(
     order: Order,
     store: Store,
-    address: str,
+    addresses: tuple[str, str | Literal[False] | None],
     certificates: Certificates | None,
     say: Say,
     ready: Callable[[str], None] | None,
@@ -138,10 +141,11 @@ async def _serve(
     loop, executor = asyncio.get_running_loop(), ThreadPoolExecutor(1, "umbel-run")
     desk = Desk(socket.gethostname(), say=say)
     conduct = Conduct(order, store, desk, offload=lambda work: loop.run_in_executor(executor, work), say=say)
-    tls = None if certificates is None else server_tls(certificates)
-    transport, place = transport_for(address)
-    listener = await transport.listen(place, desk.arrived, tls=tls)
-    _announce(say, ready, listener.address, secure=tls is not None)
+    doors = await open_doors(desk, *addresses, certificates)
+    if ready is not None:
+        for address in doors.addresses:
+            ready(address)
+    doors.announce(say)
     reminder = asyncio.ensure_future(_remind(say, conduct.nodes, conduct.config))
     restore = _on_interrupt(conduct.leader)
     reason = "the server was stopped"
@@ -156,20 +160,8 @@ async def _serve(
         restore()
         reminder.cancel()
         await desk.close(reason, finished=True, linger_s=LINGER_S)
-        await listener.close()
+        await doors.close()
         executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _announce(say: Say, ready: Callable[[str], None] | None, address: str, *, secure: bool) -> None:
-    if ready is not None:
-        ready(address)
-    say(f"listening at {address}")
-    host = address.rpartition(":")[0]
-    if not secure and not host.startswith(("127.", "[::1]")):
-        say(
-            "warning: this server speaks plaintext to whoever reaches it: models and updates can be read and changed "
-            "on the way. Pass certificates=(ca, certificate, key), or listen at 127.0.0.1"
-        )
 
 
 async def _remind(say: Say, nodes: Nodes, config: ServerConfig) -> None:
