@@ -12,7 +12,7 @@ from umbel.transports import Listener, transport_for
 from umbel.transports.tls import Certificates, server_tls
 
 if TYPE_CHECKING:
-    from umbel.runtimes.flower import FlowerNodes
+    from umbel.runtimes.flower.service import FlowerNodes
 
 Flower: TypeAlias = "str | Literal[False] | None"
 Say: TypeAlias = Callable[[str], None]
@@ -96,7 +96,7 @@ async def open_doors(desk: Desk, address: str, flower: Flower, certificates: Cer
 
 def _guests(desk: Desk) -> FlowerNodes:
     try:
-        from umbel.runtimes.flower import FlowerNodes
+        from umbel.runtimes.flower.service import FlowerNodes
     except ImportError as error:
         raise ConfigError(f"flower=... needs {error.name}; install it with: pip install 'umbel[flower]'") from None
     return FlowerNodes(desk)
