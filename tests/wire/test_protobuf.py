@@ -170,6 +170,12 @@ def test_a_sentence_with_half_a_surrogate_pair_goes_out_all_the_same():
     assert read(b"".join(write(Goodbye("file \udcff")))) == Goodbye("file ?")
 
 
+def test_minus_zero_is_not_zero(proto):
+    data = b"".join(write(Progress(done=-0.0)))
+    assert proto.FromString(data).SerializeToString() == data
+    assert str(proto.FromString(data).progress.done) == str(read(data).done) == "-0.0"
+
+
 def test_zeros_are_not_written():
     assert b"".join(write(Announce())) == b"\x22\x00"
     assert decode(Progress, memoryview(b"")) == Progress()

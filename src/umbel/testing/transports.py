@@ -14,7 +14,7 @@ from umbel.transports import Link, Listener, Transport
 from umbel.transports.tls import Tls
 from umbel.wire.packets import MAX_PACKET_BYTES
 
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 SIZES = (0, 1, 3, 125, 126, 127, 128, 4095, 4096, 2**14, 2**16 - 1, 2**16, 2**18 + 1, 2**20, MAX_PACKET_BYTES)
 MOST_BUFFERED = 512
 Law: TypeAlias = "Callable[[_Place], Awaitable[None]]"
@@ -56,7 +56,7 @@ def check_transport(
     Raises:
         AssertionError: names the law that is broken.
     """
-    laws: list[Law] = [_sizes, _many, _ends, _last_words, _back_pressure, _too_large, _nobody, _listener]
+    laws: list[Law] = [_sizes, _many, _ends, _silence, _last_words, _back_pressure, _too_large, _nobody, _listener]
     for law in [*laws, _garbage] if sockets else laws:
         asyncio.run(_run(law, _Place(make(), address)))
     if trust is not None:
@@ -75,6 +75,7 @@ class _Told:
         self.ends: list[str] = []
         self.started = False
         self.faults: list[str] = []
+        self.on_packet: Callable[[], None] = lambda: None
         self._calling = False
         self._changed = asyncio.Event()
 
@@ -93,6 +94,7 @@ class _Told:
     def packet(self, data: memoryview) -> None:
         self._note("a packet")
         self.packets.append(bytes(data))
+        self.on_packet()
 
     def writable(self) -> None:
         self._note("room")
@@ -230,16 +232,41 @@ async def _ends(place: _Place) -> None:
             )
 
 
-async def _last_words(place: _Place) -> None:
-    """Who closes may be written to at that moment: its last words must arrive all the same."""
+async def _silence(place: _Place) -> None:
+    """Who closes hears no more, not even what has come already; who never started can close, too."""
     for who in (0, 1):
         pair = await place.pair()
-        closing, writing = pair[who].start(), pair[1 - who].start()
+        closing, other = pair[who], pair[1 - who].start()
+        closing.on_packet = closing.link.close
+        for number in range(5):
+            other.write(b"%d" % number)
+        closing.start()
+        for told in pair:
+            await told.until(lambda told=told: told.ends, "an end from within a receiver is not told to both sides")
+        expect(closing.packets == [b"0"], "a packet is delivered after close")
+        pair = await place.pair()
+        closing, other = pair[who], pair[1 - who].start()
+        closing.write(b"bye")
+        closing.link.close()
+        await other.until(lambda other=other: other.ends, "a link that closes before it is started does not say so")
+        expect(other.packets == [b"bye"], "what is written before start does not arrive")
+        closing.start()
+        await closing.until(lambda told=closing: told.ends, "a link that was closed before its start tells no end")
+
+
+async def _last_words(place: _Place) -> None:
+    """Who closes may be written to at that moment, by a side that does not read yet: it must read the last words."""
+    for who in (0, 1):
+        pair = await place.pair()
+        closing, writing = pair[who].start(), pair[1 - who]
         for _ in range(64):
             writing.write(bytes(2**18))
         await closing.until(lambda told=closing: told.packets, "a large packet does not arrive")
         closing.write(b"goodbye")
         closing.link.close()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        writing.start()
         await writing.until(lambda told=writing: told.ends, "the end is not told to a side that is writing")
         expect(writing.packets == [b"goodbye"], "last words are lost because the other side was writing")
 

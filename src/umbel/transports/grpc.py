@@ -22,6 +22,9 @@ from umbel.transports.tls import Tls, untrusted
 from umbel.wire.packets import MAX_PACKET_BYTES
 
 SERVICE, METHOD = "umbel.v1.Umbel", "Connect"
+# A server that ended its stream while the other side is writing could lose its last messages on the way. So it says
+# first that it has said all (a packet of a kind that nobody knows) and leaves the end to the other side.
+END = b"\xf8\xff\xff\xff\x0f\x01"
 # Messages of HTTP/2 itself find a peer that is gone without a word: a ping after 20 s of silence, 20 s for its answer.
 KEEPALIVE_MS = 20_000
 _SHARED: list[tuple[str, Any]] = [
@@ -68,7 +71,7 @@ class _NearPipe:
         except asyncio.CancelledError:
             _unless_cancelled_here()
             raise broken("broken off") from None
-        return None if data is _ENDED else data
+        return None if data is _ENDED or data == END else data
 
     async def write(self, data: bytes) -> None:
         try:
@@ -114,7 +117,7 @@ class _FarPipe:
             raise broken(error) from None
 
     async def finish(self) -> None:
-        self.abort()
+        await self.write(END)
 
     def abort(self) -> None:
         if not self.over.done():

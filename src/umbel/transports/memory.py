@@ -24,16 +24,19 @@ class MemoryLink(Link):
         self.other: MemoryLink
         self._receiver: Receiver | None = None
         self._inbox: deque[bytes | None] = deque()
-        self._full = self._ending = self._closed = False
+        self._full = self._ending = False
+        self._closed: str | None = None
         self._loop = asyncio.get_running_loop()
 
     def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        if self._closed is not None:
+            self._loop.call_soon(receiver.closed, self._closed)
         for _ in self._inbox:
             self._loop.call_soon(self._deliver)
 
     def write(self, parts: Sequence[Bytes]) -> bool:
-        if self._ending or self._closed:
+        if self._ending or self._closed is not None:
             return True
         data = b"".join(parts)
         if len(data) > MAX_PACKET_BYTES:
@@ -48,7 +51,7 @@ class MemoryLink(Link):
         self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        if self._receiver is None or self._closed or not self._inbox:
+        if self._receiver is None or self._closed is not None or not self._inbox:
             return
         data = self._inbox.popleft()
         if data is None:
@@ -62,24 +65,24 @@ class MemoryLink(Link):
     def _has_room(self) -> None:
         if self._full:
             self._full = False
-            if self._receiver is not None and not self._ending and not self._closed:
+            if self._receiver is not None and not self._ending and self._closed is None:
                 self._receiver.writable()
 
     def _end(self, reason: str) -> None:
-        if not self._closed:
-            self._closed = True
+        if self._closed is None:
+            self._closed = reason
             if self._receiver is not None:
                 self._receiver.closed(reason)
 
     def close(self, reason: str = "") -> None:
-        if not self._ending and not self._closed:
+        if not self._ending and self._closed is None:
             self._ending = True
             self.other._put(None)
             self._loop.call_soon(self._end, reason or "closed here")
 
     def abort(self) -> None:
         self.other._inbox.clear()
-        if self._ending and not self.other._closed:
+        if self._ending and self.other._closed is None:
             self.other._put(None)
         self.close("broken off")
 

@@ -58,6 +58,7 @@ class PumpedLink(Link):
         self._queue: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._full = self._ending = False
+        self._reason: str | None = None
         self._loop = asyncio.get_running_loop()
         self._more = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
@@ -67,6 +68,8 @@ class PumpedLink(Link):
     def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._read()
+        if self._reason is not None:
+            self._loop.call_soon(receiver.closed, self._reason)
 
     def _read(self) -> None:
         if self._reader is None:
@@ -121,7 +124,8 @@ class PumpedLink(Link):
     def _over(self, reason: str) -> None:
         self._writer.cancel()
         self._pipe.abort()
-        if not self.gone.done():
+        if self._reason is None:
+            self._reason = reason
             self.gone.set_result(None)
             if self._receiver is not None:
                 self._receiver.closed(reason)

@@ -19,7 +19,7 @@ MAX_DEPTH = 32
 _ODD_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # What a character of JSON can cost once it is read, in bytes: a list, a dict, an item, an item's name. Measured on
 # CPython's 64-bit builds, rounded up.
-_COSTS = {b"[": 104, b"{": 208, b",": 64, b":": 104}
+_COSTS = {b"[": 104, b"{": 104, b",": 64, b":": 104}
 
 
 def to_json(value: Any, depth: int = 0) -> Any:
