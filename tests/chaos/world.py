@@ -129,7 +129,8 @@ class FlakyLink(Link):
         loop = asyncio.get_running_loop()
         if not self.is_closed:
             at_s = max(self.free_at_s, loop.time()) + self.network.delay_s
-            loop.call_at(at_s, self.told, reason or "closed here")
+            # Where nothing comes through, the end is not answered either: the link is given up after a while.
+            loop.call_at(at_s + (10.0 if self.mute else 0.0), self.told, reason or "closed here")
             if not self.mute:
                 loop.call_at(at_s, self.other.told, reason or "the other side closed the link")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli.remote import remote, with_server
 from umbel.errors import ConfigError
 from umbel.runtimes.app import load_app
 
@@ -67,11 +68,19 @@ def invite(name: str | None, role: str, address: str, hours: float, folder: Path
 
 @click.command()
 @click.argument("name")
+@with_server
 @_with_folder
-def revoke(name: str, folder: Path) -> None:
-    """Turn the member NAME away from now on. A stream that is open ends at the node's next word."""
-    with _authority(folder) as authority:
-        authority.revoke(name)
+def revoke(name: str, folder: Path, server: str | None, user: Path, insecure: bool) -> None:
+    """Turn the member NAME away from now on.
+
+    With --server its stream ends at once. Without, this works on the server's folder, even if the server is not
+    running; a stream that is open ends within a heartbeat.
+    """
+    if server is not None:
+        remote(server, user, insecure).post(f"/v1/members/{name}/revoke", {})
+    else:
+        with _authority(folder) as authority:
+            authority.revoke(name)
     click.echo(f"{name} is revoked")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, UmbelError
+from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError
 from umbel.runtimes.mail import Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
@@ -173,7 +173,7 @@ class Agent:
             if self._end is not None and not self._end.done():
                 self._end.set_result(event)
         elif isinstance(event, Settled):
-            self._keeper.settle(event.run, event.round, event.attempt, included=event.included)
+            self._settle(event)
         elif isinstance(event, Hurry):
             if self._now is not None and self._now[:3] == (event.run, event.round, event.attempt):
                 self._worker.hurry(event.run, event.left_ms / 1000)
@@ -297,6 +297,13 @@ class Agent:
         self._known.add(turn)
         self._turns.put_nowait(letter)
 
+    def _settle(self, event: Settled) -> None:
+        try:
+            self._keeper.settle(event.run, event.round, event.attempt, included=event.included)
+        except StoreError as error:
+            # What stays behind is an answer nobody asks for again, and an older state.
+            self._say(str(error))
+
     def _cancel(self, turn: Turn) -> None:
         if turn in self._known:
             self._cancelled.add(turn)
@@ -317,23 +324,33 @@ class Agent:
                 self._cancelled.discard(turn)
 
     async def _answer(self, letter: Letter, turn: Turn) -> None:
-        about = _about(letter)
-        finished = None
-        if letter.kind == "fit":
-            finished = self._keeper.answer(letter.run, letter.round, letter.attempt, about)
-        if finished is None:
-            answer, state = await self._worked(letter)
-            if turn in self._cancelled:
-                return
-            finished = b"".join(write_answer(answer))
-            if letter.kind == "fit" and answer.verdict == "done" and not self._why_kept_in(finished):
-                self._keeper.keep(letter.run, letter.round, letter.attempt, state, finished, about)
+        try:
+            finished = await self._finished(letter)
+        except StoreError as error:
+            # Without its state kept, a client's answer must not count: the next turn would go on from an older one.
+            self._say(str(error))
+            finished = b"".join(write_answer(_without(letter, "failed", str(error))))
+        if turn in self._cancelled:
+            return
         reason = self._why_kept_in(finished)
         if reason:
             self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
             finished = b"".join(write_answer(_without(letter, "unwilling", reason)))
         if self._stream is not None:
             self._stream.send("answer", [finished], run=letter.run, round=letter.round, attempt=letter.attempt)
+
+    async def _finished(self, letter: Letter) -> bytes:
+        """The answer to an ask: the one that is kept, or a new one, which is kept until it is settled."""
+        about, place = _about(letter), (letter.run, letter.round, letter.attempt)
+        kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
+        if kept is not None:
+            return kept
+        answer, state = await self._worked(letter)
+        finished = b"".join(write_answer(answer))
+        wanted = letter.kind == "fit" and answer.verdict == "done" and _turn(letter) not in self._cancelled
+        if wanted and not self._why_kept_in(finished):
+            self._keeper.keep(*place, state, finished, about)
+        return finished
 
     def _why_kept_in(self, finished: bytes) -> str | None:
         return self._gate and self._gate.policy.why_not_answer(len(finished))

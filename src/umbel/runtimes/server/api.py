@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 import umbel
-from umbel.errors import AppError, ConfigError, StoreError, UmbelError
+from umbel.errors import AppError, ConfigError, IdentityError, StoreError, UmbelError
 from umbel.identity import Authority, respond
 from umbel.runtimes import checkpoint
 from umbel.runtimes.server.house import House
@@ -68,7 +68,7 @@ def _guarded(house: House, authority: Authority | None, rank: int, handler: Hand
             return await handler(house, request)
         except StoreError as error:
             return _error(507, str(error))
-        except (ConfigError, AppError) as error:
+        except (ConfigError, AppError, IdentityError) as error:
             return _error(422, str(error))
         except UmbelError as error:
             return _error(500, str(error))
@@ -122,6 +122,12 @@ async def _ready(house: House, request: Request) -> Response:
 
 async def _nodes(house: House, request: Request) -> Response:
     return JSONResponse({"nodes": house.nodes()})
+
+
+async def _revoke(house: House, request: Request) -> Response:
+    name = request.path_params["name"]
+    await house.revoke(name)
+    return JSONResponse({"revoked": name})
 
 
 async def _apps(house: House, request: Request) -> Response:
@@ -215,6 +221,7 @@ TABLE: list[tuple[str, str, int, Handler, str]] = [
     ("GET", "/v1/health", 0, _health, "Whether the process lives."),
     ("GET", "/v1/ready", 0, _ready, "Whether the store can be used."),
     ("GET", "/v1/nodes", 1, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
+    ("POST", "/v1/members/{name}/revoke", 3, _revoke, "Turn a member away for good, and end its stream at once."),
     ("GET", "/v1/apps", 1, _apps, "The installed apps with their digests and default settings."),
     ("GET", "/v1/runs", 1, _runs, "All runs, oldest first."),
     ("POST", "/v1/runs", 2, _submit, "Begin a run of an installed app."),

@@ -59,7 +59,8 @@ class Daemon:
     async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
         name = socket.gethostname()
         refused = None if authority is None else authority.why_refused
-        house = House(self.folder / "runs.db", self.apps, name=name, say=say, why_refused=refused)
+        revoke = None if authority is None else authority.revoke
+        house = House(self.folder / "runs.db", self.apps, name=name, say=say, why_refused=refused, revoke=revoke)
         tls = None if authority is None else server_tls(authority.server_certificates(), clients=False)
         server, address = await front.listen(
             self.listen, house.desk.arrived, protocol_for(api(house, authority)), tls=tls

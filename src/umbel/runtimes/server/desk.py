@@ -99,6 +99,7 @@ class Desk:
         name: the server's name.
         say: told what goes on, in sentences.
         admit: looks at a node that says hello: None lets it in, a sentence turns it away.
+        still: looks at a connected node's link again, now and then, in the same way.
     """
 
     def __init__(
@@ -108,11 +109,12 @@ class Desk:
         say: Callable[[str], None],
         limits: Limits | None = None,
         admit: Callable[[Hello, Link], str | None] | None = None,
+        still: Callable[[Link], str | None] | None = None,
     ) -> None:
         self.name, self.limits = name, limits or Limits()
         self.nodes: dict[str, Node] = {}
         self.leads: dict[str, Lead] = {}
-        self._say, self._admit = say, admit
+        self._say, self._admit, self._still = say, admit, still
         self._tokens = 0
         self._uploads: dict[int, tuple[Node, Incoming]] = {}
         self._broken_off: OrderedDict[bytes, Incoming] = OrderedDict()
@@ -131,13 +133,17 @@ class Desk:
         _Doorstep(self, link)
 
     async def _watch_over(self) -> None:
-        """Break with nodes that were silent for three heartbeats."""
+        """Break with nodes that were silent for three heartbeats, or are not welcome any more."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.limits.heartbeat_s)
             deadline = loop.time() - 3 * self.limits.heartbeat_s
             for node in [n for n in self.nodes.values() if n.stream.heard_at_s < deadline]:
                 node.stream.abort("it was silent for three heartbeats")
+            for node in list(self.nodes.values()):
+                reason = None if self._still is None else self._still(node.stream.link)
+                if reason is not None:
+                    node.stream.end(reason, refused=True)
 
     def welcome(self, hello: Hello, stream: Stream) -> Node | None:
         """Let a node in, or end its stream with a reason."""
@@ -371,18 +377,20 @@ class Desk:
         self._closing = reason if finished else None
         self._quiet = True
         self.missing -= self.nodes.keys()
-        streams = [node.stream for node in self.nodes.values()]
-        for stream in streams:
+        streams = {node.name: node.stream for node in self.nodes.values()}
+        for stream in streams.values():
             stream.end(reason, finished=finished)
         if self._watch is not None:
             self._watch.cancel()
         if streams:
-            await asyncio.wait([stream.gone for stream in streams], timeout=FAREWELL_S)
+            await asyncio.wait([stream.gone for stream in streams.values()], timeout=FAREWELL_S)
+        # Who does not close its end has perhaps not heard: its link may be dead without anybody having noticed.
+        self.missing = (self.missing - streams.keys()) | {n for n, s in streams.items() if not s.gone.done()}
         loop = asyncio.get_running_loop()
         until_s = loop.time() + linger_s
         while finished and self.missing and loop.time() < until_s:
             await asyncio.sleep(0.05)
-        for stream in streams:
+        for stream in streams.values():
             stream.link.abort()
 
 

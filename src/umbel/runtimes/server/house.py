@@ -30,6 +30,7 @@ class House:
         apps: what the operator installed; nothing else is run.
         name: the server's name.
         why_refused: looks at a node's certificate; None lets it in.
+        revoke: turns a member away for good.
         say: told what goes on, in sentences.
     """
 
@@ -41,18 +42,23 @@ class House:
         name: str,
         say: Callable[[str], None],
         why_refused: Callable[[bytes | None], str | None] | None = None,
+        revoke: Callable[[str], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
         self.store = SQLiteStore(path)
         self._path, self._say, self._why_refused = path, say, why_refused
-        self.desk = Desk(name, say=say, limits=limits, admit=self._admit)
+        self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
+        self._revoke = revoke
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Semaphore(RUNS_AT_ONCE)
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
 
     def _admit(self, hello: Hello, link: Link) -> str | None:
+        return self._still(link)
+
+    def _still(self, link: Link) -> str | None:
         return None if self._why_refused is None else self._why_refused(link.certificate)
 
     def resume_all(self) -> None:
@@ -207,11 +213,19 @@ class House:
         """The connected nodes, as plain data."""
         return [_described(node) for node in self.desk.nodes.values()]
 
-    def cut_off(self, name: str, reason: str) -> None:
-        """End a node's stream for good."""
+    async def revoke(self, name: str) -> None:
+        """Turn a member away for good, and end its stream at once.
+
+        Raises:
+            ConfigError: this server has no members.
+            IdentityError: there is no such member.
+        """
+        if self._revoke is None:
+            raise ConfigError("an insecure server has no members to revoke")
+        await asyncio.get_running_loop().run_in_executor(None, self._revoke, name)
         node = self.desk.nodes.get(name)
         if node is not None:
-            node.stream.end(reason, refused=True)
+            node.stream.end(f"{name} is revoked", refused=True)
 
     async def close(self, *, drain_s: float = 30.0) -> None:
         """Let every run finish its step, and say goodbye; nodes come back when the server does."""
