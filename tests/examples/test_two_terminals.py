@@ -12,7 +12,7 @@ FOLDER = ROOT / "examples" / "two_terminals"
 # The script's port is fixed for readers; here it is one that is free.
 ALONE = """
 import pathlib, sys
-for name in ("torch", "sklearn", "scipy", "pandas", "cloudpickle", "rich", "click", "grpc", "websockets", "cryptography"):
+for name in ("torch", "sklearn", "scipy", "pandas", "cloudpickle", "rich", "click", "grpc", "websockets", "uvicorn"):
     sys.modules[name] = None  # importing it raises ImportError
 path, address, sys.argv = sys.argv[1], sys.argv[2], sys.argv[2:]
 code = compile(pathlib.Path(path).read_text().replace("127.0.0.1:8080", address), path, "exec")
