@@ -1,12 +1,15 @@
 """Clients that speak Flower's stream take part as nodes do; whatever they send, the run goes on."""
 
 import io
+import pickle
 import re
+import time
 
 import numpy as np
 import pytest
 
 import umbel as fl
+from umbel.runtimes.flower.keep import StatesOnly
 
 from .by_hand import Adds, UmbelAdds, saved
 
@@ -157,10 +160,12 @@ def test_one_that_goes_away_in_the_middle_of_its_work_costs_its_answer_only(site
         said = dialect.ServerMessage.FromString(data)
         return None if said.WhichOneof("msg") == "fit_ins" else Adds(dialect)(data)
 
-    history = site.run(Adds(dialect), leaves, Adds(dialect), config=config(clients=3, accept_failures=True, rounds=1))
+    began = time.monotonic()
+    history = site.run(Adds(dialect), leaves, Adds(dialect), config=config(clients=3, rounds=1))
     assert {f.reason for f in history.rounds[0].failures} == {"its connection ended"}
     assert history.rounds[0].participants == 2
-    assert history.rounds[0].seconds < 5
+    # Neither the round nor the server in the end waits for it: it cannot come back under its name.
+    assert time.monotonic() - began < 4
 
 
 def test_one_that_says_goodbye_before_it_was_asked_is_let_go(site, dialect):
@@ -233,3 +238,21 @@ def test_without_certificates_they_may_come_where_nodes_need_theirs(site, dialec
     clients = [site.flower(flower, Adds(dialect), credentials=credentials) for _ in range(2)]
     assert history.result(timeout=60).rounds[0].participants == 2
     assert [client.result(timeout=20) for client in clients] == ["OK", "OK"]
+
+
+def test_the_server_keeps_a_clients_state_and_not_its_update():
+    keeper = StatesOnly()
+    keeper.keep("run", 1, 0, b"state", b"update", "ask")
+    assert keeper.answer("run", 1, 0, "ask") is None
+    keeper.settle("run", 1, 0, included=True)
+    assert keeper.state("run", (1, 0)) == b"state"
+    assert b"update" not in pickle.dumps(keeper)
+    keeper.forget("run")
+    assert keeper.state("run", (1, 0)) is None
+
+
+def test_a_model_larger_than_a_packet_travels_both_ways(site, dialect):
+    start = [np.zeros(700_000), np.zeros(3, np.int64)]
+    history = site.run(Adds(dialect), Adds(dialect), config=config(rounds=3), initial_parameters=start)
+    assert history.parameters["0"].tolist() == [3.0] * 700_000
+    assert history.parameters["1"].tolist() == [3] * 3

@@ -17,11 +17,11 @@ import grpc
 from umbel.arrays import Arrays
 from umbel.errors import LinkError
 from umbel.runtimes.flower.client import Messages, client_of
+from umbel.runtimes.flower.keep import StatesOnly
 from umbel.runtimes.flower.line import Line
 from umbel.runtimes.flower.messages import MAX_MESSAGE_BYTES
 from umbel.runtimes.mail import Answer, Letter
 from umbel.runtimes.node.agent import Agent, Identity
-from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.runtimes.server.desk import Desk
 from umbel.transports import Link
@@ -32,6 +32,8 @@ from umbel.transports.tls import Tls
 SERVICE, METHOD = "flwr.proto.FlowerService", "Join"
 MOST_CLIENTS = 1_000
 """Each has a thread of this process."""
+KEPT_BLOBS = 2
+"""The model that is evaluated and the one that is trained: a thousand nodes of one process cannot hold more."""
 LOOK_EVERY_S = 0.05
 LARGEST_MESSAGE_BYTES = MAX_MESSAGE_BYTES
 
@@ -92,7 +94,7 @@ class _Node:
         self._executor = ThreadPoolExecutor(1, name)
         self._worker = _Watched(LocalWorker(client_of(line.ask, messages), self._executor, name))
         identity = Identity(name, secrets.token_bytes(16), {"kind": "flower"})
-        self._agent = Agent(self._connect, identity, self._worker, MemoryKeeper(), say=_silent)
+        self._agent = Agent(self._connect, identity, self._worker, StatesOnly(), say=_silent, kept_blobs=KEPT_BLOBS)
         self._link: Link | None = None
         self._left = asyncio.Event()
 

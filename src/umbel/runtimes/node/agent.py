@@ -53,6 +53,7 @@ class Agent:
         keeper: what must not be lost between asks.
         say: told what goes on, in sentences.
         max_bytes: the largest array message that is taken.
+        kept_blobs: how many array messages are kept for later asks.
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
         conditions: what the machine is doing, for the policy.
@@ -70,6 +71,7 @@ class Agent:
         policy: Policy | None = None,
         done_today: Callable[[], int] = lambda: 0,
         conditions: Callable[[], Conditions] = read_conditions,
+        kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
@@ -78,6 +80,7 @@ class Agent:
         self._declined: OrderedDict[str, str] = OrderedDict()
         self._rng = rng or random.Random()
         self._blobs: OrderedDict[str, Arrays] = OrderedDict()
+        self._kept_blobs, self._needed_blobs = kept_blobs, 0
         self._partial: dict[bytes, tuple[bytearray, Incoming]] = {}
         self._turns: asyncio.Queue[Letter] = asyncio.Queue()
         self._known: set[Turn] = set()
@@ -255,7 +258,7 @@ class Agent:
         self._came.set()
 
     def _trim(self) -> None:
-        while len(self._blobs) > KEPT_BLOBS:
+        while len(self._blobs) > max(self._kept_blobs, self._needed_blobs):
             self._blobs.popitem(last=False)
 
     def _declines(self, message: Incoming) -> bool:
@@ -374,6 +377,7 @@ class Agent:
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
         """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
         asked_on: Stream | None = None
+        self._needed_blobs = len(letter.digests)
         while True:
             missing = [digest for digest in letter.digests if digest not in self._blobs]
             if not missing:
