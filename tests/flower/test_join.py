@@ -160,11 +160,21 @@ def test_one_that_goes_away_in_the_middle_of_its_work_costs_its_answer_only(site
         said = dialect.ServerMessage.FromString(data)
         return None if said.WhichOneof("msg") == "fit_ins" else Adds(dialect)(data)
 
-    began = time.monotonic()
     history = site.run(Adds(dialect), leaves, Adds(dialect), config=config(clients=3, rounds=1))
     assert {f.reason for f in history.rounds[0].failures} == {"its connection ended"}
     assert history.rounds[0].participants == 2
-    # Neither the round nor the server in the end waits for it: it cannot come back under its name.
+    assert history.rounds[0].seconds < 4
+
+
+def test_the_server_does_not_wait_in_the_end_for_one_that_has_left(site, dialect):
+    history, addresses = site.serve(config=config(rounds=1))
+    address = addresses.get(timeout=20)
+    # Alone there, it is asked for the first model, and goes.
+    assert site.flower(address, lambda data: None).result(timeout=20) == "CANCELLED"
+    began = time.monotonic()
+    others = [site.flower(address, Adds(dialect)) for _ in range(2)]
+    assert history.result(timeout=60).rounds[0].participants == 2
+    assert [other.result(timeout=20) for other in others] == ["OK", "OK"]
     assert time.monotonic() - began < 4
 
 
