@@ -109,7 +109,7 @@ class Site:
     def serve(self, address="grpc://127.0.0.1:0", **server):
         """(the history, later; the addresses, as they come)."""
         addresses: Queue[str] = Queue()
-        run = lambda: fl.server.start_server(address, progress=False, ready=addresses.put, **server)  # noqa: E731
+        run = lambda: fl.server.start_server(address, ready=addresses.put, **{"progress": False, **server})  # noqa: E731
         return self.spawn(run), addresses
 
     def flower(self, address, answer, **more) -> Future:

@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import time
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -166,11 +167,29 @@ def test_one_that_goes_away_in_the_middle_of_its_work_costs_its_answer_only(site
     assert history.rounds[0].seconds < 4
 
 
-def test_the_server_does_not_wait_in_the_end_for_one_that_has_left(site, dialect):
-    history, addresses = site.serve(config=config(rounds=1))
+class Lines(io.TextIOBase):
+    """A standard output that can be waited on."""
+
+    def __init__(self):
+        self.came = Queue()
+
+    def write(self, text):
+        self.came.put(text)
+        return len(text)
+
+    def wait_for(self, words):
+        while words not in self.came.get(timeout=20):
+            pass
+
+
+def test_the_server_does_not_wait_in_the_end_for_one_that_has_left(site, dialect, monkeypatch):
+    lines = Lines()
+    monkeypatch.setattr("sys.stdout", lines)
+    history, addresses = site.serve(config=config(rounds=1), progress=True)
     address = addresses.get(timeout=20)
     # Alone there, it is asked for the first model, and goes.
     assert site.flower(address, lambda data: None).result(timeout=20) == "CANCELLED"
+    lines.wait_for("is gone")
     began = time.monotonic()
     others = [site.flower(address, Adds(dialect)) for _ in range(2)]
     assert history.result(timeout=60).rounds[0].participants == 2
