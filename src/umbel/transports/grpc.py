@@ -22,6 +22,8 @@ from umbel.transports.tls import Tls, untrusted
 from umbel.wire.packets import MAX_PACKET_BYTES
 
 SERVICE, METHOD = "umbel.v1.Umbel", "Connect"
+# What a server answers at once, in its headers: another one's refusal would come later, as the stream's status.
+GREETING = ("umbel", "1")
 # A server that ended its stream while the other side is writing could lose its last messages on the way. So it says
 # first that it has said all (a packet of a kind that nobody knows) and leaves the end to the other side.
 END = b"\xf8\xff\xff\xff\x0f\x01"
@@ -142,7 +144,7 @@ class _GrpcListener(Listener):
 
     async def serve(self, requests: Any, context: Any) -> None:
         """One stream, from its beginning to its end."""
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((GREETING,))
         pipe = _FarPipe(context)
         shown: dict[str, Sequence[bytes]] = context.auth_context()
         names, certificates = shown.get("x509_common_name", ()), shown.get("x509_pem_cert", ())
@@ -205,19 +207,23 @@ class GrpcTransport(Transport):
         try:
             async with asyncio.timeout(timeout_s):
                 await call.wait_for_connection()
+                greeted = GREETING in tuple(await call.initial_metadata())
         except TimeoutError:
             await channel.close()
             raise LinkError(f"{address} does not answer within {timeout_s:g} s; is there a firewall between?") from None
         except grpc.aio.AioRpcError as error:
             await channel.close()
             raise LinkError(_why(address, error, secure=tls is not None)) from None
+        if not greeted:
+            await channel.close()
+            raise LinkError(_no_server(address))
         return PumpedLink(_NearPipe(channel, call), address)
 
 
 def _why(address: str, error: grpc.aio.AioRpcError, *, secure: bool) -> str:
     details = error.details() or error.code().name
     if error.code() == grpc.StatusCode.UNIMPLEMENTED:
-        return f"what listens at {address} is no Umbel server, but another one that speaks gRPC"
+        return _no_server(address)
     if "refused" in details or "resolution failed" in details.lower():
         return f"cannot reach {address}: {details}; is the server running?"
     if secure or "handshake" in details.lower():
@@ -248,6 +254,10 @@ async def serving(address: str, handlers: Sequence[Any], tls: Tls | None, *, lar
         )
     await server.start()
     return server, f"{place.rpartition(':')[0]}:{taken}"
+
+
+def _no_server(address: str) -> str:
+    return f"what listens at {address} is no Umbel server, but another one that speaks gRPC; look at host and port"
 
 
 def _server_credentials(tls: Tls) -> Any:
