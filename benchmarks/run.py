@@ -16,10 +16,24 @@ import time
 from pathlib import Path
 
 from umbelbench.goal import Row, table
-from umbelbench.goals import exact_sum, fleet, import_time, lenet, lenet_flwr, memory, noop, noop_flwr, start
+from umbelbench.goals import (
+    deployed_flwr,
+    exact_sum,
+    fleet,
+    import_time,
+    lenet,
+    lenet_flwr,
+    memory,
+    noop,
+    noop_flwr,
+    start,
+)
 from umbelbench.options import Options
 
-BENCHES = {bench.NAME: bench.run for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr, fleet)}
+BENCHES = {
+    bench.NAME: bench.run
+    for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr, fleet, deployed_flwr)
+}
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
 QUICK = ("import", "exact_sum", "noop", "memory", "lenet")
 BOUNDS = Path(__file__).with_name("bounds.json")
