@@ -44,6 +44,7 @@ class Deadly(Store):
     def create(self, run): self.inner.create(run); here("created")
     def runs(self): return self.inner.runs()
     def set_status(self, run, status): self.inner.set_status(run, status); here("status")
+    def set_plan(self, run, plan): self.inner.set_plan(run, plan)
     def append(self, run, event): here("before append"); self.inner.append(run, event); here("after append")
     def events(self, run): return self.inner.events(run)
     def commit(self, run, event, **rest):

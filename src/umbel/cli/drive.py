@@ -13,7 +13,6 @@ from typing import Any, TextIO, final
 import click
 
 from umbel.cli.codes import FINE, INTERRUPTED, Stopped, code_of, text_of
-from umbel.cli.lock import RunLock, locking
 from umbel.cli.options import DEFAULT_STORE, console
 from umbel.observe.progress import LiveProgress, duration
 from umbel.observe.table import rounds_table
@@ -49,14 +48,12 @@ class Job:
 class _Follower:
     """An observer that knows how far the run is."""
 
-    lock: RunLock
     run: str | None
     round: int = 0
     began: bool = field(default=False)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         if self.run is None:
-            self.lock.hold(event["run"])
             self.run = event["run"]
         if event["kind"] == "round":
             self.round = event["round"]
@@ -69,17 +66,14 @@ def drive(job: Job) -> int:
     Raises:
         Stopped: it was interrupted or failed after it had begun; what it says how to go on.
     """
-    with locking(job.path) as lock:
-        follower = _Follower(lock, job.resume)
-        if job.resume is not None:
-            lock.hold(job.resume)
-        try:
-            with _progress(job) as observe:
-                history = _simulate(job, [follower, observe])
-        except BaseException as error:
-            if not follower.began:
-                raise
-            raise Stopped(code_of(error), _broken_off(error, job, follower)) from error
+    follower = _Follower(job.resume)
+    try:
+        with _progress(job) as observe:
+            history = _simulate(job, [follower, observe])
+    except BaseException as error:
+        if not follower.began:
+            raise
+        raise Stopped(code_of(error), _broken_off(error, job, follower)) from error
     _tell(history, job)
     if history.ended == "interrupted":
         raise Stopped(INTERRUPTED, _broken_off(KeyboardInterrupt(), job, follower))

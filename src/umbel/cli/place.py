@@ -74,6 +74,12 @@ class RemoteStore(Store):
     def set_status(self, run: str, status: str) -> None:
         raise _read_only()
 
+    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+        raise _read_only()
+
+    def is_claimed(self, run: str) -> bool:
+        return True  # of its own runs, a server knows
+
     def append(self, run: str, event: Event) -> None:
         raise _read_only()
 

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from umbel.arrays import Arrays
-from umbel.cli.lock import locking
 from umbel.cli.options import console, find_run, with_json
 from umbel.cli.place import Place, with_place
 from umbel.observe.sparkline import sparkline
@@ -35,7 +34,7 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
     with place.opened() as store:
         runs = store.runs()
         chosen = runs if everything else runs[-NEWEST:]
-        lines = [_line(store, run, place) for run in chosen]
+        lines = [_line(store, run) for run in chosen]
     if as_json:
         click.echo(json.dumps(lines))
         return
@@ -51,12 +50,12 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
         click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
 
 
-def _line(store: Store, info: RunInfo, place: Place) -> dict[str, Any]:
+def _line(store: Store, info: RunInfo) -> dict[str, Any]:
     history = _history(store, info)
     return {
         "run": info.id,
         "name": info.name,
-        "status": _status(info, place),
+        "status": _status(store, info),
         "round": max((record.round for record in history.rounds), default=0),
         "num_rounds": info.plan["config"]["num_rounds"],
         "loss": history.loss,
@@ -69,12 +68,11 @@ def _history(store: Store, info: RunInfo) -> History:
     return History.of(store.events(info.id), Arrays.of({}), info.id, info.plan)
 
 
-def _status(info: RunInfo, place: Place) -> str:
-    """A run noted as running whose process is not there was broken off; of its own, a server knows."""
-    if info.status != "running" or place.server is not None:
+def _status(store: Store, info: RunInfo) -> str:
+    """A run noted as running whose process is not there was broken off."""
+    if info.status != "running":
         return info.status
-    with locking(place.path) as lock:
-        return "running" if lock.is_held(info.id) else "unfinished"
+    return "running" if store.is_claimed(info.id) else "unfinished"
 
 
 @click.command()
@@ -86,7 +84,7 @@ def show(run: str, as_json: bool, place: Place) -> None:
     with place.opened() as store:
         info = find_run(store, run)
         history = _history(store, info)
-        status = _status(info, place)
+        status = _status(store, info)
     if as_json:
         click.echo(json.dumps(_data(info, history, status)))
         return

@@ -83,12 +83,19 @@ class Kept:
 def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any]) -> Kept:
     """The run `before`, or a new one.
 
+    The run is claimed for this process; `store.release` gives it back.
+
     Raises:
         ConfigError: the run was begun under another plan.
+        StoreError: another process leads it.
     """
     if before is not None:
         check_same(before.plan, plan)
+        store.claim(before.id)
+        # It may go on with more rounds than before, and be killed while it does.
+        store.set_plan(before.id, plan)
         return Kept(store, before.id, before)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    store.claim(run)
     store.create(RunInfo(run, name, time.time(), "running", plan))
     return Kept(store, run, None)

@@ -104,7 +104,7 @@ def simulate(
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
     choice = choose.choose(engine, workers, config, num_clients)
-    kept = keeping.store_at(store)
+    kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
         if config.seed is None:
@@ -114,11 +114,14 @@ def simulate(
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
         plan = {**_plan(program, config, app), "engine": choice}
         session = _session(program, config, plan, kept, info, name, initial_parameters, hooks)
+        led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
         ended = _driven(session, choose.start(choice, program, config))
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
+        if led is not None:
+            kept.release(led)
         if kept is not store:
             kept.close()
     return replace(history, ended=ended)
@@ -154,12 +157,16 @@ def _session(
     """The session at its first round, or where the run that `info` names was left."""
     client, ctx = probe.probe(program)
     run = keeping.kept(store, info, name, plan)
-    session = run.session(
-        program.strategy,
-        Rounds(config, Everyone(program.num_clients)),
-        hooks,
-        lambda: probe.initial(client, ctx, initial_parameters),
-    )
+    try:
+        session = run.session(
+            program.strategy,
+            Rounds(config, Everyone(program.num_clients)),
+            hooks,
+            lambda: probe.initial(client, ctx, initial_parameters),
+        )
+    except BaseException:
+        store.release(run.run)
+        raise
     session.evaluates = "evaluate" in client.capabilities
     return session
 

@@ -46,6 +46,24 @@ class Store(ABC):
         """Note how a run stands."""
 
     @abstractmethod
+    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+        """Replace a run's plan, when it goes on with more rounds."""
+
+    def claim(self, run: str) -> None:  # noqa: B027 - a store of one process has nobody to keep out
+        """Say that this process leads `run` until `release`, `close` or its end.
+
+        Raises:
+            StoreError: somebody else does.
+        """
+
+    def release(self, run: str) -> None:  # noqa: B027
+        """Lead it no more."""
+
+    def is_claimed(self, run: str) -> bool:
+        """Whether somebody leads it."""
+        return False
+
+    @abstractmethod
     def append(self, run: str, event: Event) -> None:
         """Add one event to the run's log."""
 

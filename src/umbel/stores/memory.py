@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 from umbel.errors import StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
@@ -37,6 +37,9 @@ class MemoryStore(Store):
 
     def set_status(self, run: str, status: str) -> None:
         self._runs[self._known(run)] = dataclasses.replace(self._runs[run], status=status)
+
+    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+        self._runs[self._known(run)] = dataclasses.replace(self._runs[run], plan=plan)
 
     def append(self, run: str, event: Event) -> None:
         self._events[self._known(run)].append(event)

@@ -6,9 +6,10 @@ import json
 import sqlite3
 from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from umbel.errors import StoreError
+from umbel.stores import lock
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
 
@@ -37,6 +38,7 @@ class SQLiteStore(Store):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store")
+        self._place, self._claims = self.path.resolve(), set[str]()
         self._rows, self._transaction = self._file.rows, self._file.transaction
 
     def create(self, run: RunInfo) -> None:
@@ -58,6 +60,22 @@ class SQLiteStore(Store):
     def set_status(self, run: str, status: str) -> None:
         with self._transaction() as db:
             db.execute("UPDATE runs SET status=? WHERE id=?", (status, self._known(run)))
+
+    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET plan=? WHERE id=?", (json.dumps(plan), self._known(run)))
+
+    def claim(self, run: str) -> None:
+        lock.claim(self._place, run)
+        self._claims.add(run)
+
+    def release(self, run: str) -> None:
+        if run in self._claims:
+            self._claims.remove(run)
+            lock.release(self._place, run)
+
+    def is_claimed(self, run: str) -> bool:
+        return lock.is_claimed(self._place, run)
 
     def append(self, run: str, event: Event) -> None:
         with self._transaction() as db:
@@ -123,6 +141,8 @@ class SQLiteStore(Store):
                 db.execute(f"DELETE FROM {table} WHERE run=? AND round>?", (self._known(run), round))
 
     def close(self) -> None:
+        for run in list(self._claims):
+            self.release(run)
         self._file.close()
 
 

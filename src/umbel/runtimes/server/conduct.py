@@ -108,6 +108,7 @@ class Conduct:
             return await self._drive()
         finally:
             self._desk.end(self.leader)
+            self._kept.store.release(self.run)
 
     async def _drive(self) -> History:
         order, kept, config = self.order, self._kept, self.config
