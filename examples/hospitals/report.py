@@ -116,7 +116,7 @@ def _closing(names: Sequence[str], scores: Any, differences: Any, parts: Any, hi
     if below:
         sentences.append(
             f"At {_list(below)} always saying the commoner label is right more often than the federated model cut "
-            "at 0.5: there the model ranks patients, and its probabilities do not fit the place."
+            "at 0.5: its probabilities do not fit the place."
         )
     sent = sum(record.bytes_received for record in history.rounds)
     patients, size = sum(len(y) for _, y in parts), sum(x.nbytes for x, _ in parts)

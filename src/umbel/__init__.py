@@ -51,6 +51,7 @@ _HOMES = {
     "umbel.strategy": ("State", "Strategy"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_EXTRAS = {"torch": "torch", "sklearn": "sklearn"}
 _MODULES = ("client", "data", "errors", "server", "testing")
 
 __all__ = [*sorted(_HOME_OF), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
@@ -58,7 +59,13 @@ __all__ = [*sorted(_HOME_OF), "__version__"]  # pyright: ignore[reportUnsupporte
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
-        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        try:
+            value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            extra = _EXTRAS[error.name]
+            raise ImportError(f"fl.{name} needs {error.name}; install it with: pip install 'umbel[{extra}]'") from None
         globals()[name] = value
         return value
     if name in _MODULES:

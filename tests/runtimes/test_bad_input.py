@@ -19,7 +19,7 @@ def bad(**methods):
     return type("Bad", (Good,), methods)
 
 
-def run(bad_client, clients=3, **config):
+def run(bad_client, clients=3, arguments=None, **config):
     """Client 1 is bad, the others are good."""
 
     def client_fn(context):
@@ -29,9 +29,9 @@ def run(bad_client, clients=3, **config):
         client_fn,
         clients,
         config=fl.ServerConfig(**{"num_rounds": 2, "seed": 1, **config}),
-        initial_parameters=[np.zeros(3, np.float32)],
         engine="serial",
         progress=False,
+        **{"initial_parameters": [np.zeros(3, np.float32)], **(arguments or {})},
     )
 
 
@@ -260,3 +260,74 @@ def test_state_that_cannot_be_kept_is_refused_with_the_reason():
 
     history = simulate(client_fn, clients=3)
     assert "context.state cannot be kept: object is not plain data" in history.rounds[0].failures[0].reason
+
+
+def test_a_client_that_ends_the_process_fails_alone():
+    import sys
+
+    for engine in ("serial", "pool"):
+        history = fl.simulate(
+            lambda context: (
+                bad(fit=lambda self, parameters, config: sys.exit(0))() if context.client == "1" else Good()
+            ),
+            3,
+            config=fl.ServerConfig(num_rounds=1, seed=1),
+            initial_parameters=[np.zeros(3)],
+            engine=engine,
+            workers=2 if engine == "pool" else None,
+            progress=False,
+        )
+        assert [failure.client for failure in history.rounds[0].failures] == ["1"]
+        assert history.rounds[0].failures[0].reason.startswith("SystemExit: 0")
+
+
+def test_initial_parameters_that_are_not_finite_are_refused_before_the_run():
+    with pytest.raises(ConfigError, match="the initial parameters hold NaN or an infinite value in '0'"):
+        run(Good, arguments={"initial_parameters": [np.full(3, np.nan)]})
+
+
+def test_sharing_nothing_is_refused_and_is_not_sharing_everything():
+    with pytest.raises(ConfigError, match=r"shared must be a pattern or a list of at least one, got \[\]"):
+        fl.FedAvg(shared=[])
+    with pytest.raises(ConfigError, match="server must be a server optimiser"):
+        fl.FedAvg(server=3)
+
+
+def test_private_arrays_need_clients_that_can_say_how_theirs_begin():
+    with pytest.raises(NotSupported, match="with shared= each client keeps arrays of its own, and Good cannot say"):
+        fl.simulate(
+            lambda context: Good(),
+            2,
+            strategy=fl.FedAvg(shared="a"),
+            initial_parameters={"a": np.zeros(2), "b": np.zeros(2)},
+            engine="serial",
+            progress=False,
+        )
+
+
+def test_hooks_may_return_nothing_and_other_things_are_named():
+    history = run(Good, arguments={"on_fit_config_fn": lambda server_round: None}, num_rounds=1)
+    assert history.ended == "finished"
+    with pytest.raises(ConfigError, match="returned a int; return a dict, or None for nothing"):
+        run(Good, arguments={"on_fit_config_fn": lambda server_round: 3}, num_rounds=1)
+
+
+def test_an_observer_that_fails_is_told_no_more_and_the_run_goes_on():
+    told = []
+
+    def observe(event):
+        told.append(event["kind"])
+        raise OSError("the terminal is gone")
+
+    history = run(Good, arguments={"observers": [observe]}, num_rounds=3)
+    assert len(history.rounds) == 3
+    assert len(told) == 1
+    assert any("an observer failed and is told no more (OSError: the terminal is gone)" in w for w in history.warnings)
+
+
+def test_a_long_reason_is_cut():
+    def fit(self, parameters, config):
+        raise ValueError("x" * 100_000)
+
+    history = run(bad(fit=fit), num_rounds=1)
+    assert len(history.rounds[0].failures[0].reason) < 700

@@ -250,3 +250,37 @@ def test_no_single_update_is_left_in_store_output_or_temporary_files(tmp_path):
         assert files
         for path in files:
             assert marker not in path.read_bytes()
+
+
+def test_a_run_that_was_given_more_rounds_is_resumed_to_them(tmp_path):
+    arguments = {"store": tmp_path / "runs.db", "engine": "serial", "progress": False}
+    toy = WithHead(clients=2)
+    first = fl.simulate(toy.client, 2, config=fl.ServerConfig(num_rounds=2, seed=1), **arguments)
+    longer = fl.ServerConfig(num_rounds=4, seed=1)
+    fl.simulate(toy.client, 2, config=longer, resume=first.run, **arguments)
+    assert SQLiteStore(tmp_path / "runs.db").runs()[0].plan["config"]["num_rounds"] == 4
+
+
+def test_a_run_has_one_leader_at_a_time(tmp_path):
+    path = tmp_path / "runs.db"
+    toy = WithHead(clients=2)
+    config = fl.ServerConfig(num_rounds=1, seed=1)
+    run = fl.simulate(toy.client, 2, config=config, store=path, engine="serial", progress=False).run
+    code = (
+        "import sys; from umbel.stores import SQLiteStore; s = SQLiteStore(sys.argv[1]); s.claim(sys.argv[2]); "
+        "print('mine', flush=True); sys.stdin.read()"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", code, str(path), run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert leader.stdout is not None
+    assert leader.stdout.readline() == "mine\n"
+    longer = fl.ServerConfig(num_rounds=2, seed=1)
+    assert SQLiteStore(path).is_claimed(run)
+    with pytest.raises(StoreError, match="is being run by another process"):
+        fl.simulate(toy.client, 2, config=longer, store=path, resume=run, engine="serial", progress=False)
+    leader.kill()
+    leader.communicate()
+    again = fl.simulate(toy.client, 2, config=longer, store=path, resume=run, engine="serial", progress=False)
+    assert len(again.rounds) == 2
+    assert not SQLiteStore(path).is_claimed(run)

@@ -12,6 +12,7 @@ from umbel.runtimes.turn import sentence
 FINE = 0
 FAILED = 1
 WRONG_USE = 2
+MISSING = 3
 STORE = 4
 INTERRUPTED = 130
 

@@ -21,13 +21,23 @@ from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
 from umbel.cli.show import ls, show
 
+EXTRAS = {
+    "cryptography": "server",
+    "starlette": "server",
+    "uvicorn": "server",
+    "grpc": "grpc",
+    "websockets": "websocket",
+    "torch": "torch",
+    "sklearn": "sklearn",
+    "pandas": "pandas",
+}
 EXIT_CODES = """
 \b
 Exit codes:
   0    all went well
   1    the run failed, or check has warnings
   2    wrong use: arguments, settings or the app
-  3    a package is missing: pip install 'umbel[cli]'
+  3    a package is missing: pip install 'umbel[cli]', or the extra that is named
   4    the store cannot be used
   130  interrupted; finished rounds are kept
 """
@@ -72,6 +82,8 @@ for command in COMMANDS:
 def enter(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; every error becomes one sentence on stderr and an exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by who started it  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal that knows no bars or arrows gets question marks, not an exception.
@@ -91,6 +103,16 @@ def enter(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; Python's own flush at the end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return codes.FINE
+    except SystemExit as error:
+        # rich ends the process where a pipe was closed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return codes.FINE if isinstance(error.__context__, BrokenPipeError) else codes.FAILED
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        click.echo(f"this needs {error.name}; install it with: pip install 'umbel[{extra}]'", err=True)
+        return codes.MISSING
     except BaseException as error:
         if "--traceback" in words[:1]:
             import traceback

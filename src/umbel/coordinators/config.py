@@ -62,7 +62,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name in ("fraction_fit", "fraction_evaluate", "quorum"):
             value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} must be from 0 to 1, got {value}")
+            require(_is_number(value) and 0 <= value <= 1, f"{name} must be from 0 to 1, got {value!r}")
         for name, least in (
             ("num_rounds", 0),
             ("min_fit_clients", 0),
@@ -80,12 +80,18 @@ class ServerConfig:
                 f"{name} must be a whole number of at least {least}, got {value}",
             )
         require(
-            0 <= self.over_selection < math.inf,
-            f"over_selection must be at least 0, got {self.over_selection}; try 0.3",
+            _is_number(self.over_selection) and 0 <= self.over_selection < math.inf,
+            f"over_selection must be at least 0, got {self.over_selection!r}; try 0.3",
         )
         for name in ("round_timeout", "client_timeout", "patience"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"{name} must be above 0 or None, got {value}")
+            fine = value is None or (_is_number(value) and value > 0)
+            require(fine, f"{name} must be above 0 or None, got {value!r}")
+        target: object = self.target
+        fine = target is None or (_is_number(target) and math.isfinite(float(str(target))))
+        require(fine, f"target must be a finite number or None, got {target!r}")
+        require(_is_name(self.monitor), f"monitor must be the name of a metric, got {self.monitor!r}")
+        require(_is_flag(self.accept_failures), f"accept_failures is True or False, got {self.accept_failures!r}")
         require(self.mode in ("auto", "min", "max"), f'mode must be "auto", "min" or "max", got {self.mode!r}')
         require(
             self.seed is None or isinstance(self.seed, int),  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -97,3 +103,15 @@ class ServerConfig:
         if self.mode != "auto":
             return self.mode == "min"
         return any(word in self.monitor.lower() for word in ("loss", "error", "mse", "mae", "perplexity"))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from umbel.arrays import Arrays, ArraysLike, Schema, is_numbered
+from umbel.dtypes import finite
 from umbel.errors import ConfigError, NotSupported, UmbelError
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask, Context, Task
@@ -52,11 +53,34 @@ def not_empty(params: Arrays) -> Arrays:
     """`params`.
 
     Raises:
-        ConfigError: there is no array in them.
+        ConfigError: there is no array in them, or one holds NaN or an infinite value.
     """
     if not len(params):
         raise ConfigError("the initial parameters are empty; a model has at least one array")
+    for spec in params.schema.specs:
+        if not finite(params[spec.name], spec.dtype):
+            raise ConfigError(
+                f"the initial parameters hold NaN or an infinite value in {spec.name!r}; look at where they come from"
+            )
     return params
+
+
+def check_private(strategy: Strategy, client: LocalClient, ctx: Context) -> None:
+    """Refuse clients that cannot say how the arrays begin that they are to keep at home.
+
+    Raises:
+        NotSupported: says what to give them.
+    """
+    if not getattr(strategy, "patterns", ()):
+        return
+    try:
+        client.parameters(ctx)
+    except ConfigError:
+        name = type(getattr(client, "user", client)).__name__
+        raise NotSupported(
+            f"with shared= each client keeps arrays of its own, and {name} cannot say how they begin; give it a method "
+            "get_parameters(self, config) that returns all arrays of its model"
+        ) from None
 
 
 def named_like(own: Schema | None, given: Arrays) -> Arrays:

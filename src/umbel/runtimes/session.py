@@ -139,7 +139,7 @@ class Session:
         return ended
 
     def _task(self, round: int, config_fn: Callable[[int], Mapping[str, Any]] | None) -> Task:
-        config = {} if config_fn is None else dict(config_fn(round))
+        config = {} if config_fn is None else _mapping(config_fn, config_fn(round))
         return replace(self.strategy.task(self.state, round), config={"server_round": round, **config})
 
     def progress(self, round: int, kind: str, done: int, total: int) -> None:
@@ -237,7 +237,15 @@ class Session:
     def _tell(self, event: Mapping[str, Any]) -> None:
         told = {"run": self.run, **event}
         for observer in self.observers:
-            observer(told)
+            try:
+                observer(told)
+            except Exception as error:
+                # Who only looks on cannot end a run: a terminal that was closed, a full disk of a log.
+                self.observers = [other for other in self.observers if other is not observer]
+                self.say(
+                    int(event.get("round", 0)),
+                    f"an observer failed and is told no more ({type(error).__name__}: {error})",
+                )
 
 
 def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) -> dict[str, float]:
@@ -246,8 +254,23 @@ def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) ->
     if function is None:
         return means
     clients = sorted(tally.clients, key=lambda entry: entry["client"])
-    own, _ = numbers(function([(entry["examples"], entry["metrics"]) for entry in clients]))
+    given = function([(entry["examples"], entry["metrics"]) for entry in clients])
+    own, _ = numbers(_mapping(function, given))
     return {**{name: value for name, value in means.items() if name == "loss"}, **own}
+
+
+def _mapping(function: Callable[..., Any], value: Any) -> dict[str, Any]:
+    """What one of the user's functions returned, which may be nothing.
+
+    Raises:
+        ConfigError: it is no mapping.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        name = getattr(function, "__name__", "the function")
+        raise ConfigError(f"{name} returned a {type(value).__name__}; return a dict, or None for nothing")
+    return dict(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _summary(fit: Mapping[str, float], federated: Mapping[str, float], central: Mapping[str, float]) -> dict[str, Any]:

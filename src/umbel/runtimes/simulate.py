@@ -129,7 +129,7 @@ def simulate(
 
 def _check_arguments(client_fn: object, num_clients: object, threads: object) -> None:
     for name, value in (("num_clients", num_clients), ("threads", threads)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
     if not callable(client_fn):
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
@@ -142,6 +142,8 @@ def _driven(session: Session, engine: Engine) -> str:
         return session.drive()
     finally:
         engine.close()
+        # Players and session know each other: without this the engine's memory would wait for the garbage collector.
+        del session.players
 
 
 def _session(
@@ -164,6 +166,7 @@ def _session(
             hooks,
             lambda: probe.initial(client, ctx, initial_parameters),
         )
+        probe.check_private(program.strategy, client, ctx)
     except BaseException:
         store.release(run.run)
         raise

@@ -18,6 +18,8 @@ from umbel.runtimes.program import Program
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 
+LONGEST_REASON = 500
+
 
 @final
 class ClientTimeout(BaseException):
@@ -53,7 +55,8 @@ def play(
             examples, steps = _note(program, ask, answer, tally), 0
     except NotSupported:
         raise
-    except (Exception, ClientTimeout) as error:
+    except (Exception, ClientTimeout, SystemExit, GeneratorExit) as error:
+        # A client that calls sys.exit() ends its own turn, not the run.
         receipt = _failed(ask, error, time.perf_counter() - started)
     else:
         seconds = time.perf_counter() - started
@@ -119,16 +122,21 @@ def _failed(ask: Ask, error: BaseException, seconds: float) -> Receipt:
     return Receipt(ask.client, ask.task.round, ask.attempt, verdict, reason=sentence(error), seconds=seconds)
 
 
+def short(text: str) -> str:
+    """A text that fits a log."""
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+
+
 def sentence(error: BaseException) -> str:
     """An exception in one line: what it says and where in the user's code it was raised."""
     if isinstance(error, ClientError):
-        return error.reason
+        return short(error.reason)
     if isinstance(error, ClientTimeout):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     mine = __file__.rsplit("runtimes", 1)[0]
     users = [frame for frame in frames if not frame.filename.startswith(mine)]
-    first_line = str(error).strip().split("\n")[0]
+    first_line = short(str(error).strip().split("\n")[0])
     what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     if not users:
         return what

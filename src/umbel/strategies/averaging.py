@@ -36,10 +36,22 @@ class Averaging(Strategy):
 
     def __post_init__(self) -> None:
         require(
+            isinstance(self.server, ServerOptimizer),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"server must be a server optimiser such as sgd() or adam(), got {self.server!r}",
+        )
+        require(
+            isinstance(self.reducer, Reducer),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"reducer must be a reducer such as Mean() or Median(), got {self.reducer!r}",
+        )
+        require(
             self.weighting in ("examples", "uniform"),
             f'weighting must be "examples" or "uniform", got {self.weighting!r}',
         )
         if self.shared is not None:
+            require(
+                isinstance(self.shared, str) or (isinstance(self.shared, Sequence) and len(self.shared) > 0),  # pyright: ignore[reportUnnecessaryIsInstance]
+                f"shared must be a pattern or a list of at least one, got {self.shared!r}; None shares everything",
+            )
             object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
 
     @property

@@ -101,7 +101,7 @@ class Host:
             answer, state = replace(base, verdict="refused", reason=error.reason), None
         except UmbelError as error:
             answer, state = replace(base, verdict="refused", reason=str(error)), None
-        except Exception as error:
+        except (Exception, SystemExit, GeneratorExit) as error:
             answer, state = replace(base, verdict="failed", reason=sentence(error)), None
         kept = state if state != memory else None
         return replace(answer, seconds=time.perf_counter() - started, has_state=kept is not None), kept

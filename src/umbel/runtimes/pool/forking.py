@@ -85,11 +85,11 @@ class ForkNursery(Nursery):
         with warnings.catch_warnings():
             # Newer Pythons warn of any second thread; the sleeping ones of BLAS were looked at.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            parent, pid = os.getpid(), os.fork()
         if pid == 0:
             for end in ours:
                 os.close(end)
-            main(index, self.program, fds)
+            main(index, self.program, fds, parent)
         return pid
 
     def bury(self, pid: int) -> str:

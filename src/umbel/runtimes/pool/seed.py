@@ -147,10 +147,10 @@ def _serve(parent: socket.socket, program: Program) -> bool:
     if not fds:
         parent.sendall(_REPLY.pack(0, os.waitpid(number, 0)[1]))
         return True
-    pid = os.fork()
+    seed, pid = os.getpid(), os.fork()
     if pid == 0:
         parent.close()
-        main(number, program, Descriptors(*fds))
+        main(number, program, Descriptors(*fds), seed)
     for fd in fds:
         os.close(fd)
     parent.sendall(_REPLY.pack(pid, 0))
