@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from umbel.arrays import Arrays, Role, difference, is_numbered, matches
+from umbel.arrays import Arrays, difference, is_numbered, matches
 from umbel.errors import ArraysError, ClientError, NotSupported
 from umbel.local_client import Correct, Fitted, LocalClient, StepClient
 from umbel.message import Context, Task, checked_examples
+from umbel.schema import Role
 
 Rule: TypeAlias = Callable[[Any, Any, Any, Any], Any]
 

@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias, cast, final
 
 import numpy as np
 
-from umbel.arrays import Arrays, Schema
+from umbel.arrays import Arrays
 from umbel.dtypes import LARGEST, finite, widen
 from umbel.errors import ConfigError, UpdateRefused
 from umbel.randomness import generator
+from umbel.schema import Schema
 
 Kind: TypeAlias = Literal["fit", "evaluate", "properties", "query"]
 Scalar: TypeAlias = bool | int | float | str | bytes

@@ -13,9 +13,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from umbel.arrays import Arrays, ArraySpec, Schema, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.dtypes import Float64
 from umbel.message import require
+from umbel.schema import ArraySpec, Schema
 
 
 class ServerOptimizer(ABC):

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
-from umbel.arrays import Arrays, Schema
+from umbel.arrays import Arrays
 from umbel.local_client import Capability, LocalClient
 from umbel.message import ClientState, Context, Group, Task, Update
 from umbel.reducers import Reducer, Reduction
+from umbel.schema import Schema
 
 
 @final

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from umbel.arrays import Arrays, Schema, Vector, difference, matches, moved
+from umbel.arrays import Arrays, Vector, difference, matches, moved
 from umbel.dtypes import DTYPES, bfloat16, narrow, widen
 from umbel.errors import ArraysError
+from umbel.schema import Schema
 
 KINDS = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int8, np.uint8, np.uint64, np.bool_]
 some_arrays = st.dictionaries(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast, final
 
-from umbel.arrays import Arrays, Schema
+from umbel.arrays import Arrays
 from umbel.clients.client import Client, Delta, Gradients
 from umbel.clients.coerce import from_user, to_user, triple
 from umbel.clients.initial import call, initial_parameters
@@ -13,6 +13,7 @@ from umbel.dtypes import Array, narrow, widen
 from umbel.errors import ConfigError, UpdateRefused
 from umbel.local_client import Capability, Fitted, LocalClient
 from umbel.message import Context, Evaluation, Group, Task, Update, checked_examples
+from umbel.schema import Schema
 
 SHAPE = """{name} can neither be trained nor evaluated; give it at least one of
     def fit(self, parameters, config): return new_parameters, num_examples, metrics

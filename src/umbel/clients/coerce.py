@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Arrays, ArraySpec, Schema, is_numbered, named
+from umbel.arrays import Arrays, is_numbered, named
 from umbel.clients.initial import to_numpy
 from umbel.dtypes import DTYPES, bfloat16, code_of, narrow, widen
 from umbel.errors import ArraysError, UpdateRefused
+from umbel.schema import ArraySpec, Schema
 
 
 def to_user(arrays: Arrays) -> list[NDArray[Any]] | dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast, final
 import torch
 from torch import Tensor, nn
 
-from umbel.arrays import Arrays, ArraySpec, Role, Schema, difference
+from umbel.arrays import Arrays, difference
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed
 from umbel.clients.torch_optimizer import (
@@ -24,6 +24,7 @@ from umbel.clients.torch_optimizer import (
 from umbel.errors import ArraysError, ConfigError
 from umbel.local_client import Capability, Correct, Fitted, StepClient
 from umbel.message import Context, Evaluation, require
+from umbel.schema import ArraySpec, Role, Schema
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Schema, Vector
+from umbel.arrays import Vector
 from umbel.message import Group
 from umbel.reducers.ladder import Allocate
+from umbel.schema import Schema
 
 
 @final

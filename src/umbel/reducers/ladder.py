@@ -18,9 +18,10 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Arrays, Schema, Segment, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.dtypes import LARGEST, Float64, widen
 from umbel.errors import ArraysError
+from umbel.schema import Schema, Segment
 
 GUARD_BITS, STEP_BITS, BLOCK = 20, 33, 16_384
 LOWEST, HIGHEST = -20, 29

@@ -9,13 +9,14 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Arrays, Schema, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.dtypes import widen
 from umbel.errors import ArraysError
 from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
 from umbel.reducers.exact import ExactSum
 from umbel.reducers.ladder import MAX_CONTRIBUTIONS, Allocate, LadderSum, zeroed
+from umbel.schema import Schema
 
 
 @final

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Arrays, Schema, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.dtypes import widen
 from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
 from umbel.reducers.ladder import Allocate, zeroed
+from umbel.schema import Schema
 
 CHUNK = 65_536
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from umbel.arrays import Arrays, ArraysLike, Schema, is_numbered
+from umbel.arrays import Arrays, ArraysLike, is_numbered
 from umbel.dtypes import finite
 from umbel.errors import ConfigError, NotSupported, UmbelError
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask, Context, Task
 from umbel.runtimes.program import Program
 from umbel.runtimes.turn import sentence
+from umbel.schema import Schema
 from umbel.strategy import Strategy
 
 PROBES = 3

@@ -9,11 +9,11 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Schema
 from umbel.message import Group, Receipt
 from umbel.reducers import Accumulator, Reducer
 from umbel.reducers.exact import ExactSum
 from umbel.reducers.ladder import Allocate
+from umbel.schema import Schema
 
 
 @final

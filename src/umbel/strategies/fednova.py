@@ -7,12 +7,13 @@ from typing import Any, final
 
 import numpy as np
 
-from umbel.arrays import Arrays, ArraySpec, Schema, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.dtypes import narrow
 from umbel.errors import ClientError
 from umbel.local_client import Fitted
 from umbel.message import Ask, Context, Group, Task, Update
 from umbel.reducers import Reduction
+from umbel.schema import ArraySpec, Schema
 from umbel.strategies.averaging import Averaging, plain_update
 from umbel.strategy import State
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-from umbel.arrays import Arrays, ArraySpec, Schema, Vector
+from umbel.arrays import Arrays, Vector
 from umbel.errors import ClientError
 from umbel.local import assemble, delta_of, keep_private, train
 from umbel.local_client import Fitted, LocalClient, StepClient
 from umbel.message import Ask, ClientState, Context, Group, Task, Update, require
 from umbel.reducers import Reduction
+from umbel.schema import ArraySpec, Schema
 from umbel.strategies.averaging import Averaging, plain_update
 from umbel.strategy import State
 

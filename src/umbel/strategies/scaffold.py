@@ -7,12 +7,13 @@ from typing import Any, ClassVar, cast, final
 
 import numpy as np
 
-from umbel.arrays import Arrays, Schema, Vector, moved
+from umbel.arrays import Arrays, Vector, moved
 from umbel.errors import ClientError
 from umbel.local import Correction
 from umbel.local_client import Capability, Fitted
 from umbel.message import Ask, Context, Group, Task, Update
 from umbel.reducers import Reduction
+from umbel.schema import Schema
 from umbel.strategies.averaging import Averaging, plain_update
 from umbel.strategy import State
 

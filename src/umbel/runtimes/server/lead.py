@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, final
 
-from umbel.arrays import Arrays, ArraySpec, Schema
+from umbel.arrays import Arrays
 from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, UmbelError
 from umbel.message import Task, Update, validate
 from umbel.runtimes.mail import Answer
@@ -18,6 +18,7 @@ from umbel.runtimes.probe import named_like, not_empty
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Stopped
 from umbel.runtimes.session import Session
+from umbel.schema import ArraySpec, Schema
 
 Result = TypeVar("Result")
 Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, final
 
-from umbel.arrays import Arrays, Schema
+from umbel.arrays import Arrays
 from umbel.coordinators import Named, Phase, Rounds
 from umbel.errors import ClientError, ProtocolError, UmbelError
 from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_examples, numbers, validate
@@ -20,6 +20,7 @@ from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
 from umbel.runtimes.program import turn_key
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.turn import sentence
+from umbel.schema import Schema
 from umbel.stores import Store
 from umbel.strategy import Strategy
 
