@@ -171,6 +171,8 @@ def test_a_policy_that_forbids_the_strategy_is_seen_at_the_server(place, address
     place.start("waits", "run", "hospital", "--set", "num_rounds=2", *operator(address))
     place.until(lambda: "refuses" in place.call("nodes", *operator(address)).stdout)
     assert "strategies.allow" in place.fine("nodes", *operator(address))
+    place.until(lambda: "node picky does not take part" in place.log("waits"))
+    assert "waiting for nodes: " in place.log("waits")
 
 
 def test_an_insecure_server_says_so_and_answers_probes(place):

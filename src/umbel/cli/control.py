@@ -61,6 +61,8 @@ def tell(place: Remote, run: str, *, follow: bool, as_json: bool) -> int:
             click.echo(json.dumps(event))
         elif event["kind"] in ("round", "warning", "ended"):
             observe(event)
+        elif event["kind"] == "waiting":
+            click.echo(event["text"])
         if event["kind"] == "ended":
             code = FAILED if str(event["reason"]).startswith("failed") else FINE
     return code

@@ -178,6 +178,9 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
         for event in house.store.events(run):
             sent += 1
             yield json.dumps({"run": run, **event}) + "\n"
+        waits_for = house.waits_for(run)
+        if queue is not None and waits_for is not None:
+            yield json.dumps({"run": run, "kind": "waiting", "text": waits_for}) + "\n"
         while queue is not None:
             event = await queue.get()
             if event is not None and event["kind"] == "progress":

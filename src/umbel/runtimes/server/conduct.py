@@ -59,7 +59,8 @@ class Conduct:
     """
 
     def __init__(self, order: Order, store: Store, desk: Desk, *, offload: Offload, say: Callable[[str], None]) -> None:
-        self.order, self._desk = order, desk
+        self.order, self._desk, self._offload, self._say = order, desk, offload, say
+        self._notes: set[asyncio.Future[Any]] = set()
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
         config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
@@ -80,7 +81,7 @@ class Conduct:
         self.run = self._kept.run
         self.nodes = Nodes()
         self.leader = Leader(
-            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=order.allowed, say=say
+            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=order.allowed, say=self._note
         )
 
     def _for_nodes(self) -> dict[str, Any]:
@@ -96,6 +97,26 @@ class Conduct:
             "cohort": max(self.config.min_fit_clients, self.config.min_available_clients or 1),
             "per_client_metrics": self.config.per_client_metrics or self.order.hooks.per_client,
         }
+
+    def _note(self, text: str) -> None:
+        """Tell the operator, the log and whoever follows the run: why a node does not take part, for example."""
+        self._say(text)
+        event = {"format": FORMAT, "kind": "warning", "round": 0, "text": text}
+
+        def write() -> None:
+            self._kept.store.append(self.run, event)
+            for observer in self.order.observers:
+                observer({"run": self.run, **event})
+
+        noted = asyncio.ensure_future(self._offload(write))
+        self._notes.add(noted)
+        noted.add_done_callback(self._notes.discard)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What the run waits for before it can begin, in a sentence."""
+        wanted, there = self.config.min_available_clients or 1, self.nodes.size
+        return None if there >= wanted else f"waiting for nodes: {there} of {wanted} are ready"
 
     async def drive(self) -> History:
         """Offer the run to nodes and lead it to its end.

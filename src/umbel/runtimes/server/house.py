@@ -182,6 +182,11 @@ class House:
             queue.put_nowait(None)
         return queue
 
+    def waits_for(self, run: str) -> str | None:
+        """What a run that is under way waits for, in a sentence."""
+        conduct = self._conducts.get(run)
+        return None if conduct is None else conduct.waits_for
+
     def unfollow(self, run: str, queue: asyncio.Queue[Mapping[str, Any] | None]) -> None:
         self._followers.get(run, set()).discard(queue)
 
