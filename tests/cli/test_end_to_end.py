@@ -149,3 +149,18 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=30)
     assert done.returncode == 3
     assert done.stderr == "the command umbel needs click and rich; install them with: pip install 'umbel[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("cryptography", ["server"]), ("uvicorn", ["server"]), ("cryptography", ["join", "x", "--name", "y"])],
+)
+def test_a_missing_library_names_its_extra(missing, words, tmp_path):
+    import sys
+
+    code = f"import sys; sys.modules[{missing!r}] = None; from umbel.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, env=ENVIRONMENT, timeout=30, cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.endswith(f"this needs {missing}; install it with: pip install 'umbel[server]'\n")
