@@ -141,8 +141,6 @@ def test_ten_thousand_clients_a_round_fit_the_token_pipe():
 
 
 def test_a_second_python_thread_forbids_the_fork_and_the_seed_gives_the_same_bits(monkeypatch):
-    for name in UNFORKABLE:  # another test of this process may have imported one
-        monkeypatch.delitem(sys.modules, name, raising=False)
     def client_fn(context):
         offset = context.partition_id
 
@@ -157,7 +155,10 @@ def test_a_second_python_thread_forbids_the_fork_and_the_seed_gives_the_same_bit
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        assert "Python threads are alive" in why_not_fork()
+        with monkeypatch.context() as patch:
+            for name in UNFORKABLE:  # another test of this process may have imported one
+                patch.delitem(sys.modules, name, raising=False)
+            assert "Python threads are alive" in why_not_fork()
         seeded = pool(client_fn)
     finally:
         done.set()
