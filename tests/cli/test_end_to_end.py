@@ -78,7 +78,7 @@ def test_a_killed_run_resumes_to_the_model_of_an_undisturbed_one(umbel, tmp_path
 
 def test_ctrl_c_keeps_finished_rounds_and_says_how_to_go_on(umbel, tmp_path):
     write_app(tmp_path / "means")
-    process = start(tmp_path, "run", "means", "--set", "num_rounds=60", "--json")
+    process = start(tmp_path, "run", "means", "--set", "num_rounds=600", "--json")
     until_round(process, 2)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -88,7 +88,7 @@ def test_ctrl_c_keeps_finished_rounds_and_says_how_to_go_on(umbel, tmp_path):
     assert run["status"] == "interrupted"
     assert err.startswith("interrupted after round ")
     assert f"umbel resume {run['run']}" in err
-    assert last_line(umbel("resume", run["run"], "--json").out)["rounds"][-1]["round"] == 60
+    assert last_line(umbel("resume", run["run"], "--json").out)["rounds"][-1]["round"] == 600
 
 
 def test_a_run_that_another_process_runs_is_not_resumed(umbel, tmp_path):
