@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, cast
 
 import uvicorn
@@ -81,11 +82,14 @@ def _error(status: int, sentence: str) -> JSONResponse:
 
 
 def _identity(authority: Authority) -> Callable[..., Any]:
+    # Threads of its own: who guesses secrets is made to wait, and must not make others wait with it.
+    threads = ThreadPoolExecutor(2, "umbel-identity")
+
     async def handle(request: Request) -> Response:
         body: Mapping[str, Any] = await _body(request) if request.method == "POST" else {}
         loop = asyncio.get_running_loop()
         certificate = cast("bytes | None", request.state.certificate)
-        status, answer = await loop.run_in_executor(None, respond, authority, request.url.path, body, certificate)
+        status, answer = await loop.run_in_executor(threads, respond, authority, request.url.path, body, certificate)
         return JSONResponse(answer, status)
 
     return handle

@@ -240,8 +240,9 @@ class House:
         if under_way:
             await asyncio.wait(under_way.values(), timeout=drain_s)
         for run in under_way:
-            # It is to go on by itself after the next start.
-            self.store.set_status(run, "running")
+            if self.info(run).status == "interrupted":
+                # It is to go on by itself after the next start.
+                self.store.set_status(run, "running")
         await self.desk.close("the server was stopped", finished=False)
         try:
             self.store.close()
