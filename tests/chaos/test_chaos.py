@@ -45,6 +45,17 @@ def test_under_any_weather_the_model_is_that_of_the_simulation(block, simulated)
     assert crashes, "nothing ever crashed: these seeds test nothing"
 
 
+def test_a_world_depends_on_its_seed_alone():
+    def told(seed):
+        order = {"strategy": SCAFFOLD, "config": everybody()}
+        world = World(seed, HEADS.client, NAMES, order, MemoryStore(), **BAD_WEATHER)
+        world.play()
+        turns = [worker.turns for worker in world.workers]
+        return world.server_crashes, world.node_crashes, turns, world.rng.random()
+
+    assert [told(seed) for seed in range(10)] == [told(seed) for seed in range(10)]
+
+
 def replayed(strategy, toy, events):
     """The model from the log alone: each round's step over just the clients that it names."""
     state = strategy.init(Arrays.of({"w": np.zeros(toy.dim)}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -403,7 +402,7 @@ class _Doorstep:
         self.node: Node | None = None
         self.stream = Stream(link, self.happened, self.ended)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(HELLO_WITHIN_S * (1 + secrets.randbelow(100) / 1000), self._late)
+        self._timer = loop.call_later(HELLO_WITHIN_S, self._late)
         self.stream.start()
 
     def _late(self) -> None:
