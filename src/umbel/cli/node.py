@@ -10,7 +10,7 @@ import click
 
 from umbel.cli.remote import DEFAULT_USER
 from umbel.errors import ConfigError, StoreError
-from umbel.runtimes.app import load_app
+from umbel.runtimes.app import find_app
 
 DEFAULT_FOLDER = Path(".umbel/node")
 
@@ -44,8 +44,9 @@ def node(
     """
     from umbel.runtimes.node.live import NodeLife
     from umbel.runtimes.node.policy import load_policy
+    from umbel.runtimes.node.process import ENFORCES
 
-    found = load_app(app)
+    found = find_app(app)
     _make(folder)
     if code is not None:
         _join(code, folder, name)
@@ -57,7 +58,7 @@ def node(
         partition=partition,
         threads=threads,
         secure=not insecure,
-        policy=None if policy is None else load_policy(policy),
+        policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
     )
     signal.signal(signal.SIGTERM, _end)
     life.live(click.echo)

@@ -66,6 +66,34 @@ class App:
         return {"path": self.path.as_posix(), "name": self.name, "digest": self.digest, "settings": dict(settings)}
 
 
+@final
+@dataclass(frozen=True)
+class AppFolder:
+    """An app that is not loaded: its folder, name and digest, as in `App`."""
+
+    path: Path
+    name: str
+    digest: str
+
+
+def find_app(path: str | Path) -> AppFolder:
+    """Read what an app's `pyproject.toml` says, without running any of its code.
+
+    Raises:
+        AppError: there is no app, or its file is wrong.
+    """
+    folder = Path(path)
+    project = _project(folder)
+    table = _table(project, folder)
+    for key in ("client", "run"):
+        _target(table, key, folder)
+    return AppFolder(folder, _name(project, folder), digest(folder))
+
+
+def _name(project: Mapping[str, Any], folder: Path) -> str:
+    return str(project.get("project", {}).get("name", folder.resolve().name))
+
+
 def load_app(path: str | Path) -> App:
     """Read an app's `pyproject.toml` and import its two functions. The folder (and `src` in it) goes on `sys.path`.
 
@@ -78,7 +106,7 @@ def load_app(path: str | Path) -> App:
     _on_path(folder)
     return App(
         path=folder,
-        name=str(project.get("project", {}).get("name", folder.resolve().name)),
+        name=_name(project, folder),
         client_fn=_function(table, "client", folder),
         run=_function(table, "run", folder),
         digest=digest(folder),
@@ -161,11 +189,16 @@ def _on_path(folder: Path) -> None:
             sys.path.insert(0, text)
 
 
-def _function(table: Mapping[str, Any], key: str, folder: Path) -> Callable[..., Any]:
+def _target(table: Mapping[str, Any], key: str, folder: Path) -> str:
     target = table.get(key)
     if not isinstance(target, str) or FORM.fullmatch(target) is None:
         what = f"is {target!r}" if key in table else "is missing"
         raise AppError(f'[tool.umbel] {key} of {folder} {what}; it must have the form "pkg.module:name"')
+    return target
+
+
+def _function(table: Mapping[str, Any], key: str, folder: Path) -> Callable[..., Any]:
+    target = _target(table, key, folder)
     module_name, name = target.split(":")
     module = _module(module_name, f"[tool.umbel] {key} = {target!r}", folder)
     if not hasattr(module, name):

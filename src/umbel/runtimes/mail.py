@@ -33,6 +33,7 @@ class Letter:
     Attributes:
         basis: (round, attempt) of the client's state to go on from; None is none.
         left_s: seconds until the answer is due.
+        frame: the bytes that it was read from.
     """
 
     run: str
@@ -49,6 +50,7 @@ class Letter:
     extra: Mapping[str, str]
     basis: Basis
     left_s: float
+    frame: memoryview = field(default=memoryview(b""), repr=False, compare=False)
 
     @property
     def digests(self) -> list[str]:
@@ -114,6 +116,7 @@ def read_letter(data: memoryview) -> Letter:
         extra=fields.digests("extra"),
         basis=_basis(fields.tree.get("basis")),
         left_s=left,
+        frame=data,
     )
 
 

@@ -6,6 +6,7 @@ from typing import final
 
 from umbel.runtimes.mail import Basis
 from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.wire.protobuf import Bytes
 
 
 @final
@@ -22,10 +23,10 @@ class StatesOnly:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return self._states.state(run, basis)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: bytes, about: str) -> None:
+    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
         self._states.keep(run, round, attempt, state, b"", about)
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
         return None
 
     def settle(self, run: str, round: int, attempt: int, *, included: bool) -> None:

@@ -20,9 +20,9 @@ from umbel.runtimes.flower.client import Messages, client_of
 from umbel.runtimes.flower.keep import StatesOnly
 from umbel.runtimes.flower.line import Line
 from umbel.runtimes.flower.messages import MAX_MESSAGE_BYTES
-from umbel.runtimes.mail import Answer, Letter
+from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.agent import Agent, Identity
-from umbel.runtimes.node.worker import LocalWorker
+from umbel.runtimes.node.worker import Finished, LocalWorker
 from umbel.runtimes.server.desk import Desk
 from umbel.transports import Link
 from umbel.transports.grpc import GrpcTransport, serving
@@ -155,9 +155,10 @@ class _Watched:
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         return await self._worker.start(run, plan)
 
-    async def play(
-        self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
-    ) -> tuple[Answer, bytes | None]:
+    def room(self, nbytes: int) -> memoryview:
+        return self._worker.room(nbytes)
+
+    async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         self.busy, self.last = True, letter
         try:
             return await self._worker.play(run, letter, blobs, memory)

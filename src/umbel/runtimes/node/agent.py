@@ -18,12 +18,13 @@ from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.keep import Keeper
 from umbel.runtimes.node.rules import Policy
-from umbel.runtimes.node.worker import Worker
+from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import unpack
 from umbel.wire.channel import Announced, Arrived, Event, Incoming, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Goodbye, Hello, Hurry, Ping, Settled, Want, Welcome
+from umbel.wire.protobuf import Bytes
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
 Turn: TypeAlias = tuple[str, int, int, str]
@@ -81,7 +82,7 @@ class Agent:
         self._rng = rng or random.Random()
         self._blobs: OrderedDict[str, Arrays] = OrderedDict()
         self._kept_blobs, self._needed_blobs = kept_blobs, 0
-        self._partial: dict[bytes, tuple[bytearray, Incoming]] = {}
+        self._partial: dict[bytes, tuple[memoryview, Incoming]] = {}
         self._turns: asyncio.Queue[Letter] = asyncio.Queue()
         self._known: set[Turn] = set()
         self._cancelled: set[Turn] = set()
@@ -212,10 +213,10 @@ class Agent:
         if before is not None and before.size == message.size:
             got = before.got
         if buffer is None or len(buffer) != message.size:
-            buffer = bytearray(message.size)
+            buffer = self._worker.room(message.size)
         if message.kind == "blob":
             self._partial[message.digest] = (buffer, message)
-        channel.accept(message, memoryview(buffer), got=got)
+        channel.accept(message, buffer, got=got)
 
     def _arrived(self, message: Incoming) -> None:
         assert message.buffer is not None
@@ -285,10 +286,9 @@ class Agent:
         except UmbelError as error:
             self._say(f"run {run} is not taken: {error}")
             answer = Answer(run, 0, 0, "properties", base.client, verdict="unwilling", reason=str(error))
-        except Exception as error:
-            self._say(f"run {run} cannot begin here: {type(error).__name__}: {error}")
-            reason = f"{type(error).__name__}: {error}"
-            answer = Answer(run, 0, 0, "properties", base.client, verdict="failed", reason=reason)
+        except NotBegun as error:
+            self._say(f"run {run} cannot begin here: {error}")
+            answer = Answer(run, 0, 0, "properties", base.client, verdict="failed", reason=str(error))
         if self._stream is not None:
             self._stream.send("ready", write_answer(answer), run=run)
 
@@ -332,47 +332,46 @@ class Agent:
         except StoreError as error:
             # Without its state kept, a client's answer must not count: the next turn would go on from an older one.
             self._say(str(error))
-            finished = b"".join(write_answer(_without(letter, "failed", str(error))))
+            finished = without(letter, "failed", str(error)).frame
         if turn in self._cancelled:
             return
         reason = self._why_kept_in(finished)
         if reason:
             self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
-            finished = b"".join(write_answer(_without(letter, "unwilling", reason)))
+            finished = without(letter, "unwilling", reason).frame
         if self._stream is not None:
             self._stream.send("answer", [finished], run=letter.run, round=letter.round, attempt=letter.attempt)
 
-    async def _finished(self, letter: Letter) -> bytes:
+    async def _finished(self, letter: Letter) -> Bytes:
         """The answer to an ask: the one that is kept, or a new one, which is kept until it is settled."""
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
         kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
         if kept is not None:
             return kept
-        answer, state = await self._worked(letter)
-        finished = b"".join(write_answer(answer))
-        wanted = letter.kind == "fit" and answer.verdict == "done" and _turn(letter) not in self._cancelled
-        if wanted and not self._why_kept_in(finished):
-            self._keeper.keep(*place, state, finished, about)
-        return finished
+        done = await self._worked(letter)
+        wanted = letter.kind == "fit" and done.verdict == "done" and _turn(letter) not in self._cancelled
+        if wanted and not self._why_kept_in(done.frame):
+            self._keeper.keep(*place, done.state, done.frame, about)
+        return done.frame
 
-    def _why_kept_in(self, finished: bytes) -> str | None:
+    def _why_kept_in(self, finished: Bytes) -> str | None:
         return self._gate and self._gate.policy.why_not_answer(len(finished))
 
-    async def _worked(self, letter: Letter) -> tuple[Answer, bytes | None]:
-        """The answer to an ask and the client's new state; what cannot be worked on gets an answer, too."""
+    async def _worked(self, letter: Letter) -> Finished:
+        """The outcome of an ask; what cannot be worked on gets an answer, too."""
         try:
             reason = self._gate and await self._gate.why_not_ask(letter)
             if reason:
                 self._say(f"round {letter.round} of run {letter.run} is not worked on: {reason}")
-                return _without(letter, "unwilling", reason), None
+                return without(letter, "unwilling", reason)
             memory = self._keeper.state(letter.run, letter.basis)
             if letter.basis is not None and memory is None:
-                return _forgetful(letter), None
+                return _forgetful(letter)
             return await self._worker.play(letter.run, letter, await self._arrays(letter), memory)
         except NotSupported as error:
-            return _without(letter, "unwilling", str(error)), None
+            return without(letter, "unwilling", str(error))
         except UmbelError as error:
-            return _without(letter, "failed", str(error)), None
+            return without(letter, "failed", str(error))
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
         """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
@@ -415,15 +414,10 @@ def _about(letter: Letter) -> str:
     return json.dumps([letter.kind, letter.client, letter.digests, letter.basis, letter.key])
 
 
-def _forgetful(letter: Letter) -> Answer:
+def _forgetful(letter: Letter) -> Finished:
     assert letter.basis is not None
     reason = (
         f"this node does not have its client's state of round {letter.basis[0]} (was its folder removed?); "
         "start a new run, or put the folder back"
     )
-    return _without(letter, "failed", reason)
-
-
-def _without(letter: Letter, verdict: str, reason: str) -> Answer:
-    """An answer that has nothing but a reason."""
-    return Answer(letter.run, letter.round, letter.attempt, letter.kind, letter.client, verdict=verdict, reason=reason)
+    return without(letter, "failed", reason)

@@ -9,15 +9,24 @@ from typing import Any, final
 from umbel.errors import StoreError
 from umbel.runtimes.mail import Basis
 from umbel.stores.file import SQLiteFile
+from umbel.wire.protobuf import Bytes
 
 FORMAT = 1
 KEPT_STATES = 3
+# What SQLite takes as one value ends at a billion bytes; the rest of a longer one lies beside it.
+PART_BYTES = 64 * 2**20
 _TABLES = """
 CREATE TABLE IF NOT EXISTS states
     (run TEXT, round INTEGER, attempt INTEGER, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS answers
     (run TEXT, round INTEGER, attempt INTEGER, about TEXT, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
+CREATE TABLE IF NOT EXISTS rest (kind TEXT, run TEXT, round INTEGER, attempt INTEGER, part INTEGER, body BLOB);
+CREATE INDEX IF NOT EXISTS rests ON rest (kind, run, round, attempt, part);
+CREATE TRIGGER IF NOT EXISTS state_rest AFTER DELETE ON states BEGIN
+    DELETE FROM rest WHERE kind='state' AND run=old.run AND round=old.round AND attempt=old.attempt; END;
+CREATE TRIGGER IF NOT EXISTS answer_rest AFTER DELETE ON answers BEGIN
+    DELETE FROM rest WHERE kind='answer' AND run=old.run AND round=old.round AND attempt=old.attempt; END;
 """
 _COUNT = "INSERT INTO days VALUES (date('now', 'localtime'), 1) ON CONFLICT (day) DO UPDATE SET rounds = rounds + 1"
 
@@ -58,21 +67,34 @@ class DiskKeeper:
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:
             return None
-        return self._one("SELECT body FROM states WHERE run=? AND round=? AND attempt=?", run, *basis)
+        first = self._one("SELECT body FROM states WHERE run=? AND round=? AND attempt=?", run, *basis)
+        return self._whole("state", (run, *basis), first)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: bytes, about: str) -> None:
+    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
+        place = (run, round, attempt)
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (_COUNT, ()),
             ("DELETE FROM answers WHERE run=?", (run,)),
-            ("INSERT INTO answers VALUES (?,?,?,?,?)", (run, round, attempt, about, answer)),
+            ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, about, answer[:PART_BYTES])),
+            *_rest("answer", place, answer),
         ]
         if state is not None:
-            statements.append(("INSERT OR REPLACE INTO states VALUES (?,?,?,?)", (run, round, attempt, state)))
+            statements += [
+                ("DELETE FROM states WHERE run=? AND round=? AND attempt=?", place),
+                ("INSERT INTO states VALUES (?,?,?,?)", (*place, state[:PART_BYTES])),
+                *_rest("state", place, state),
+            ]
         self._do(*statements)
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> bytes | None:
         query = "SELECT body FROM answers WHERE run=? AND round=? AND attempt=? AND about=?"
-        return self._one(query, run, round, attempt, about)
+        return self._whole("answer", (run, round, attempt), self._one(query, run, round, attempt, about))
+
+    def _whole(self, kind: str, place: tuple[str, int, int], first: bytes | None) -> bytes | None:
+        if first is None or len(first) < PART_BYTES:
+            return first
+        query = "SELECT body FROM rest WHERE kind=? AND run=? AND round=? AND attempt=? ORDER BY part"
+        return b"".join([first, *(body for (body,) in self._file.rows(query, kind, *place))])
 
     def settle(self, run: str, round: int, attempt: int, *, included: bool) -> None:
         place = (run, round, attempt)
@@ -96,3 +118,10 @@ class DiskKeeper:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _rest(kind: str, place: tuple[str, int, int], body: Bytes) -> list[tuple[str, tuple[Any, ...]]]:
+    """The statements that keep what is beyond the first part."""
+    statement = "INSERT INTO rest VALUES (?,?,?,?,?,?)"
+    starts = range(PART_BYTES, len(body), PART_BYTES)
+    return [(statement, (kind, *place, n, body[at : at + PART_BYTES])) for n, at in enumerate(starts)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ClientError, NotSupported, UmbelError
@@ -24,10 +24,17 @@ from umbel.runtimes.turn import sentence
 PARAMETERS = "umbel.parameters"
 
 
+class Clock(Protocol):
+    """When the turn that is being played has to end; the network side moves it while user code runs."""
+
+    @property
+    def ends_at_s(self) -> float: ...
+
+
 @final
 @dataclass
-class Clock:
-    """When the turn that is being played has to end; the network side moves it while user code runs."""
+class PlainClock:
+    """A clock that threads of one process share."""
 
     ends_at_s: float = float("inf")
 
@@ -43,6 +50,7 @@ class Host:
         partition: which part of the data; None lets the name say.
         threads: how many threads the client may use; None leaves that as it is.
         packages: top-level packages of installed apps.
+        clock: says when a turn has to end; None gives turns all the time there is.
 
     Raises:
         NotSupported: the plan's strategy is not known here, or cannot work with such a client.
@@ -58,10 +66,11 @@ class Host:
         threads: int | None = None,
         device: str = "cpu",
         packages: Collection[str] = (),
+        clock: Clock | None = None,
     ) -> None:
         strategy = restored(plan["client_half"], packages)
         self.name = name
-        self.clock = Clock()
+        self.clock = clock or PlainClock()
         self.program = Program(
             client_fn,
             strategy,

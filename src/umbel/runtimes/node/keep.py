@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, final
 
 from umbel.runtimes.mail import Basis
+from umbel.wire.protobuf import Bytes
 
 
 class Keeper(Protocol):
@@ -15,11 +16,11 @@ class Keeper(Protocol):
         """The client's state of (round, attempt)."""
         ...
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: bytes, about: str) -> None:
+    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
         """Keep a finished answer, and the state that goes with it. `about` says to which ask it is the answer."""
         ...
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
         """The finished answer to the very same ask, if it is still kept."""
         ...
 
@@ -36,7 +37,7 @@ class Keeper(Protocol):
 @dataclass
 class _Run:
     states: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
-    answers: dict[tuple[int, int], tuple[str, bytes]] = field(default_factory=dict[tuple[int, int], tuple[str, bytes]])
+    answers: dict[tuple[int, int], tuple[str, Bytes]] = field(default_factory=dict[tuple[int, int], tuple[str, Bytes]])
 
 
 @final
@@ -52,13 +53,13 @@ class MemoryKeeper:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return None if basis is None else self._run(run).states.get(basis)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: bytes, about: str) -> None:
+    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
         kept = self._run(run)
         kept.answers = {(round, attempt): (about, answer)}
         if state is not None:
             kept.states[round, attempt] = state
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
         found = self._run(run).answers.get((round, attempt))
         return found[1] if found is not None and found[0] == about else None
 

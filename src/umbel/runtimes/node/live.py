@@ -15,12 +15,11 @@ import numpy as np
 
 import umbel
 from umbel.identity import Credentials, renew
-from umbel.runtimes.app import App
+from umbel.runtimes.app import AppFolder
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
-from umbel.runtimes.node.start import ThisThread
-from umbel.runtimes.node.worker import LocalWorker
+from umbel.runtimes.node.process import ProcessWorker
 from umbel.transports import Link, transport_for
 from umbel.transports.tls import Tls, client_tls
 
@@ -37,7 +36,7 @@ class NodeLife:
         name: the node's name where there are no credentials (an insecure server).
     """
 
-    app: App
+    app: AppFolder
     folder: Path
     address: str | None = None
     name: str | None = None
@@ -51,6 +50,7 @@ class NodeLife:
 
         Raises:
             LinkError: the server will not have this node.
+            AppError: the app cannot be loaded.
             IdentityError: there are no credentials.
         """
         credentials = Credentials.load(self.folder) if self.secure else None
@@ -63,28 +63,29 @@ class NodeLife:
                 "numpy": np.__version__,
             },
         }
-        executor = ThisThread()
         keeper = DiskKeeper(self.folder / "node.db")
-        worker = LocalWorker(
-            self.app.client_fn,
-            executor,
-            name,
+        try:
+            asyncio.run(self._live(Identity(name, secrets.token_bytes(16), about), keeper, say))
+        finally:
+            keeper.close()
+
+    async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
+        worker = ProcessWorker(
+            self.app.path,
+            identity.name,
             partition=self.partition,
             threads=self.threads,
-            packages=[self.app.client_fn.__module__.split(".")[0]],
+            limits=self.policy and self.policy.limits,
+            say=say,
         )
-        identity = Identity(name, secrets.token_bytes(16), about)
-
-        async def main() -> str:
+        try:
+            await worker.warm()
             agent = Agent(
                 self._connect, identity, worker, keeper, say=say, policy=self.policy, done_today=keeper.done_today
             )
-            return await agent.run()
-
-        try:
-            executor.run(main)
+            await agent.run()
         finally:
-            keeper.close()
+            worker.close()
 
     async def _connect(self) -> Link:
         tls: Tls | None = None

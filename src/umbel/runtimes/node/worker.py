@@ -1,4 +1,4 @@
-"""Where a node's client does its work: a thread of this process, or (for `umbel node`) a process of its own."""
+"""Where a node's client does its work: here a thread of this process, for scripts. `process` has one of its own."""
 
 from __future__ import annotations
 
@@ -6,29 +6,65 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 from umbel.arrays import Arrays
-from umbel.errors import NotSupported
-from umbel.runtimes.mail import Answer, Letter
-from umbel.runtimes.node.host import Host
+from umbel.errors import NotSupported, UmbelError
+from umbel.runtimes.mail import Answer, Letter, write_answer
+from umbel.runtimes.node.host import Host, PlainClock
+from umbel.runtimes.turn import sentence
+from umbel.wire.protobuf import Bytes
+
+
+class NotBegun(Exception):
+    """A client cannot be built; the text says why."""
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """A turn's outcome.
+
+    Attributes:
+        frame: the answer, as it travels.
+        verdict: the answer's.
+        state: the client's new state; None if it has none, or the one before.
+    """
+
+    frame: Bytes
+    verdict: str
+    state: bytes | None = None
+
+
+def without(letter: Letter, verdict: str, reason: str) -> Finished:
+    """An answer that has nothing but a reason."""
+    place = (letter.run, letter.round, letter.attempt, letter.kind, letter.client)
+    return Finished(b"".join(write_answer(Answer(*place, verdict=verdict, reason=reason))), verdict)
 
 
 class Worker(Protocol):
     """Plays the clients of runs, one turn at a time."""
+
+    def room(self, nbytes: int) -> memoryview:
+        """Memory for arrays that turns will be played with, where the client can read them."""
+        ...
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Make ready for a run; returns what its client can.
 
         Raises:
             UmbelError: the client cannot take part; says why.
+            NotBegun: it cannot be built.
         """
         ...
 
-    async def play(
-        self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
-    ) -> tuple[Answer, bytes | None]:
-        """One turn: the answer and the client's new state, if it has one."""
+    async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
+        """One turn.
+
+        Raises:
+            NotSupported: the run was not begun here.
+        """
         ...
 
     def hurry(self, run: str, left_s: float) -> None:
@@ -63,6 +99,8 @@ class LocalWorker:
         self._client_fn, self._executor, self._name = client_fn, executor, name
         self._partition, self._threads, self._packages = partition, threads, packages
         self._hosts: dict[str, Host] = {}
+        # Turns are played one after the other, so that one clock does for all runs.
+        self._clock = PlainClock()
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         if run not in self._hosts:
@@ -70,30 +108,40 @@ class LocalWorker:
             self._hosts[run] = await loop.run_in_executor(self._executor, self._host, plan)
         return self._hosts[run].facts
 
-    def _host(self, plan: Mapping[str, Any]) -> Host:
-        return Host(
-            self._client_fn,
-            plan,
-            self._name,
-            partition=self._partition,
-            threads=self._threads,
-            packages=self._packages,
-        )
+    def room(self, nbytes: int) -> memoryview:
+        return memoryview(bytearray(nbytes))
 
-    async def play(
-        self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
-    ) -> tuple[Answer, bytes | None]:
+    def _host(self, plan: Mapping[str, Any]) -> Host:
+        try:
+            return Host(
+                self._client_fn,
+                plan,
+                self._name,
+                partition=self._partition,
+                threads=self._threads,
+                packages=self._packages,
+                clock=self._clock,
+            )
+        except UmbelError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise NotBegun(sentence(error)) from error
+
+    async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         host = self._hosts.get(run)
         if host is None:
             raise NotSupported(f"run {run} was not begun here")
-        host.clock.ends_at_s = time.monotonic() + letter.left_s
+        self._clock.ends_at_s = time.monotonic() + letter.left_s
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, host.play, letter, blobs, memory)
+        return await loop.run_in_executor(self._executor, _played, host, letter, blobs, memory)
 
     def hurry(self, run: str, left_s: float) -> None:
-        host = self._hosts.get(run)
-        if host is not None:
-            host.clock.ends_at_s = min(host.clock.ends_at_s, time.monotonic() + left_s)
+        self._clock.ends_at_s = min(self._clock.ends_at_s, time.monotonic() + left_s)
 
     def stop(self, run: str) -> None:
         self._hosts.pop(run, None)
+
+
+def _played(host: Host, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
+    answer, state = host.play(letter, blobs, memory)
+    return Finished(b"".join(write_answer(answer)), answer.verdict, state)

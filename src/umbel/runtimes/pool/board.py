@@ -15,7 +15,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.runtimes.pool.shared import PAGE, view
+from umbel.runtimes.shared import PAGE, view
 
 TOKEN = struct.Struct("<QII")
 STOP = 0xFFFFFFFF

@@ -14,9 +14,9 @@ from umbel.message import Ask, Receipt
 from umbel.runtimes.engine import Engine, Progress
 from umbel.runtimes.pool.board import STARTED, Board, put_tokens
 from umbel.runtimes.pool.forking import ForkNursery, Nursery, SeedNursery, pair, why_not_fork
-from umbel.runtimes.pool.shared import Arena, SharedBytes, anonymous_file
 from umbel.runtimes.pool.worker import Descriptors, job_parts
 from umbel.runtimes.program import Program
+from umbel.runtimes.shared import Arena, SharedBytes, anonymous_file
 from umbel.runtimes.tally import Tally
 
 DEATHS_PER_CLIENT = 2

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +15,14 @@ import numpy as np
 
 from umbel.errors import NotSupported
 from umbel.message import Ask, Task
+from umbel.runtimes.lineage import die_with
 from umbel.runtimes.pool.board import Board, take
-from umbel.runtimes.pool.shared import Arena, view
 from umbel.runtimes.program import Program
+from umbel.runtimes.shared import Arena, view
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 from umbel.runtimes.turn import play
 from umbel.wire import pack_parts, unpack
-
-_PR_SET_PDEATHSIG = 1
 
 
 @final
@@ -125,19 +122,10 @@ def _play(
     return ("tally", job, plain, [arena.locate(buffer) for buffer in buffers])
 
 
-def _die_with(parent: int) -> None:
-    """Let the kernel end this process with its parent, even while user code runs that would never look."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)  # it died before it was asked for
-
-
 def main(index: int, program: Program, fds: Descriptors, parent: int) -> None:
     """`work`, then leave without running what the parent meant to run at its own end."""
     code = 1
-    _die_with(parent)
+    die_with(parent)
     try:
         work(index, program, fds)
         code = 0
