@@ -21,6 +21,7 @@ from umbelbench.goals import (
     exact_sum,
     fleet,
     import_time,
+    large,
     lenet,
     lenet_flwr,
     memory,
@@ -32,7 +33,7 @@ from umbelbench.options import Options
 
 BENCHES = {
     bench.NAME: bench.run
-    for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr, fleet, deployed_flwr)
+    for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr, fleet, large, deployed_flwr)
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
 QUICK = ("import", "exact_sum", "noop", "memory", "lenet")

@@ -1,9 +1,10 @@
 """Many protocol nodes in one process: each speaks the packets of a real one and does no work.
 
-    python -m umbelbench.fleet ADDRESS COUNT [--certificates FOLDER]
+    python -m umbelbench.fleet ADDRESS COUNT [--certificates FOLDER] [--noise]
     python -m umbelbench.fleet make COUNT --certificates FOLDER       # a CA, a server's certificate, COUNT nodes' ones
 
-Prints a line of JSON once all are connected, and another when the server has finished.
+Prints a line of JSON once all are connected, and another when the server has finished. With --noise an update is not
+zeros, and of each node is told when the model was there and when its update began to travel.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import numpy as np
 from umbel.arrays import Arrays
 from umbel.errors import LinkError
 from umbel.message import Group, Update
-from umbel.runtimes.mail import Answer, read_letter, write_answer
+from umbel.runtimes.mail import Answer, read_letter, seal_answer, write_answer
 from umbel.runtimes.stream import Stream
 from umbel.transports import transport_for
 from umbel.transports.tls import client_tls
@@ -80,6 +81,7 @@ class Node:
             self.stream.send("ready", write_answer(ready), run=message.run)
         elif message.kind == "blob":
             digest = hashlib.sha256(message.buffer).hexdigest()
+            self.fleet.tell(here=time.time(), client=self.name)
             self.fleet.keep(digest, message.buffer)
             for letter in [letter for letter in self.waiting if letter.model == digest]:
                 self.waiting.remove(letter)
@@ -95,20 +97,23 @@ class Node:
     def answer(self, letter):
         update = Update({"delta": Group(self.fleet.zeros(letter.model), 1.0)}, 1.0, 1)
         answer = Answer(letter.run, letter.round, letter.attempt, "fit", letter.client, update=update)
-        self.stream.send("answer", write_answer(answer), run=letter.run, round=letter.round, attempt=letter.attempt)
+        parts, digest = seal_answer(answer)
+        self.fleet.tell(sent=time.time(), client=self.name)
+        place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
+        self.stream.send("answer", parts, digest=digest, **place)
 
 
 class Fleet:
-    def __init__(self, address, count, certificates):
+    def __init__(self, address, count, certificates, noise=False):
         self.transport, self.place = transport_for(address)
         self.count, self.certificates = count, certificates
-        self.blobs, self._zeros = {}, {}
+        self.blobs, self._zeros, self.noise = {}, {}, noise
         self.gone = 0
         self.done = asyncio.Event()
 
     def keep(self, digest, data):
         if digest not in self.blobs:
-            if len(self.blobs) > 4:
+            if len(self.blobs) >= (1 if self.noise else 5):
                 oldest = next(iter(self.blobs))
                 del self.blobs[oldest]
                 self._zeros.pop(oldest, None)
@@ -116,8 +121,18 @@ class Fleet:
 
     def zeros(self, digest):
         if digest not in self._zeros:
-            self._zeros[digest] = Arrays.zeros(self.blobs[digest].schema.delta).frozen()
+            delta = Arrays.zeros(self.blobs[digest].schema.delta)
+            if self.noise:
+                some = np.random.default_rng(len(self._zeros)).standard_normal(2**20, np.float32)
+                for view in delta.views.values():
+                    for at in range(0, view.size, some.size):
+                        view[at : at + some.size] = some[: view.size - at]
+            self._zeros[digest] = delta.frozen()
         return self._zeros[digest]
+
+    def tell(self, **line):
+        if self.noise:
+            print(json.dumps(line), flush=True)
 
     def left(self):
         self.gone += 1
@@ -194,6 +209,7 @@ def main():
     parser.add_argument("address")
     parser.add_argument("count", type=int)
     parser.add_argument("--certificates", type=Path)
+    parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
     if options.address == "make":
         make(options.certificates, options.count)
@@ -202,7 +218,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     async def run():
-        await Fleet(options.address, options.count, options.certificates).run()
+        await Fleet(options.address, options.count, options.certificates, options.noise).run()
 
     asyncio.run(run())
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from umbel.dtypes import DTYPES, Array, Float64, code_of, narrow, widen
 from umbel.errors import ArraysError
-from umbel.schema import ArraySpec, Role, Schema, Segment, header_specs, header_table
+from umbel.schema import ArraySpec, Role, Schema, Segment, Slice, header_specs, header_table
 
 _BLOCK = 2**16
 ArraysLike: TypeAlias = "Arrays | Mapping[str, Any] | Sequence[Any]"
@@ -33,7 +33,7 @@ class Arrays(Mapping[str, Array]):
         True
     """
 
-    __slots__ = ("_views", "buffer", "data", "native", "schema", "writable")
+    __slots__ = ("_digest", "_views", "buffer", "data", "native", "schema", "writable")
 
     def __init__(self, schema: Schema, buffer: NDArray[np.uint8], *, writable: bool = False) -> None:
         if buffer.nbytes != schema.nbytes:
@@ -45,6 +45,7 @@ class Arrays(Mapping[str, Array]):
         self.native: Any = None
         """An adapter's own view of these arrays, made once for all clients that are handed them."""
         self._views: dict[str, Array] | None = None
+        self._digest: str | None = None
 
     @classmethod
     def empty(cls, schema: Schema) -> Arrays:
@@ -149,7 +150,11 @@ class Arrays(Mapping[str, Array]):
     @property
     def digest(self) -> str:
         """SHA-256 of the whole buffer, as 64 hexadecimal digits."""
-        return hashlib.sha256(self.buffer.data).hexdigest()
+        if self.writable:
+            return hashlib.sha256(self.buffer.data).hexdigest()
+        if self._digest is None:
+            self._digest = hashlib.sha256(self.buffer.data).hexdigest()
+        return self._digest
 
     def flat(self, segment: Segment) -> Array:
         """The elements of one segment as a flat view."""
@@ -174,6 +179,20 @@ class Arrays(Mapping[str, Array]):
         result = Arrays.empty(schema)
         result.fill(self)
         return result.frozen()
+
+    def cut(self, piece: Sequence[Slice]) -> Arrays:
+        """A copy of what is here of a piece; see `Schema.cut`."""
+        result = Arrays.empty(self.schema.cut(piece))
+        for part in piece:
+            if part.name in self.schema.by_name:
+                result.views[part.name][...] = self.views[part.name].reshape(-1)[part.start : part.stop]
+        return result.frozen()
+
+    def paste(self, piece: Sequence[Slice], values: Arrays) -> None:
+        """Write what `cut` gave back into these (writable) arrays."""
+        for part in piece:
+            if part.name in values.schema.by_name:
+                self.views[part.name].reshape(-1)[part.start : part.stop] = values.views[part.name]
 
     def float64(self, name: str) -> Float64:
         """A float64 copy of one array."""
@@ -243,6 +262,15 @@ class Vector:
         for segment in arrays.schema.segments:
             part = result.values[segment.start : segment.start + segment.size]
             part[...] = widen(arrays.flat(segment), segment.dtype)
+        return result
+
+    def cut(self, piece: Sequence[Slice]) -> Vector:
+        """A copy of what is here of a piece; see `Schema.cut`."""
+        result = Vector.zeros(self.schema.cut(piece))
+        for part in piece:
+            if part.name in self.schema.by_name:
+                start = self.schema.positions[part.name]
+                result[part.name][...] = self.values[start + part.start : start + part.stop]
         return result
 
     def __getitem__(self, name: str) -> Float64:

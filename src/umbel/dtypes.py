@@ -38,6 +38,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 _CODES = {(dtype.kind, dtype.itemsize): code for code, dtype in DTYPES.items() if code != "BF16"}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_FINITE_BLOCK = 2**20
 
 
 def code_of(dtype: np.dtype[Any]) -> str:
@@ -106,6 +107,10 @@ def finite(values: Array, code: str) -> bool:
     """Whether no element is NaN or infinite; integers always are finite."""
     if code not in FLOATS:
         return True
+    if values.size > _FINITE_BLOCK:
+        # What is looked at at once needs memory of its own.
+        flat = values.reshape(-1)
+        return all(finite(flat[n : n + _FINITE_BLOCK], code) for n in range(0, flat.size, _FINITE_BLOCK))
     if code == "BF16":
         return not bool(((values.view(np.uint16) & 0x7F80) == 0x7F80).any())
     return bool(np.isfinite(values).all())

@@ -57,6 +57,16 @@ class Segment:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The elements `start` to `stop` of one array, flattened."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@final
 class Schema:
     """Names, dtypes, shapes and roles of a model's arrays, and where each lies in the buffer.
 
@@ -159,6 +169,40 @@ class Schema:
             position += spec.size
             offset += spec.nbytes
         return tuple(found)
+
+    def slices(self, most: int) -> Iterator[tuple[Slice, ...]]:
+        """The whole schema in pieces of at most `most` elements, in buffer order.
+
+        A piece lies in one segment and begins at a multiple of `most` in it, so that whoever works on blocks of
+        elements, with `most` a multiple of them, has the same blocks in pieces as in one.
+        """
+        piece, left, before = list[Slice](), most, None
+        for spec in self.layout:
+            kind = (spec.dtype, spec.role)
+            if piece and kind != before:
+                yield tuple(piece)
+                piece, left = [], most
+            before, start = kind, 0
+            while start < spec.size:
+                stop = min(spec.size, start + left)
+                piece.append(Slice(spec.name, start, stop))
+                left -= stop - start
+                start = stop
+                if not left:
+                    yield tuple(piece)
+                    piece, left = [], most
+        if piece:
+            yield tuple(piece)
+
+    def cut(self, piece: Sequence[Slice]) -> Schema:
+        """The schema of what is here of a piece: one flat array for each slice."""
+        return Schema(
+            [
+                ArraySpec(part.name, spec.dtype, (part.stop - part.start,), spec.role)
+                for part in piece
+                if (spec := self.by_name.get(part.name)) is not None
+            ]
+        )
 
     def select(self, keep: Callable[[ArraySpec], bool]) -> Schema:
         """The schema of the arrays for which `keep` is true."""

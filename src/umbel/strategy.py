@@ -34,6 +34,10 @@ class Strategy(ABC):
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit"})
     """What a client must be able to do; a run that lacks such clients is refused."""
 
+    elementwise: ClassVar[bool] = False
+    """Whether `step` changes each element by what belongs to it alone (and by weights, counts, scalars and groups of
+    other names), so that a step on pieces of the model gives the same bits as one on the whole."""
+
     @property
     def corrects(self) -> str | None:
         """The name of the correction to each local gradient, if there is one; such clients must be open or apply it."""

@@ -12,6 +12,7 @@ from umbel.errors import LinkError
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.host import Host
 from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.runtimes.node.worker import played
 from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk, Limits
 from umbel.transports import Link
@@ -182,7 +183,10 @@ class SlowWorker:
     async def play(self, run, letter, blobs, memory):
         await asyncio.sleep(self.rng.expovariate(1 / self.seconds))
         self.turns.append((letter.kind, letter.round, letter.attempt))
-        return self.hosts[run].play(letter, blobs, memory)
+        return played(self.hosts[run], letter, blobs, memory)
+
+    def room(self, nbytes):
+        return memoryview(bytearray(nbytes))
 
     def hurry(self, run, left_s):
         pass

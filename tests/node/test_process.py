@@ -89,7 +89,7 @@ class Node:
         parts = write_letter(run, ask, {"": task.arrays.digest}, None, left_s)
         letter = read_letter(memoryview(b"".join(bytes(part) for part in parts)))
         done = await self.worker.play(run, letter, blobs_of(task), memory)
-        return read_answer(memoryview(done.frame)), done
+        return read_answer(memoryview(b"".join(done.parts))), done
 
 
 def story(folder, tell, **limits):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from umbel.arrays import Vector
 from umbel.message import Group
 from umbel.reducers.ladder import Allocate
-from umbel.schema import Schema
+from umbel.schema import Schema, Slice
 
 
 @final
@@ -72,6 +72,10 @@ class Accumulator(ABC):
         """The reduced groups."""
 
     @abstractmethod
+    def cut(self, piece: Sequence[Slice]) -> dict[str, Reduced]:
+        """The reduced groups, with what each has of a piece; a group that has none of its arrays is given whole."""
+
+    @abstractmethod
     def export(self) -> tuple[Any, list[NDArray[np.uint8]]]:
         """Plain data and buffers from which `Reducer.restore` rebuilds this accumulator in another process."""
 
@@ -80,6 +84,10 @@ class Reducer(ABC):
     """A value that says how updates are combined. `linear` reducers yield exact weighted sums and may be nested."""
 
     linear: ClassVar[bool]
+
+    @abstractmethod
+    def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
+        """How much memory an accumulator takes for so many updates."""
 
     @abstractmethod
     def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:

@@ -12,7 +12,7 @@ float64 data) of the block's largest contribution away from its true value.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, final
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from umbel.arrays import Arrays, Vector
 from umbel.dtypes import LARGEST, Float64, widen
 from umbel.errors import ArraysError
-from umbel.schema import Schema, Segment
+from umbel.schema import Schema, Segment, Slice
 
 GUARD_BITS, STEP_BITS, BLOCK = 20, 33, 16_384
 LOWEST, HIGHEST = -20, 29
@@ -126,12 +126,26 @@ class LadderSum:
         """The sum, rounded once to float64."""
         result = np.empty(self.schema.size)
         for segment, _, rungs in self._segments:
-            out = result[segment.start : segment.start + segment.size]
-            # From the smallest up, so that three rungs round as near to once as two.
-            np.add(rungs[-1], rungs[-2], out=out)
-            for kept in rungs[-3::-1]:
-                np.add(out, kept, out=out)
+            _round(rungs, result[segment.start : segment.start + segment.size])
         return Vector(self.schema, result)
+
+    def cut(self, piece: Sequence[Slice]) -> Vector:
+        """What is here of a piece of the sum, rounded once to float64."""
+        result = Vector.zeros(self.schema.cut(piece))
+        for part in piece:
+            if part.name in self.schema.by_name:
+                start = self.schema.positions[part.name] + part.start
+                segment, _, rungs = next(s for s in self._segments if s[0].start <= start < s[0].start + s[0].size)
+                begin = start - segment.start
+                _round([rung[begin : begin + part.stop - part.start] for rung in rungs], result[part.name])
+        return result
+
+
+def _round(rungs: Sequence[Float64], out: Float64) -> None:
+    # From the smallest up, so that three rungs round as near to once as two.
+    np.add(rungs[-1], rungs[-2], out=out)
+    for kept in rungs[-3::-1]:
+        np.add(out, kept, out=out)
 
 
 def _kept(segment: Segment) -> int:

@@ -16,7 +16,7 @@ from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
 from umbel.reducers.exact import ExactSum
 from umbel.reducers.ladder import MAX_CONTRIBUTIONS, Allocate, LadderSum, zeroed
-from umbel.schema import Schema
+from umbel.schema import Schema, Slice
 
 
 @final
@@ -40,6 +40,10 @@ class Mean(Reducer):
 
     exact: bool = True
     linear: ClassVar[bool] = True
+
+    def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
+        kind = LadderSum if self.exact else PlainSum
+        return sum(kind.storage_bytes(expected) for expected in schema.values())
 
     def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
         kind = LadderSum if self.exact else PlainSum
@@ -82,6 +86,9 @@ class PlainSum:
     def merge(self, other: PlainSum) -> None:
         self._total += other._total
 
+    def cut(self, piece: Sequence[Slice]) -> Vector:
+        return Vector(self.schema, self._total).cut(piece)
+
     def value(self) -> Vector:
         return Vector(self.schema, self._total.copy())
 
@@ -111,6 +118,17 @@ class _Sums(Accumulator):
 
     def result(self) -> dict[str, Reduced]:
         return {name: Reduced(total.value(), self.weights[name].value, self.count) for name, total in self.sums.items()}
+
+    def cut(self, piece: Sequence[Slice]) -> dict[str, Reduced]:
+        there = {part.name for part in piece}
+        return {
+            name: Reduced(
+                total.value() if there.isdisjoint(total.schema.by_name) else total.cut(piece),
+                self.weights[name].value,
+                self.count,
+            )
+            for name, total in self.sums.items()
+        }
 
     def export(self) -> tuple[Any, list[NDArray[np.uint8]]]:
         weights = {name: total.partials for name, total in self.weights.items()}

@@ -14,7 +14,7 @@ from umbel.dtypes import widen
 from umbel.message import Group
 from umbel.reducers.abstract import Accumulator, Reduced, Reducer
 from umbel.reducers.ladder import Allocate, zeroed
-from umbel.schema import Schema
+from umbel.schema import Schema, Slice
 
 CHUNK = 65_536
 
@@ -33,6 +33,9 @@ class Median(Reducer):
     """
 
     linear: ClassVar[bool] = False
+
+    def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
+        return updates * sum(expected.nbytes for expected in schema.values())
 
     def start(self, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
         return _Collected(dict(schema), allocate or zeroed)
@@ -69,6 +72,16 @@ class _Collected(Accumulator):
 
     def result(self) -> dict[str, Reduced]:
         return {name: self._median(self.schema[name], updates) for name, updates in self.kept.items()}
+
+    def cut(self, piece: Sequence[Slice]) -> dict[str, Reduced]:
+        names = {part.name for part in piece}
+        found: dict[str, Reduced] = {}
+        for name, updates in self.kept.items():
+            schema = self.schema[name]
+            if not names.isdisjoint(schema.by_name):
+                schema, updates = schema.cut(piece), [update.cut(piece) for update in updates]
+            found[name] = self._median(schema, updates)
+        return found
 
     def _median(self, schema: Schema, updates: list[Arrays]) -> Reduced:
         if not updates:

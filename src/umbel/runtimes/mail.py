@@ -14,7 +14,7 @@ from umbel.arrays import Arrays
 from umbel.errors import ProtocolError, WireError
 from umbel.message import Ask, Evaluation, Group, Kind, Task, Update
 from umbel.runtimes.fields import MAX_TEXT, Fields
-from umbel.wire import pack_parts, unpack
+from umbel.wire import pack_parts, pack_sealed, unpack
 
 Basis: TypeAlias = "tuple[int, int] | None"
 SLACK_BYTES = 2**20
@@ -164,6 +164,11 @@ class Answer:
 
 def write_answer(answer: Answer) -> list[Any]:
     """The parts of an answer's frame, which share memory with its arrays."""
+    return seal_answer(answer)[0]
+
+
+def seal_answer(answer: Answer) -> tuple[list[Any], bytes]:
+    """As `write_answer`, and the SHA-256 of the frame."""
     tree: dict[str, Any] = {
         "run": answer.run,
         "round": answer.round,
@@ -188,7 +193,7 @@ def write_answer(answer: Answer) -> list[Any]:
         judged = answer.evaluation
         tree["loss"], tree["examples"] = judged.loss, judged.examples
         tree["metrics"] = dict(judged.metrics)
-    return pack_parts("answer", tree)
+    return pack_sealed("answer", tree)
 
 
 def read_answer(data: memoryview) -> Answer:

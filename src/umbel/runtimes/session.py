@@ -13,9 +13,10 @@ from umbel.coordinators import Ended, Phase, Rounds
 from umbel.dtypes import finite
 from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task, numbers
-from umbel.reducers import Reduction
 from umbel.runtimes import checkpoint
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
+from umbel.runtimes.room import Room
+from umbel.runtimes.stepping import settled, stepped
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -53,6 +54,7 @@ class Session:
         fresh: whether nothing of the run is kept yet.
         players: who plays the clients; set before the first step.
         clock: seconds; what deadlines are measured on.
+        room: where a large model lies; None is this process's memory.
     """
 
     run: str
@@ -67,6 +69,7 @@ class Session:
     fresh: bool = True
     players: Players = field(init=False)
     clock: Callable[[], float] = time.monotonic
+    room: Room | None = None
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -82,6 +85,7 @@ class Session:
         """
         reason = "interrupted"
         try:
+            self.state = settled(self.state, self.room)
             for text in self.notes:
                 self.say(self.coordinator.round, text)
             if self.fresh:
@@ -149,8 +153,9 @@ class Session:
     def _step(self, round: int, task: Task, tally: Tally) -> State:
         if tally.accumulator is None:
             raise RoundError(round, "no update arrived")
-        population = self.coordinator.population.size
-        state = self.strategy.step(self.state, Reduction(tally.accumulator.result(), population))
+        population, schema = self.coordinator.population.size, tally.schema or {}
+        room = self.room if self.room is not None and not self.room.is_small(self.state.params.schema) else None
+        state = stepped(self.strategy, self.state, tally.accumulator, schema, population, room)
         tally.accumulator = None
         for segment in state.params.schema.segments:
             if not finite(state.params.flat(segment), segment.dtype):

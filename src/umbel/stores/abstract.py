@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 Event: TypeAlias = dict[str, Any]
@@ -28,6 +29,9 @@ class Store(ABC):
 
     Every method raises `StoreError` if the store cannot be read or written, `StoreFull` if there is no room.
     """
+
+    folder: Path | None = None
+    """A folder on the disk that it writes to, for large arrays that need not last; None has no disk."""
 
     @abstractmethod
     def create(self, run: RunInfo) -> None:

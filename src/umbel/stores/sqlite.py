@@ -39,6 +39,7 @@ class SQLiteStore(Store):
         self.path = Path(path)
         self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store")
         self._place, self._claims = self.path.resolve(), set[str]()
+        self.folder = self._place.parent
         self._rows, self._transaction = self._file.rows, self._file.transaction
 
     def create(self, run: RunInfo) -> None:

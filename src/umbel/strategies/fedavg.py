@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from umbel.arrays import Arrays
 from umbel.message import Ask, Context
@@ -25,6 +25,8 @@ class FedAvg(Averaging):
         B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Agüera y Arcas, "Communication-Efficient Learning of Deep
         Networks from Decentralized Data", AISTATS 2017, https://arxiv.org/abs/1602.05629
     """
+
+    elementwise: ClassVar[bool] = True
 
     def correction(self, ask: Ask, start: Arrays, ctx: Context) -> None:
         return None

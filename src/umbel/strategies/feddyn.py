@@ -34,6 +34,8 @@ class FedDyn(Averaging):
         Dynamic Regularization", ICLR 2021, https://arxiv.org/abs/2111.04263
     """
 
+    elementwise: ClassVar[bool] = True
+
     alpha: float = 0.1
     weighting: Literal["examples", "uniform"] = "uniform"
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit", "inside"})

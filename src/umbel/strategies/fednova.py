@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class FedNova(Averaging):
         J. Wang, Q. Liu, H. Liang, G. Joshi, H. V. Poor, "Tackling the Objective Inconsistency Problem in Heterogeneous
         Federated Optimization", NeurIPS 2020, https://arxiv.org/abs/2007.07481
     """
+
+    elementwise: ClassVar[bool] = True
 
     def correction(self, ask: Ask, start: Arrays, ctx: Context) -> None:
         return None

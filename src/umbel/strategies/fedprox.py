@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from umbel.arrays import Arrays
 from umbel.local import Correction
@@ -24,6 +24,8 @@ class FedProx(Averaging):
         T. Li, A. K. Sahu, M. Zaheer, M. Sanjabi, A. Talwalkar, V. Smith, "Federated Optimization in Heterogeneous
         Networks", MLSys 2020, https://arxiv.org/abs/1812.06127
     """
+
+    elementwise: ClassVar[bool] = True
 
     mu: float = 0.01
 

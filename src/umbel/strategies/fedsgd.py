@@ -28,6 +28,8 @@ class FedSGD(Averaging):
         B. McMahan et al., AISTATS 2017, https://arxiv.org/abs/1602.05629 (as the limit case of FedAvg)
     """
 
+    elementwise: ClassVar[bool] = True
+
     server: ServerOptimizer = field(default_factory=lambda: sgd(0.1))
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit", "inside"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from umbel.arrays import Arrays, Vector
 from umbel.errors import ClientError
@@ -35,6 +35,8 @@ class QFedAvg(Averaging):
         T. Li, M. Sanjabi, A. Beirami, V. Smith, "Fair Resource Allocation in Federated Learning", ICLR 2020,
         https://arxiv.org/abs/1905.10497
     """
+
+    elementwise: ClassVar[bool] = True
 
     q: float = 0.2
     lr: float = 0.1

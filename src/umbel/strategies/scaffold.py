@@ -33,6 +33,8 @@ class Scaffold(Averaging):
         Averaging for Federated Learning", ICML 2020, https://arxiv.org/abs/1910.06378
     """
 
+    elementwise: ClassVar[bool] = True
+
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit", "inside"})
 
     def init(self, params: Arrays) -> State:

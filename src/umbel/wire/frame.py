@@ -56,16 +56,30 @@ def encode_parts(kind: str, body: Any, buffers: Sequence[Buffer] = (), *, seal: 
     Args:
         seal: False leaves the digest out (zeros), for memory that only this process and its children touch.
     """
+    if not seal:
+        return [*_unsealed(kind, body, buffers), bytes(32)]
+    return encode_sealed(kind, body, buffers)[0]
+
+
+def encode_sealed(kind: str, body: Any, buffers: Sequence[Buffer] = ()) -> tuple[list[Part], bytes]:
+    """As `encode_parts`, and the SHA-256 of all parts together, at the price of one look at the bytes."""
+    parts = _unsealed(kind, body, buffers)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    seal = digest.digest()
+    digest.update(seal)
+    return [*parts, seal], digest.digest()
+
+
+def _unsealed(kind: str, body: Any, buffers: Sequence[Buffer]) -> list[Part]:
     views = [_bytes(b) for b in buffers]
     text = written({"kind": kind, "body": to_json(body), "buffers": [len(v) for v in views]})
     text += b" " * (-(16 + len(text)) % ALIGNMENT)
     parts: list[Part] = [MAGIC + FORMAT.to_bytes(2, "little") + bytes(2) + len(text).to_bytes(8, "little") + text]
     for view in views:
         parts += [view, bytes(-len(view) % ALIGNMENT)] if len(view) % ALIGNMENT else [view]
-    digest = hashlib.sha256()
-    for part in parts if seal else ():
-        digest.update(part)
-    return [*parts, digest.digest() if seal else bytes(32)]
+    return parts
 
 
 def decode(data: Buffer, *, verify: bool = True, budget_bytes: int | None = None) -> Frame:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, WireError
-from umbel.wire.frame import Buffer, Part, decode, encode_parts
+from umbel.wire.frame import Buffer, Part, decode, encode_parts, encode_sealed
 from umbel.wire.plain import weigh
 
 
@@ -33,6 +33,12 @@ def pack_parts(kind: str, tree: Mapping[str, Any], *, seal: bool = True) -> list
     """As `pack`, in parts that share memory with the arrays in `tree`. See `encode_parts` for `seal`."""
     buffers: list[Buffer] = []
     return encode_parts(kind, _lower(tree, buffers), buffers, seal=seal)
+
+
+def pack_sealed(kind: str, tree: Mapping[str, Any]) -> tuple[list[Part], bytes]:
+    """As `pack_parts`, and the SHA-256 of all parts together."""
+    buffers: list[Buffer] = []
+    return encode_sealed(kind, _lower(tree, buffers), buffers)
 
 
 def unpack(kind: str, data: Buffer, *, verify: bool = True, budget_bytes: int | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 from umbel.runtimes.mail import Basis
@@ -23,10 +24,12 @@ class StatesOnly:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return self._states.state(run, basis)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
-        self._states.keep(run, round, attempt, state, b"", about)
+    def keep(
+        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+    ) -> None:
+        self._states.keep(run, round, attempt, state, (), about)
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         return None
 
     def settle(self, run: str, round: int, attempt: int, *, included: bool) -> None:

@@ -9,6 +9,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
@@ -30,6 +31,7 @@ Outcome: TypeAlias = Literal["finished", "refused", "lost"]
 Turn: TypeAlias = tuple[str, int, int, str]
 KEPT_BLOBS = 8
 MAX_LETTER_BYTES = 256 * 2**20
+LARGE_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
 HEARTBEAT_S = 15.0
 
@@ -243,7 +245,7 @@ class Agent:
         """Check a blob's digest and keep it."""
         assert message.buffer is not None
         data = message.buffer
-        if len(data) > 2**20:
+        if len(data) > LARGE_BYTES:
             digest = await asyncio.get_running_loop().run_in_executor(None, _sha256, data)
         else:
             digest = _sha256(data)
@@ -332,30 +334,32 @@ class Agent:
         except StoreError as error:
             # Without its state kept, a client's answer must not count: the next turn would go on from an older one.
             self._say(str(error))
-            finished = without(letter, "failed", str(error)).frame
+            finished = without(letter, "failed", str(error))
         if turn in self._cancelled:
             return
-        reason = self._why_kept_in(finished)
+        reason = self._gate and self._gate.policy.why_not_answer(finished.nbytes)
         if reason:
             self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
-            finished = without(letter, "unwilling", reason).frame
+            finished = without(letter, "unwilling", reason)
         if self._stream is not None:
-            self._stream.send("answer", [finished], run=letter.run, round=letter.round, attempt=letter.attempt)
+            place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
+            self._stream.send("answer", finished.parts, digest=finished.digest, **place)
 
-    async def _finished(self, letter: Letter) -> Bytes:
+    async def _finished(self, letter: Letter) -> Finished:
         """The answer to an ask: the one that is kept, or a new one, which is kept until it is settled."""
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
         kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
         if kept is not None:
-            return kept
+            return Finished(kept, _sha256(*kept), "done")
         done = await self._worked(letter)
         wanted = letter.kind == "fit" and done.verdict == "done" and _turn(letter) not in self._cancelled
-        if wanted and not self._why_kept_in(done.frame):
-            self._keeper.keep(*place, done.state, done.frame, about)
-        return done.frame
-
-    def _why_kept_in(self, finished: Bytes) -> str | None:
-        return self._gate and self._gate.policy.why_not_answer(len(finished))
+        if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
+            keep = partial(self._keeper.keep, *place, done.state, done.parts, about)
+            if done.nbytes > LARGE_BYTES:
+                await asyncio.get_running_loop().run_in_executor(None, keep)
+            else:
+                keep()
+        return done
 
     async def _worked(self, letter: Letter) -> Finished:
         """The outcome of an ask; what cannot be worked on gets an answer, too."""
@@ -372,6 +376,10 @@ class Agent:
             return without(letter, "unwilling", str(error))
         except UmbelError as error:
             return without(letter, "failed", str(error))
+        except Exception as error:
+            # A fault of ours costs this turn; a node that falls silent would cost the round.
+            self._say(f"round {letter.round} of run {letter.run} failed: {type(error).__name__}: {error}")
+            return without(letter, "failed", f"the node failed: {type(error).__name__}: {error}")
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
         """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
@@ -401,8 +409,11 @@ class Agent:
         return {digest: self._blobs[digest] for digest in letter.digests}
 
 
-def _sha256(data: memoryview) -> bytes:
-    return hashlib.sha256(data).digest()
+def _sha256(*parts: Bytes) -> bytes:
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.digest()
 
 
 def _turn(letter: Letter) -> Turn:

@@ -20,7 +20,7 @@ from umbel.arrays import Arrays
 from umbel.errors import UmbelError
 from umbel.runtimes.app import App, load_app
 from umbel.runtimes.lineage import die_with
-from umbel.runtimes.mail import Answer, read_letter, write_answer
+from umbel.runtimes.mail import Answer, read_letter, seal_answer
 from umbel.runtimes.node.host import Host
 from umbel.runtimes.node.pipe import Pipe, written
 from umbel.runtimes.shared import view
@@ -130,11 +130,13 @@ def _mapped(file: int, size: int) -> Arrays:
 
 
 def _give(pipe: Pipe, answer: Answer, state: bytes | None) -> None:
-    file, size = written(write_answer(answer))
+    parts, digest = seal_answer(answer)
+    file, size = written(parts)
     try:
         found = {
             "verdict": answer.verdict,
             "size": size,
+            "digest": digest,
             "state": None if state is None else np.frombuffer(state, np.uint8),
         }
         pipe.send(pack_parts("done", found, seal=False), [file])

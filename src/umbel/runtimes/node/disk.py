@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +15,7 @@ from umbel.wire.protobuf import Bytes
 
 FORMAT = 1
 KEPT_STATES = 3
-# What SQLite takes as one value ends at a billion bytes; the rest of a longer one lies beside it.
+# A value of SQLite ends at a billion bytes; what is longer than this lies beside its row, in pieces.
 PART_BYTES = 64 * 2**20
 _TABLES = """
 CREATE TABLE IF NOT EXISTS states
@@ -45,6 +47,8 @@ class DiskKeeper:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         except OSError as error:
             raise StoreError(f"the node's file {self.path} cannot be used: {error.strerror}") from error
+        # Large answers are kept off the event loop, which may settle others meanwhile.
+        self._writing = threading.Lock()
         self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file")
         with self._file.errors():
             # An answer that is settled leaves nothing behind in the file.
@@ -52,7 +56,7 @@ class DiskKeeper:
 
     def _do(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
         """All statements in one transaction."""
-        with self._file.transaction() as db:
+        with self._writing, self._file.transaction() as db:
             for text, values in statements:
                 db.execute(text, values)
 
@@ -67,34 +71,39 @@ class DiskKeeper:
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:
             return None
-        first = self._one("SELECT body FROM states WHERE run=? AND round=? AND attempt=?", run, *basis)
-        return self._whole("state", (run, *basis), first)
+        rows = self._file.rows("SELECT body FROM states WHERE run=? AND round=? AND attempt=?", run, *basis)
+        return self._whole("state", (run, *basis), rows)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
+    def keep(
+        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+    ) -> None:
         place = (run, round, attempt)
+        body, rest = _split("answer", place, answer)
         statements: list[tuple[str, tuple[Any, ...]]] = [
             (_COUNT, ()),
             ("DELETE FROM answers WHERE run=?", (run,)),
-            ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, about, answer[:PART_BYTES])),
-            *_rest("answer", place, answer),
+            ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, about, body)),
+            *rest,
         ]
         if state is not None:
+            body, rest = _split("state", place, [state])
             statements += [
                 ("DELETE FROM states WHERE run=? AND round=? AND attempt=?", place),
-                ("INSERT INTO states VALUES (?,?,?,?)", (*place, state[:PART_BYTES])),
-                *_rest("state", place, state),
+                ("INSERT INTO states VALUES (?,?,?,?)", (*place, body)),
+                *rest,
             ]
         self._do(*statements)
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         query = "SELECT body FROM answers WHERE run=? AND round=? AND attempt=? AND about=?"
-        return self._whole("answer", (run, round, attempt), self._one(query, run, round, attempt, about))
+        found = self._whole("answer", (run, round, attempt), self._file.rows(query, run, round, attempt, about))
+        return None if found is None else [found]
 
-    def _whole(self, kind: str, place: tuple[str, int, int], first: bytes | None) -> bytes | None:
-        if first is None or len(first) < PART_BYTES:
-            return first
+    def _whole(self, kind: str, place: tuple[str, int, int], rows: list[tuple[Any, ...]]) -> bytes | None:
+        if not rows or rows[0][0]:
+            return rows[0][0] if rows else None
         query = "SELECT body FROM rest WHERE kind=? AND run=? AND round=? AND attempt=? ORDER BY part"
-        return b"".join([first, *(body for (body,) in self._file.rows(query, kind, *place))])
+        return b"".join(body for (body,) in self._file.rows(query, kind, *place))
 
     def settle(self, run: str, round: int, attempt: int, *, included: bool) -> None:
         place = (run, round, attempt)
@@ -120,8 +129,12 @@ class DiskKeeper:
         self._file.close()
 
 
-def _rest(kind: str, place: tuple[str, int, int], body: Bytes) -> list[tuple[str, tuple[Any, ...]]]:
-    """The statements that keep what is beyond the first part."""
+def _split(
+    kind: str, place: tuple[str, int, int], parts: Sequence[Bytes]
+) -> tuple[bytes, list[tuple[str, tuple[Any, ...]]]]:
+    """What goes into one row; where that would be too large, nothing, and the statements that keep it elsewhere."""
+    if sum(len(part) for part in parts) <= PART_BYTES:
+        return b"".join(parts), []
+    pieces = [memoryview(part)[at : at + PART_BYTES] for part in parts for at in range(0, len(part), PART_BYTES)]
     statement = "INSERT INTO rest VALUES (?,?,?,?,?,?)"
-    starts = range(PART_BYTES, len(body), PART_BYTES)
-    return [(statement, (kind, *place, n, body[at : at + PART_BYTES])) for n, at in enumerate(starts)]
+    return b"", [(statement, (kind, *place, number, piece)) for number, piece in enumerate(pieces)]

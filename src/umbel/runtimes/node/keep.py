@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
@@ -16,11 +17,13 @@ class Keeper(Protocol):
         """The client's state of (round, attempt)."""
         ...
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
+    def keep(
+        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+    ) -> None:
         """Keep a finished answer, and the state that goes with it. `about` says to which ask it is the answer."""
         ...
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         """The finished answer to the very same ask, if it is still kept."""
         ...
 
@@ -37,7 +40,9 @@ class Keeper(Protocol):
 @dataclass
 class _Run:
     states: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
-    answers: dict[tuple[int, int], tuple[str, Bytes]] = field(default_factory=dict[tuple[int, int], tuple[str, Bytes]])
+    answers: dict[tuple[int, int], tuple[str, Sequence[Bytes]]] = field(
+        default_factory=dict[tuple[int, int], tuple[str, Sequence[Bytes]]]
+    )
 
 
 @final
@@ -53,13 +58,15 @@ class MemoryKeeper:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return None if basis is None else self._run(run).states.get(basis)
 
-    def keep(self, run: str, round: int, attempt: int, state: bytes | None, answer: Bytes, about: str) -> None:
+    def keep(
+        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+    ) -> None:
         kept = self._run(run)
         kept.answers = {(round, attempt): (about, answer)}
         if state is not None:
             kept.states[round, attempt] = state
 
-    def answer(self, run: str, round: int, attempt: int, about: str) -> Bytes | None:
+    def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         found = self._run(run).answers.get((round, attempt))
         return found[1] if found is not None and found[0] == about else None
 

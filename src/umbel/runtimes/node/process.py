@@ -260,7 +260,7 @@ class _Child:
         frame = view(given[0], told["size"])
         os.close(given[0])
         state: NDArray[np.uint8] | None = told["state"]
-        return Finished(frame.data, told["verdict"], None if state is None else state.tobytes())
+        return Finished([frame.data], told["digest"], told["verdict"], None if state is None else state.tobytes())
 
     def _exchange(self, parts: list[Any], files: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
         assert self._pipe is not None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 from umbel.arrays import Arrays
 from umbel.errors import NotSupported, UmbelError
-from umbel.runtimes.mail import Answer, Letter, write_answer
+from umbel.runtimes.mail import Answer, Letter, seal_answer
 from umbel.runtimes.node.host import Host, PlainClock
 from umbel.runtimes.turn import sentence
 from umbel.wire.protobuf import Bytes
@@ -27,20 +27,26 @@ class Finished:
     """A turn's outcome.
 
     Attributes:
-        frame: the answer, as it travels.
+        parts: the answer's frame, as it travels.
+        digest: the SHA-256 of the frame.
         verdict: the answer's.
         state: the client's new state; None if it has none, or the one before.
     """
 
-    frame: Bytes
+    parts: Sequence[Bytes]
+    digest: bytes
     verdict: str
     state: bytes | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(len(part) for part in self.parts)
 
 
 def without(letter: Letter, verdict: str, reason: str) -> Finished:
     """An answer that has nothing but a reason."""
     place = (letter.run, letter.round, letter.attempt, letter.kind, letter.client)
-    return Finished(b"".join(write_answer(Answer(*place, verdict=verdict, reason=reason))), verdict)
+    return Finished(*seal_answer(Answer(*place, verdict=verdict, reason=reason)), verdict)
 
 
 class Worker(Protocol):
@@ -133,7 +139,7 @@ class LocalWorker:
             raise NotSupported(f"run {run} was not begun here")
         self._clock.ends_at_s = time.monotonic() + letter.left_s
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, _played, host, letter, blobs, memory)
+        return await loop.run_in_executor(self._executor, played, host, letter, blobs, memory)
 
     def hurry(self, run: str, left_s: float) -> None:
         self._clock.ends_at_s = min(self._clock.ends_at_s, time.monotonic() + left_s)
@@ -142,6 +148,7 @@ class LocalWorker:
         self._hosts.pop(run, None)
 
 
-def _played(host: Host, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
+def played(host: Host, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
+    """One turn of a host's, written."""
     answer, state = host.play(letter, blobs, memory)
-    return Finished(b"".join(write_answer(answer)), answer.verdict, state)
+    return Finished(*seal_answer(answer), answer.verdict, state)

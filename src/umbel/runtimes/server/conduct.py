@@ -14,6 +14,7 @@ from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
+from umbel.runtimes.room import Room
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.lead import Leader, Offload
 from umbel.runtimes.server.players import NodePlayers, Nodes
@@ -152,6 +153,9 @@ class Conduct:
         coordinator = Rounds(config, self.nodes, timed=True)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
         session.observers, session.clock = order.observers, loop.time
+        session.room = None if kept.store.folder is None else Room(kept.store.folder)
+        # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
+        params, self.order = Arrays.of({}), replace(order, initial=None)
         players.tell_through(session.say, session.progress if order.observers else None)
         ended = await self.leader.lead(session, players)
         events = kept.store.events(self.run)

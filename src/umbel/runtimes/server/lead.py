@@ -155,6 +155,8 @@ class Leader:
                 self._desk.do(self.run, command)
             if outcome is DONE:
                 return value
+            if events is not None:
+                events.clear()  # an update that is folded is held by nobody
             events = await self._events(value)
 
     async def _events(self, until_s: float) -> list[Any]:

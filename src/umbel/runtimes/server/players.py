@@ -230,6 +230,8 @@ class NodePlayers(Players):
                     self._ask_more(coordinator.lost(event.client, self._clock()).ask)
                 elif isinstance(event, Joined) and coordinator.back(event.client):
                     self._deliver(event.client)
+            # What is waited with must not hold an update that is folded.
+            events = event = None
             if not closed and coordinator.tick(self._clock()):
                 closed = True
             self._hurry(opened)
