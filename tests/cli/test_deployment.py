@@ -1,65 +1,14 @@
 """`umbel server` and `umbel node` as people start them: real processes, real TLS, from invitation to revocation."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 import urllib.request
 
 import pytest
 
 from umbel.cli.remote import Remote
 
-UMBEL = [sys.executable, "-m", "umbel"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-class Place:
-    """A folder with its processes."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.processes = {}
-
-    def call(self, *words):
-        return subprocess.run(
-            [*UMBEL, *words], cwd=self.folder, capture_output=True, text=True, timeout=90, env=ENVIRONMENT
-        )
-
-    def fine(self, *words):
-        done = self.call(*words)
-        assert done.returncode == 0, done.stderr + done.stdout
-        return done.stdout.strip()
-
-    def start(self, name, *words):
-        with open(self.folder / f"{name}.log", "ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [*UMBEL, *words], cwd=self.folder, stdout=log, stderr=log, env=ENVIRONMENT
-            )
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text()
-
-    def until(self, condition, seconds=40.0):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if found := condition():
-                return found
-            time.sleep(0.05)
-        raise AssertionError({name: self.log(name) for name in self.processes})
-
-    def serve(self, *words):
-        self.start("server", "server", "--app", "hospital", *words)
-        pattern = re.compile(r"^listening at (\S+) ", re.M)
-        return self.until(lambda: pattern.findall(self.log("server")))[-1]
-
-    def end(self):
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait(timeout=20)
+from .place import Place, operator
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +29,6 @@ def address(place):
         place.start(f"h{number}", "node", "hospital", *words)
     place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
     return address
-
-
-def operator(address):
-    return ["--server", address, "--as", ".umbel/server/operator"]
 
 
 def test_a_run_at_the_server_is_shown_kept_and_exported_with_the_bits_of_the_simulation(place, address):

@@ -14,8 +14,10 @@ import click
 from umbel.errors import ConfigError, LinkError
 from umbel.transports.choose import host_and_port
 from umbel.transports.tls import client_tls
+from umbel.transports.turns import addresses_in
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+STANDS_BY = 503
 DEFAULT_USER = Path(".umbel/user")
 
 
@@ -34,13 +36,13 @@ class Remote:
     """One server.
 
     Args:
-        address: "host:port".
+        address: "host:port", or several with commas between them: the first that answers and leads.
         user: the folder of one's credentials; None speaks plaintext.
     """
 
     def __init__(self, address: str, user: Path | None) -> None:
         self.address = address
-        self._host, self._port = host_and_port(address)
+        self._places = [(text, *host_and_port(text)) for text in addresses_in(address)]
         self._tls = None if user is None else _context(user)
 
     def get(self, path: str) -> Any:
@@ -71,25 +73,48 @@ class Remote:
             LinkError: nobody answers there.
             ConfigError: the server refuses; says why.
         """
+        for place in self._places[:-1]:
+            try:
+                answer = self._answer(*place, verb, path, body)
+            except LinkError:
+                continue
+            if answer.status != STANDS_BY:
+                return _good(place[0], answer)
+        return _good(self._places[-1][0], self._answer(*self._places[-1], verb, path, body))
+
+    def _answer(
+        self, address: str, host: str, port: int, verb: str, path: str, body: Mapping[str, Any] | None
+    ) -> http.client.HTTPResponse:
+        """What one of the addresses says.
+
+        Raises:
+            LinkError: nobody answers there.
+        """
         if self._tls is None:
-            connection = http.client.HTTPConnection(self._host, self._port)
+            connection = http.client.HTTPConnection(host, port)
         else:
-            connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+            connection = http.client.HTTPSConnection(host, port, context=self._tls)
         data = None if body is None else json.dumps(body)
         try:
             connection.request(verb, path, data, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
+            return connection.getresponse()
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or error.reason or error
-            raise LinkError(f"{self.address} and this side do not trust each other: {reason}") from None
+            raise LinkError(f"{address} and this side do not trust each other: {reason}") from None
         except (OSError, http.client.HTTPException) as error:
             what = getattr(error, "strerror", None) or type(error).__name__
-            raise LinkError(
-                f"cannot reach {self.address}: {what}; is the server running, with or without TLS?"
-            ) from None
-        if answer.status >= 400:
-            raise ConfigError(f"{self.address} refuses: {_reason(answer)}")
-        return answer
+            raise LinkError(f"cannot reach {address}: {what}; is the server running, with or without TLS?") from None
+
+
+def _good(address: str, answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    """The answer.
+
+    Raises:
+        ConfigError: the server refuses; says why.
+    """
+    if answer.status >= 400:
+        raise ConfigError(f"{address} refuses: {_reason(answer)}")
+    return answer
 
 
 def _reason(answer: http.client.HTTPResponse) -> str:

@@ -34,8 +34,11 @@ def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="host:port; port 0 takes a free one.")
 @click.option("--host", "hosts", multiple=True, help="A name or address at which nodes reach it. Repeatable.")
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
+@click.option("--standby", is_flag=True, help="If another server leads in this folder, take over when it ends.")
 @_with_folder
-def server(apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, folder: Path) -> None:
+def server(
+    apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, standby: bool, folder: Path
+) -> None:
     """Lead runs of the installed apps over the nodes that connect, until SIGTERM or Ctrl-C.
 
     The first start makes a certificate authority of the server's own; nodes are invited with umbel invite. Runs that
@@ -47,7 +50,12 @@ def server(apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure
     names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
     reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
     daemon = Daemon(
-        folder=folder, listen=listen, apps=[load_app(app) for app in apps], hosts=reached, secure=not insecure
+        folder=folder,
+        listen=listen,
+        apps=[load_app(app) for app in apps],
+        hosts=reached,
+        secure=not insecure,
+        standby=standby,
     )
     asyncio.run(daemon.serve(click.echo))
 

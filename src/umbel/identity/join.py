@@ -53,8 +53,12 @@ def join(code: str, folder: Path, name: str, *, post: Post = post_https) -> Cred
     return credentials
 
 
-def renew(folder: Path, *, post: Post = post_https) -> Credentials:
+def renew(folder: Path, *, address: str | None = None, post: Post = post_https) -> Credentials:
     """Get a fresh certificate for a fresh key, and keep both; until then the old ones stay.
+
+    Args:
+        address: where to ask; None takes the server's that the credentials name.
+        post: as in `join`.
 
     Raises:
         IdentityError: there are no credentials, or the server refuses.
@@ -62,10 +66,11 @@ def renew(folder: Path, *, post: Post = post_https) -> Credentials:
     """
     old = Credentials.load(folder)
     key_pem, csr_pem = make_request(old.name)
-    answer = post(old.address, RENEW_PATH, {"csr": csr_pem.decode()}, _showing(old, folder))
-    certificate_pem = _text(answer, "certificate", old.address)
+    place = address or old.address
+    answer = post(place, RENEW_PATH, {"csr": csr_pem.decode()}, _showing(old, folder))
+    certificate_pem = _text(answer, "certificate", place)
     fresh = Credentials(old.ca_pem, certificate_pem, key_pem, old.name, old.address)
-    _check(fresh, old.address)
+    _check(fresh, place)
     fresh.save(folder)
     return fresh
 

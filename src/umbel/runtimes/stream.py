@@ -93,12 +93,20 @@ class Stream:
             self._closed = True
             self._ended(reason)
 
-    def end(self, reason: str, *, finished: bool = False, refused: bool = False, retry_ms: int = 0) -> None:
+    def end(
+        self,
+        reason: str,
+        *,
+        finished: bool = False,
+        refused: bool = False,
+        retry_ms: int = 0,
+        standby: bool = False,
+    ) -> None:
         """Say goodbye and close."""
         if self._closed:
             return
         # Whether there is room or not: it is little, and nothing comes after it.
-        for parts in self.channel.last(Goodbye(reason[:MAX_REASON], finished, retry_ms, refused)):
+        for parts in self.channel.last(Goodbye(reason[:MAX_REASON], finished, retry_ms, refused, standby)):
             self.link.write(parts)
         self.link.close(reason)
         # A peer that does not read would keep what is still to be written for ever.

@@ -67,6 +67,18 @@ class Store(ABC):
         """Whether somebody leads it."""
         return False
 
+    def beside(self) -> Store:
+        """Another one on the same runs, with a connection of its own: transactions of two runs must not mix."""
+        return self
+
+    def lead(self) -> bool:
+        """Become the one server on this store, if there is none, until `close` or the end of this process.
+
+        Returns:
+            whether this store is its server's now. To ask again is cheap, and how a standby waits.
+        """
+        return True
+
     @abstractmethod
     def append(self, run: str, event: Event) -> None:
         """Add one event to the run's log."""

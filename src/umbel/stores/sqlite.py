@@ -14,6 +14,8 @@ from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
 
 FORMAT = 1
+# What a server claims, beside its runs; no run has this id.
+SERVER = "the server"
 PART_BYTES = 64 * 2**20
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, name TEXT, created REAL, status TEXT, plan TEXT);
@@ -74,6 +76,17 @@ class SQLiteStore(Store):
         if run in self._claims:
             self._claims.remove(run)
             lock.release(self._place, run)
+
+    def beside(self) -> SQLiteStore:
+        return SQLiteStore(self.path)
+
+    def lead(self) -> bool:
+        if SERVER not in self._claims:
+            try:
+                self.claim(SERVER)
+            except StoreError:
+                return False
+        return True
 
     def is_claimed(self, run: str) -> bool:
         return lock.is_claimed(self._place, run)

@@ -2,5 +2,6 @@
 
 from umbel.transports.abstract import Link, Listener, Receiver, Transport
 from umbel.transports.choose import transport_for
+from umbel.transports.turns import InTurn
 
-__all__ = ["Link", "Listener", "Receiver", "Transport", "transport_for"]
+__all__ = ["InTurn", "Link", "Listener", "Receiver", "Transport", "transport_for"]

@@ -39,6 +39,7 @@ class Goodbye:
     finished: bool = number(2, False)
     retry_ms: int = number(3, 0, bits=32)
     refused: bool = number(4, False)
+    standby: bool = number(5, False)
 
 
 @final

@@ -33,6 +33,8 @@ KEPT_BLOBS = 8
 MAX_LETTER_BYTES = 256 * 2**20
 LARGE_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
+# A server that stands by takes over within a second or so, or sends to another address.
+STANDBY_WAIT_S = 2.0
 HEARTBEAT_S = 15.0
 
 
@@ -123,6 +125,8 @@ class Agent:
                     if ended.refused:
                         raise LinkError(f"the server refuses this node: {ended.reason}")
                     wait_s = max(wait_s, ended.retry_ms / 1000)
+                    if ended.standby:
+                        wait_s = min(wait_s, STANDBY_WAIT_S)
                 if self._heard:
                     met, wait_s = True, FIRST_WAIT_S
                 text = ended.reason if isinstance(ended, Goodbye) else ended

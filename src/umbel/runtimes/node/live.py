@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -14,13 +14,14 @@ from typing import final
 import numpy as np
 
 import umbel
+from umbel.errors import LinkError
 from umbel.identity import Credentials, renew
 from umbel.runtimes.app import AppFolder
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
-from umbel.transports import Link, transport_for
+from umbel.transports import InTurn, Link
 from umbel.transports.tls import Tls, client_tls
 
 
@@ -31,7 +32,7 @@ class NodeLife:
 
     Attributes:
         folder: where it keeps its credentials and its client's state.
-        address: the server's; None takes that of the credentials.
+        address: the server's, or several with commas between them; None takes that of the credentials.
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
     """
@@ -70,6 +71,8 @@ class NodeLife:
             keeper.close()
 
     async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
+        given = Credentials.load(self.folder).address if self.secure else "127.0.0.1:8080"
+        server = InTurn(self.address or given)
         worker = ProcessWorker(
             self.app.path,
             identity.name,
@@ -81,21 +84,34 @@ class NodeLife:
         try:
             await worker.warm()
             agent = Agent(
-                self._connect, identity, worker, keeper, say=say, policy=self.policy, done_today=keeper.done_today
+                lambda: self._connect(server),
+                identity,
+                worker,
+                keeper,
+                say=say,
+                policy=self.policy,
+                done_today=keeper.done_today,
             )
             await agent.run()
         finally:
             worker.close()
 
-    async def _connect(self) -> Link:
+    async def _connect(self, server: InTurn) -> Link:
         tls: Tls | None = None
-        address = self.address
         if self.secure:
             credentials = Credentials.load(self.folder)
             if credentials.wants_renewal(time.time()):
                 loop = asyncio.get_running_loop()
-                credentials = await loop.run_in_executor(None, renew, self.folder)
+                credentials = await loop.run_in_executor(None, _renewed, self.folder, server.addresses)
             tls = client_tls(credentials.ca_pem, credentials.certificate_pem, credentials.key_pem)
-            address = address or credentials.address
-        transport, place = transport_for(address or "127.0.0.1:8080")
-        return await transport.connect(place, tls=tls)
+        return await server.connect(tls)
+
+
+def _renewed(folder: Path, addresses: Sequence[str]) -> Credentials:
+    """Fresh credentials from the first server that answers; if none does, the old ones, which are good for a while."""
+    for address in addresses:
+        try:
+            return renew(folder, address=address)
+        except LinkError:
+            continue
+    return Credentials.load(folder)

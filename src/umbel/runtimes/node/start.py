@@ -19,7 +19,7 @@ from umbel.message import Context
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
-from umbel.transports import Link, transport_for
+from umbel.transports import InTurn, Link
 from umbel.transports.tls import Certificates, Pem, client_tls
 
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ def start_client(
     in this thread; the connection lives in another, so that a long training loses no heartbeat.
 
     Args:
-        server_address: "host:port".
+        server_address: "host:port"; several with commas between them are tried in turn (a server and its standby).
         client: a `NumPyClient`, `Client`, `TorchClient`, `SklearnClient` or any object with `fit` or `evaluate`.
         client_fn: builds a client when it is asked, as in `simulate`, instead of `client`.
         name: the client's id, which stays the same over restarts; by default host and process.
@@ -61,7 +61,7 @@ def start_client(
     """
     build = _client_fn(client, client_fn)
     own = name or f"{socket.gethostname()}-{os.getpid()}"
-    transport, place = transport_for(server_address)
+    server = InTurn(server_address)
     tls = None
     if certificates is not None or root_certificates is not None:
         ca, certificate, key = certificates or (root_certificates, None, None)
@@ -69,7 +69,7 @@ def start_client(
         tls = client_tls(ca, certificate, key)
 
     async def connect() -> Link:
-        return await transport.connect(place, tls=tls)
+        return await server.connect(tls)
 
     executor = ThisThread()
     agent = _agent(connect, build, own, partition, threads, executor, _printed if progress else _silent)

@@ -20,6 +20,7 @@ import umbel
 from umbel.errors import AppError, ConfigError, IdentityError, StoreError, UmbelError
 from umbel.identity import Authority, respond
 from umbel.runtimes import checkpoint
+from umbel.runtimes.server.desk import STANDS_BY
 from umbel.runtimes.server.house import House
 
 MAX_BODY_BYTES = 2**20
@@ -56,6 +57,8 @@ def protocol_for(app: Starlette) -> Callable[[bytes | None], asyncio.Protocol]:
 
 def _guarded(house: House, authority: Authority | None, rank: int, handler: Handler) -> Callable[..., Any]:
     async def handle(request: Request) -> Response:
+        if house.desk.stands_by and handler is not _health:
+            return _error(503, STANDS_BY)
         if authority is not None and rank:
             certificate = cast("bytes | None", request.state.certificate)
             refusal = authority.why_refused(certificate)
@@ -116,7 +119,8 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 
 async def _health(house: House, request: Request) -> Response:
-    return JSONResponse({"status": "ok", "version": umbel.__version__})
+    role = "stands by" if house.desk.stands_by else "leads"
+    return JSONResponse({"status": "ok", "role": role, "version": umbel.__version__})
 
 
 async def _ready(house: House, request: Request) -> Response:
@@ -225,8 +229,8 @@ async def _model(house: House, request: Request) -> Response:
 
 
 TABLE: list[tuple[str, str, int, Handler, str]] = [
-    ("GET", "/v1/health", 0, _health, "Whether the process lives."),
-    ("GET", "/v1/ready", 0, _ready, "Whether the store can be used."),
+    ("GET", "/v1/health", 0, _health, "Whether the process lives, and whether it leads or stands by."),
+    ("GET", "/v1/ready", 0, _ready, "Whether the store can be used and this server leads; 503 while it stands by."),
     ("GET", "/v1/nodes", 1, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
     ("POST", "/v1/members/{name}/revoke", 3, _revoke, "Turn a member away for good, and end its stream at once."),
     ("GET", "/v1/apps", 1, _apps, "The installed apps with their digests and default settings."),

@@ -16,9 +16,11 @@ from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.api import api, protocol_for
 from umbel.runtimes.server.house import House
+from umbel.stores import SQLiteStore
 from umbel.transports.tls import server_tls
 
 OPERATOR = "operator"
+LOOK_S = 0.3
 
 
 @final
@@ -30,6 +32,7 @@ class Daemon:
         folder: where it keeps its runs, its CA and the operator's credentials.
         listen: "host:port".
         hosts: names and addresses at which nodes reach it, for its certificate.
+        standby: wait, if another server leads on the same store, until that one has ended.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
     """
 
@@ -38,13 +41,14 @@ class Daemon:
     apps: Sequence[App]
     hosts: Sequence[str] = ()
     secure: bool = True
+    standby: bool = False
 
     async def serve(self, say: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
 
         Raises:
             LinkError: the address cannot be listened at.
-            StoreError: the folder cannot be used.
+            StoreError: the folder cannot be used, or another server leads there and this one is not to stand by.
         """
         authority = self._authority() if self.secure else None
         try:
@@ -60,21 +64,46 @@ class Daemon:
         name = socket.gethostname()
         refused = None if authority is None else authority.why_refused
         revoke = None if authority is None else authority.revoke
-        house = House(self.folder / "runs.db", self.apps, name=name, say=say, why_refused=refused, revoke=revoke)
+        store = SQLiteStore(self.folder / "runs.db")
+        house = House(store, self.apps, name=name, say=say, why_refused=refused, revoke=revoke)
+        house.desk.stands_by = not store.lead()
+        if house.desk.stands_by and not self.standby:
+            store.close()
+            raise StoreError(
+                f"another server leads the runs in {self.folder}; stop it, choose another --folder, or let this one "
+                "take over when it ends: --standby"
+            )
         tls = None if authority is None else server_tls(authority.server_certificates(), clients=False)
         server, address = await front.listen(
             self.listen, house.desk.arrived, protocol_for(api(house, authority)), tls=tls
         )
-        self._introduce(authority, address, say)
-        house.resume_all()
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await stop.wait()
-        say("stopping: runs finish the step under way and go on after the next start")
+        self._introduce(authority, address, say)
+        if await self._leads(house, stop, say):
+            self._begin(authority, address, say)
+            house.resume_all()
+            await stop.wait()
+            say("stopping: runs finish the step under way and go on after the next start")
         server.close()
         await house.close()
+
+    async def _leads(self, house: House, stop: asyncio.Event, say: Callable[[str], None]) -> bool:
+        """Wait until this server leads; False if it is to end before."""
+        if house.desk.stands_by:
+            say("standing by: another server leads, and this one takes over when it ends")
+        while house.desk.stands_by and not stop.is_set():
+            try:
+                # The end of another process rings no bell here; to look is one call of the system.
+                async with asyncio.timeout(LOOK_S):
+                    await stop.wait()
+            except TimeoutError:
+                house.desk.stands_by = not house.store.lead()
+                if not house.desk.stands_by:
+                    say("the other server has ended; this one leads now")
+        return not stop.is_set()
 
     def _introduce(self, authority: Authority | None, address: str, say: Callable[[str], None]) -> None:
         say(f"listening at {address} with {', '.join(app.name for app in self.apps) or 'no app'}")
@@ -83,6 +112,9 @@ class Daemon:
                 "warning: this server is insecure: everybody who reaches it can join, start runs, and read or change "
                 "models on the way"
             )
+
+    def _begin(self, authority: Authority | None, address: str, say: Callable[[str], None]) -> None:
+        if authority is None:
             return
         folder = self.folder / OPERATOR
         if not (folder / "identity.json").exists():

@@ -24,6 +24,7 @@ HEARTBEAT_S = 15.0
 MAX_READY_BYTES = 4 * 2**20
 UPLOADS_AT_ONCE = 2
 MAX_NAME = 200
+STANDS_BY = "this server stands by for another one; try the other address"
 
 
 class Lead(Protocol):
@@ -120,6 +121,8 @@ class Desk:
         self._queue: deque[tuple[Node, Incoming]] = deque()
         self._blobs: dict[str, tuple[str, memoryview]] = {}
         self._closing: str | None = None
+        self.stands_by = False
+        """Whether nodes are sent on, as another server leads."""
         self._quiet = False
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
@@ -147,6 +150,9 @@ class Desk:
     def welcome(self, hello: Hello, stream: Stream) -> Node | None:
         """Let a node in, or end its stream with a reason."""
         loop = asyncio.get_running_loop()
+        if self.stands_by:
+            stream.end(STANDS_BY, standby=True)
+            return None
         refusal, retry_ms = self._why_not(hello, stream)
         if refusal is not None:
             stream.end(refusal, refused=not retry_ms, retry_ms=retry_ms)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, final
 
 from umbel.errors import AppError, ConfigError, StoreError, UmbelError
@@ -14,7 +13,7 @@ from umbel.runtimes.app import App
 from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk, Limits, Node
 from umbel.runtimes.session import Hooks
-from umbel.stores import RunInfo, SQLiteStore
+from umbel.stores import RunInfo, Store
 from umbel.transports import Link
 from umbel.wire.packets import Hello
 
@@ -26,7 +25,7 @@ class House:
     """Runs of installed apps over the nodes of one desk.
 
     Args:
-        path: the SQLite file that keeps runs.
+        store: keeps runs; closed with the house.
         apps: what the operator installed; nothing else is run.
         name: the server's name.
         why_refused: looks at a node's certificate; None lets it in.
@@ -36,7 +35,7 @@ class House:
 
     def __init__(
         self,
-        path: Path,
+        store: Store,
         apps: Sequence[App],
         *,
         name: str,
@@ -46,8 +45,8 @@ class House:
         limits: Limits | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
-        self.store = SQLiteStore(path)
-        self._path, self._say, self._why_refused = path, say, why_refused
+        self.store = store
+        self._say, self._why_refused = say, why_refused
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
         self._revoke = revoke
         self._conducts: dict[str, Conduct] = {}
@@ -135,7 +134,7 @@ class House:
             loop.call_soon_threadsafe(self._tell, told[0], event)
 
         # A connection of its own: transactions of two runs must not mix.
-        store = SQLiteStore(self._path)
+        store = self.store.beside()
         try:
             conduct = Conduct(
                 replace(order, observers=[observe]),
@@ -153,7 +152,7 @@ class House:
         self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients} nodes")
         return conduct.run
 
-    async def _drive(self, conduct: Conduct, store: SQLiteStore, executor: ThreadPoolExecutor) -> None:
+    async def _drive(self, conduct: Conduct, store: Store, executor: ThreadPoolExecutor) -> None:
         try:
             async with self._turn:
                 history = await conduct.drive()

@@ -1,0 +1,66 @@
+"""A folder in which servers, nodes and commands run as people start them: each a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+UMBEL = [sys.executable, "-m", "umbel"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+class Place:
+    """A folder with its processes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = {}
+
+    def call(self, *words):
+        return subprocess.run(
+            [*UMBEL, *words], cwd=self.folder, capture_output=True, text=True, timeout=90, env=ENVIRONMENT
+        )
+
+    def fine(self, *words):
+        done = self.call(*words)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout.strip()
+
+    def start(self, name, *words):
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*UMBEL, *words], cwd=self.folder, stdout=log, stderr=log, env=ENVIRONMENT
+            )
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text()
+
+    def until(self, condition, seconds=40.0):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            time.sleep(0.05)
+        raise AssertionError({name: self.log(name) for name in self.processes})
+
+    def serve(self, *words, name="server"):
+        """The address of a fresh server."""
+        pattern = re.compile(r"^listening at (\S+) ", re.M)
+        before = len(pattern.findall(self.log(name))) if name in self.processes else 0
+        self.start(name, "server", "--app", "hospital", *words)
+        return self.until(lambda: pattern.findall(self.log(name))[before:])[-1]
+
+    def kill(self, name):
+        self.processes[name].kill()
+        self.processes[name].wait(timeout=20)
+
+    def end(self):
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(timeout=20)
+
+
+def operator(address):
+    return ["--server", address, "--as", ".umbel/server/operator"]

@@ -1,0 +1,92 @@
+"""Two servers on one store: the second takes over when the first ends, and runs end in the bits of the undisturbed."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from .place import Place, operator
+
+pytestmark = pytest.mark.slow
+LONG = ["--set", "num_rounds=200", "--set", "local_steps=500"]
+
+
+def health(address, what="health"):
+    """(status, body) of a probe of a plaintext server."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/v1/{what}") as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+@pytest.fixture
+def place(tmp_path):
+    found = Place(tmp_path)
+    found.fine("new", "hospital")
+    yield found
+    found.end()
+
+
+def newest(place, address):
+    """(status, round) of the newest run."""
+    shown = place.call("ls", "--json", *operator(address))
+    run = json.loads(shown.stdout)[-1] if shown.returncode == 0 else {"status": "unknown", "round": 0}
+    return run["status"], run["round"]
+
+
+def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_same_bits_and_members(place):
+    first = place.serve("--listen", "127.0.0.1:0", name="one")
+    second = place.serve("--listen", "127.0.0.1:0", "--standby", name="two")
+    place.until(lambda: "standing by" in place.log("two"))
+    both = f"{second},{first}"  # the standby first: whoever asks it is sent on
+    refused = place.call("server", "--app", "hospital", "--listen", "127.0.0.1:0")
+    assert refused.returncode == 4
+    assert "another server leads the runs in" in refused.stderr
+
+    for number in range(4):
+        code = place.fine("invite", "--name", f"h{number}", "--address", first)
+        words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
+        place.start(f"h{number}", "node", "hospital", *words, "--server", both)
+    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(both)).stdout)
+    assert any("this server stands by" in place.log(f"h{n}") for n in range(4))
+    code = place.fine("invite", "--role", "viewer", "--name", "vera", "--address", first)
+    place.fine("join", code, "--name", "vera", "--as", "vera")
+    place.fine("revoke", "vera", *operator(first))
+
+    place.start("run", "run", "hospital", *LONG, *operator(both))
+    place.until(lambda: "round 1," in place.log("run"))
+    place.kill("one")
+    place.until(lambda: "this one leads now" in place.log("two"))
+    refused = place.call("ls", "--server", second, "--as", "vera")
+    assert "revoked" in refused.stderr
+
+    again = place.serve("--listen", first, "--standby", name="one")
+    assert again == first
+    place.until(lambda: "standing by" in place.log("one"))
+    before = newest(place, both)[1]
+    place.until(lambda: newest(place, both)[1] > before)
+    assert newest(place, both)[0] == "running"
+    place.processes["two"].terminate()
+    place.until(lambda: "this one leads now" in place.log("one"))
+    place.until(lambda: newest(place, first) == ("finished", 200), seconds=90)
+
+    place.fine("export", "last", "deployed.safetensors", *operator(both))
+    place.fine("run", "hospital", *LONG)
+    place.fine("export", "last", "simulated.safetensors")
+    assert (place.folder / "deployed.safetensors").read_bytes() == (place.folder / "simulated.safetensors").read_bytes()
+
+
+def test_a_standby_lives_and_is_not_ready(place):
+    plain = ["--insecure", "--listen", "127.0.0.1:0", "--folder", "plain"]
+    first = place.serve(*plain, name="one")
+    second = place.serve(*plain, "--standby", name="two")
+    place.until(lambda: "standing by" in place.log("two"))
+    assert health(second) == (200, {"status": "ok", "role": "stands by", "version": health(first)[1]["version"]})
+    assert health(second, "ready")[0] == 503
+    assert health(first, "ready")[0] == 200
+    place.kill("one")
+    place.until(lambda: health(second, "ready")[0] == 200)
+    assert health(second)[1]["role"] == "leads"
