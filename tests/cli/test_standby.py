@@ -9,7 +9,7 @@ import pytest
 from .place import Place, operator
 
 pytestmark = pytest.mark.slow
-LONG = ["--set", "num_rounds=200", "--set", "local_steps=500"]
+LONG = ["--set", "num_rounds=120", "--set", "local_steps=500"]
 
 
 def health(address, what="health"):
@@ -23,6 +23,15 @@ def health(address, what="health"):
 
 
 @pytest.fixture
+def cluster():
+    from stores.cluster import Cluster
+
+    found = Cluster()
+    yield found
+    found.end()
+
+
+@pytest.fixture
 def place(tmp_path):
     found = Place(tmp_path)
     found.fine("new", "hospital")
@@ -30,9 +39,17 @@ def place(tmp_path):
     found.end()
 
 
-def newest(place, address):
+def same_bits(place, where):
+    """The newest run's model is that of the same run in a simulation."""
+    place.fine("export", "last", "deployed.safetensors", *where)
+    place.fine("run", "hospital", *LONG)
+    place.fine("export", "last", "simulated.safetensors")
+    assert (place.folder / "deployed.safetensors").read_bytes() == (place.folder / "simulated.safetensors").read_bytes()
+
+
+def newest(place, where):
     """(status, round) of the newest run."""
-    shown = place.call("ls", "--json", *operator(address))
+    shown = place.call("ls", "--json", *where)
     run = json.loads(shown.stdout)[-1] if shown.returncode == 0 else {"status": "unknown", "round": 0}
     return run["status"], run["round"]
 
@@ -42,6 +59,7 @@ def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_s
     second = place.serve("--listen", "127.0.0.1:0", "--standby", name="two")
     place.until(lambda: "standing by" in place.log("two"))
     both = f"{second},{first}"  # the standby first: whoever asks it is sent on
+    as_operator = operator(both)
     refused = place.call("server", "--app", "hospital", "--listen", "127.0.0.1:0")
     assert refused.returncode == 4
     assert "another server leads the runs in" in refused.stderr
@@ -66,17 +84,14 @@ def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_s
     again = place.serve("--listen", first, "--standby", name="one")
     assert again == first
     place.until(lambda: "standing by" in place.log("one"))
-    before = newest(place, both)[1]
-    place.until(lambda: newest(place, both)[1] > before)
-    assert newest(place, both)[0] == "running"
+    before = newest(place, as_operator)[1]
+    place.until(lambda: newest(place, as_operator)[1] > before)
+    assert newest(place, as_operator)[0] == "running"
     place.processes["two"].terminate()
     place.until(lambda: "this one leads now" in place.log("one"))
-    place.until(lambda: newest(place, first) == ("finished", 200), seconds=90)
+    place.until(lambda: newest(place, as_operator) == ("finished", 120), seconds=90)
 
-    place.fine("export", "last", "deployed.safetensors", *operator(both))
-    place.fine("run", "hospital", *LONG)
-    place.fine("export", "last", "simulated.safetensors")
-    assert (place.folder / "deployed.safetensors").read_bytes() == (place.folder / "simulated.safetensors").read_bytes()
+    same_bits(place, as_operator)
 
 
 def test_a_standby_lives_and_is_not_ready(place):
@@ -90,3 +105,29 @@ def test_a_standby_lives_and_is_not_ready(place):
     place.kill("one")
     place.until(lambda: health(second, "ready")[0] == 200)
     assert health(second)[1]["role"] == "leads"
+
+
+def test_runs_in_postgresql_outlive_the_server_that_leads_and_the_database_itself(cluster, place):
+    shared = ["--insecure", "--folder", "plain", "--store", cluster.url]
+    first = place.serve("--listen", "127.0.0.1:0", *shared, name="one")
+    second = place.serve("--listen", "127.0.0.1:0", *shared, "--standby", name="two")
+    place.until(lambda: "standing by" in place.log("two"))
+    refused = place.call("server", "--app", "hospital", "--listen", "127.0.0.1:0", *shared)
+    assert refused.returncode == 4
+    assert "another server leads the runs in postgresql://" in refused.stderr
+
+    both = ["--server", f"{first},{second}", "--insecure"]
+    for number in range(4):
+        words = ["--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
+        place.start(f"h{number}", "node", "hospital", *words, *both)
+    place.start("run", "run", "hospital", *LONG, *both)
+    place.until(lambda: "round 1," in place.log("run"))
+    cluster.kill()
+    cluster.start()
+    before = newest(place, both)[1]
+    place.until(lambda: newest(place, both)[1] > before)
+    assert newest(place, both)[0] == "running"
+    place.kill("one")
+    place.until(lambda: "this one leads now" in place.log("two"))
+    place.until(lambda: newest(place, both) == ("finished", 120), seconds=90)
+    same_bits(place, both)

@@ -34,10 +34,17 @@ def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="host:port; port 0 takes a free one.")
 @click.option("--host", "hosts", multiple=True, help="A name or address at which nodes reach it. Repeatable.")
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
-@click.option("--standby", is_flag=True, help="If another server leads in this folder, take over when it ends.")
+@click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
+@click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
 @_with_folder
 def server(
-    apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, standby: bool, folder: Path
+    apps: tuple[Path, ...],
+    listen: str,
+    hosts: tuple[str, ...],
+    insecure: bool,
+    standby: bool,
+    store: str | None,
+    folder: Path,
 ) -> None:
     """Lead runs of the installed apps over the nodes that connect, until SIGTERM or Ctrl-C.
 
@@ -56,6 +63,7 @@ def server(
         hosts=reached,
         secure=not insecure,
         standby=standby,
+        store=store,
     )
     asyncio.run(daemon.serve(click.echo))
 

@@ -15,7 +15,7 @@ from umbel.errors import StoreError
 from umbel.plan import check_same
 from umbel.runtimes import checkpoint
 from umbel.runtimes.session import Hooks, Session
-from umbel.stores import MemoryStore, RunInfo, SQLiteStore, Store
+from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.strategy import Strategy
 
 
@@ -23,7 +23,7 @@ def store_at(store: Store | str | Path | None) -> Store:
     """The store that an argument names; None is one in memory."""
     if store is None:
         return MemoryStore()
-    return store if isinstance(store, Store) else SQLiteStore(store)
+    return store if isinstance(store, Store) else store_for(store)
 
 
 def found(store: Store, resume: str | None) -> RunInfo | None:

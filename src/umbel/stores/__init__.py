@@ -1,7 +1,8 @@
 """Append events, keep checkpoints and client states."""
 
 from umbel.stores.abstract import RunInfo, Store
+from umbel.stores.choose import store_for
 from umbel.stores.memory import MemoryStore
 from umbel.stores.sqlite import SQLiteStore
 
-__all__ = ["MemoryStore", "RunInfo", "SQLiteStore", "Store"]
+__all__ = ["MemoryStore", "RunInfo", "SQLiteStore", "Store", "store_for"]

@@ -16,11 +16,11 @@ from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.api import api, protocol_for
 from umbel.runtimes.server.house import House
-from umbel.stores import SQLiteStore
+from umbel.stores import store_for
 from umbel.transports.tls import server_tls
 
 OPERATOR = "operator"
-LOOK_S = 0.3
+LOOK_S, CONFIRM_S = 0.3, 2.0
 
 
 @final
@@ -33,6 +33,7 @@ class Daemon:
         listen: "host:port".
         hosts: names and addresses at which nodes reach it, for its certificate.
         standby: wait, if another server leads on the same store, until that one has ended.
+        store: "postgresql://…"; None is a file in the folder.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
     """
 
@@ -42,6 +43,7 @@ class Daemon:
     hosts: Sequence[str] = ()
     secure: bool = True
     standby: bool = False
+    store: str | None = None
 
     async def serve(self, say: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
@@ -64,14 +66,14 @@ class Daemon:
         name = socket.gethostname()
         refused = None if authority is None else authority.why_refused
         revoke = None if authority is None else authority.revoke
-        store = SQLiteStore(self.folder / "runs.db")
+        store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
         house = House(store, self.apps, name=name, say=say, why_refused=refused, revoke=revoke)
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()
             raise StoreError(
-                f"another server leads the runs in {self.folder}; stop it, choose another --folder, or let this one "
-                "take over when it ends: --standby"
+                f"another server leads the runs in {self.store or self.folder}; stop it, choose another "
+                "place, or let this one take over when it ends: --standby"
             )
         tls = None if authority is None else server_tls(authority.server_certificates(), clients=False)
         server, address = await front.listen(
@@ -85,7 +87,7 @@ class Daemon:
         if await self._leads(house, stop, say):
             self._begin(authority, address, say)
             house.resume_all()
-            await stop.wait()
+            await self._until_end(house, stop)
             say("stopping: runs finish the step under way and go on after the next start")
         server.close()
         await house.close()
@@ -94,16 +96,35 @@ class Daemon:
         """Wait until this server leads; False if it is to end before."""
         if house.desk.stands_by:
             say("standing by: another server leads, and this one takes over when it ends")
+        loop = asyncio.get_running_loop()
         while house.desk.stands_by and not stop.is_set():
             try:
                 # The end of another process rings no bell here; to look is one call of the system.
                 async with asyncio.timeout(LOOK_S):
                     await stop.wait()
             except TimeoutError:
-                house.desk.stands_by = not house.store.lead()
+                house.desk.stands_by = not await loop.run_in_executor(None, house.store.lead)
                 if not house.desk.stands_by:
                     say("the other server has ended; this one leads now")
         return not stop.is_set()
+
+    async def _until_end(self, house: House, stop: asyncio.Event) -> None:
+        """Wait until this server is to end.
+
+        Raises:
+            StoreError: another server leads now, so this one must not.
+        """
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(CONFIRM_S):
+                    await stop.wait()
+            except TimeoutError:
+                if not await loop.run_in_executor(None, house.store.lead):
+                    await house.desk.close("another server leads now", finished=False)
+                    raise StoreError(
+                        "another server has taken over, as this one had lost the database; start it with --standby"
+                    ) from None
 
     def _introduce(self, authority: Authority | None, address: str, say: Callable[[str], None]) -> None:
         say(f"listening at {address} with {', '.join(app.name for app in self.apps) or 'no app'}")
