@@ -9,7 +9,7 @@ import pytest
 from .place import Place, operator
 
 pytestmark = pytest.mark.slow
-LONG = ["--set", "num_rounds=120", "--set", "local_steps=500"]
+LONG = ["--set", "num_rounds=60", "--set", "local_steps=500"]
 
 
 def health(address, what="health"):
@@ -89,7 +89,7 @@ def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_s
     assert newest(place, as_operator)[0] == "running"
     place.processes["two"].terminate()
     place.until(lambda: "this one leads now" in place.log("one"))
-    place.until(lambda: newest(place, as_operator) == ("finished", 120), seconds=90)
+    place.until(lambda: newest(place, as_operator) == ("finished", 60), seconds=90)
 
     same_bits(place, as_operator)
 
@@ -129,5 +129,5 @@ def test_runs_in_postgresql_outlive_the_server_that_leads_and_the_database_itsel
     assert newest(place, both)[0] == "running"
     place.kill("one")
     place.until(lambda: "this one leads now" in place.log("two"))
-    place.until(lambda: newest(place, both) == ("finished", 120), seconds=90)
+    place.until(lambda: newest(place, both) == ("finished", 60), seconds=90)
     same_bits(place, both)

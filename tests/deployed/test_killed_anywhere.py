@@ -31,6 +31,14 @@ pytestmark = [
 NAMES = ("0", "1")
 NEVER = 10**9
 WITHIN_S = 60
+WARM = [
+    "pytest",
+    "umbel.runtimes.node.agent",
+    "umbel.runtimes.server.start",
+    "umbel.strategies",
+    "umbel.testing",
+    "umbel.transports.tcp",
+]
 
 
 class Fuse:
@@ -104,7 +112,7 @@ class Site:
         self.folder = folder
         self.address = "127.0.0.1:0"
         self._forking = multiprocessing.get_context("forkserver")
-        self._forking.set_forkserver_preload([__name__])
+        self._forking.set_forkserver_preload(WARM)
         self.processes = []
 
     def _start(self, work, *values):
@@ -149,7 +157,7 @@ def heard(pipe):
 
 
 def run(folder, *, server_at=NEVER, node_at=NEVER):
-    """(outcome, the server's visits, the first node's visits) of a run in which one process is killed and started again."""
+    """(outcome, the server's visits, the first node's) of a run in which one process is killed and started again."""
     with site(folder) as at:
         server, told = at.server(server_at)
         said = heard(told)

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, final
 
@@ -327,11 +328,9 @@ class PostgresStore(Store):
         with self._lock:
             self._held.claims.clear()
             if self._db is not None:
-                try:
-                    # The database sees the end of a connection a little later, and the next leader need not wait.
+                # The database sees the end of a connection a little later, and the next leader need not wait.
+                with suppress(psycopg.Error):
                     self._db.execute("SELECT pg_advisory_unlock_all()")
-                except psycopg.Error:
-                    pass
             self._drop()
 
 
