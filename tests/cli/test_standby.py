@@ -1,15 +1,19 @@
 """Two servers on one store: the second takes over when the first ends, and runs end in the bits of the undisturbed."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 
 import pytest
 
+from umbel.cli.remote import Remote
+from umbel.stores import SQLiteStore
+
 from .place import Place, operator
 
 pytestmark = pytest.mark.slow
-LONG = ["--set", "num_rounds=60", "--set", "local_steps=500"]
+LONG = ["--set", "num_rounds=100", "--set", "local_steps=500"]
 
 
 def health(address, what="health"):
@@ -84,12 +88,14 @@ def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_s
     again = place.serve("--listen", first, "--standby", name="one")
     assert again == first
     place.until(lambda: "standing by" in place.log("one"))
-    before = newest(place, as_operator)[1]
-    place.until(lambda: newest(place, as_operator)[1] > before)
-    assert newest(place, as_operator)[0] == "running"
+    # Asked from here, which is faster than a command: the run must not be over before the server is drained.
+    remote = Remote(both, place.folder / ".umbel/server/operator")
+    before = remote.get("/v1/runs/last/checkpoints")["rounds"][-1]
+    place.until(lambda: remote.get("/v1/runs/last/checkpoints")["rounds"][-1] > before)
     place.processes["two"].terminate()
-    place.until(lambda: "this one leads now" in place.log("one"))
-    place.until(lambda: newest(place, as_operator) == ("finished", 60), seconds=90)
+    taken_over = re.compile(r"this one leads now\nrun \S+ \(hospital\) waits for")
+    place.until(lambda: taken_over.search(place.log("one")))
+    place.until(lambda: newest(place, as_operator) == ("finished", 100), seconds=90)
 
     same_bits(place, as_operator)
 
@@ -124,10 +130,33 @@ def test_runs_in_postgresql_outlive_the_server_that_leads_and_the_database_itsel
     place.until(lambda: "round 1," in place.log("run"))
     cluster.kill()
     cluster.start()
-    before = newest(place, both)[1]
-    place.until(lambda: newest(place, both)[1] > before)
-    assert newest(place, both)[0] == "running"
+    remote = Remote(f"{first},{second}", None)
+    before = remote.get("/v1/runs/last/checkpoints")["rounds"][-1]
+    place.until(lambda: remote.get("/v1/runs/last/checkpoints")["rounds"][-1] > before)
     place.kill("one")
     place.until(lambda: "this one leads now" in place.log("two"))
-    place.until(lambda: newest(place, both) == ("finished", 60), seconds=90)
+    place.until(lambda: newest(place, both) == ("finished", 100), seconds=90)
     same_bits(place, both)
+
+
+def test_a_run_that_the_server_before_still_holds_is_resumed_once_it_lets_go(place):
+    plain = ["--insecure", "--listen", "127.0.0.1:0", "--folder", "plain"]
+    address = place.serve(*plain, name="one")
+    run = Remote(address, None).post("/v1/runs", {"app": "hospital"})["run"]
+    place.kill("one")
+    before = SQLiteStore(place.folder / "plain" / "runs.db")
+    before.claim(run)
+    place.serve(*plain, name="two")
+    place.until(lambda: f"run {run} is not resumed" in place.log("two"))
+    before.close()
+    place.until(lambda: f"run {run} (hospital) waits for" in place.log("two"))
+
+
+def test_a_server_ends_at_once_although_a_run_waits_for_nodes_and_the_run_is_to_go_on(place):
+    address = place.serve("--insecure", "--listen", "127.0.0.1:0", "--folder", "plain")
+    Remote(address, None).post("/v1/runs", {"app": "hospital"})
+    place.processes["server"].terminate()
+    assert place.processes["server"].wait(timeout=20) == 0  # a run under way would be waited for for longer
+    store = SQLiteStore(place.folder / "plain" / "runs.db")
+    assert store.runs()[0].status == "running"
+    store.close()

@@ -80,6 +80,7 @@ class Remote:
                 continue
             if answer.status != STANDS_BY:
                 return _good(place[0], answer)
+            answer.close()
         return _good(self._places[-1][0], self._answer(*self._places[-1], verb, path, body))
 
     def _answer(
@@ -96,7 +97,7 @@ class Remote:
             connection = http.client.HTTPSConnection(host, port, context=self._tls)
         data = None if body is None else json.dumps(body)
         try:
-            connection.request(verb, path, data, {"Content-Type": "application/json"})
+            connection.request(verb, path, data, {"Content-Type": "application/json", "Connection": "close"})
             return connection.getresponse()
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or error.reason or error

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
 from umbel.coordinators import Rounds, ServerConfig
+from umbel.errors import RoundError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
 from umbel.runtimes.halves import client_half
@@ -149,7 +150,11 @@ class Conduct:
         params = Arrays.of({})
         if kept.fresh:
             given = None if order.initial is None else Arrays.of(order.initial)
-            params = await self.leader.initial(players, given, least=config.min_available_clients or 1)
+            try:
+                params = await self.leader.initial(players, given, least=config.min_available_clients or 1)
+            except RoundError:
+                kept.store.set_status(self.run, "interrupted")
+                raise
         coordinator = Rounds(config, self.nodes, timed=True)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
         session.observers, session.clock = order.observers, loop.time

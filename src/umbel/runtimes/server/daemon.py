@@ -86,7 +86,6 @@ class Daemon:
         self._introduce(authority, address, say)
         if await self._leads(house, stop, say):
             self._begin(authority, address, say)
-            house.resume_all()
             await self._until_end(house, stop)
             say("stopping: runs finish the step under way and go on after the next start")
         server.close()
@@ -109,12 +108,12 @@ class Daemon:
         return not stop.is_set()
 
     async def _until_end(self, house: House, stop: asyncio.Event) -> None:
-        """Wait until this server is to end.
+        """Go on with the runs that were under way, and wait until this server is to end.
 
         Raises:
             StoreError: another server leads now, so this one must not.
         """
-        loop = asyncio.get_running_loop()
+        loop, resumed = asyncio.get_running_loop(), house.resume_all()
         while not stop.is_set():
             try:
                 async with asyncio.timeout(CONFIRM_S):
@@ -125,6 +124,7 @@ class Daemon:
                     raise StoreError(
                         "another server has taken over, as this one had lost the database; start it with --standby"
                     ) from None
+                resumed = resumed or house.resume_all()
 
     def _introduce(self, authority: Authority | None, address: str, say: Callable[[str], None]) -> None:
         say(f"listening at {address} with {', '.join(app.name for app in self.apps) or 'no app'}")

@@ -51,6 +51,7 @@ class House:
         self._revoke = revoke
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unresumed: set[str] = set()
         self._turn = asyncio.Semaphore(RUNS_AT_ONCE)
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
 
@@ -60,15 +61,24 @@ class House:
     def _still(self, link: Link) -> str | None:
         return None if self._why_refused is None else self._why_refused(link.certificate)
 
-    def resume_all(self) -> None:
-        """Go on with the runs that were under way when the server ended."""
+    def resume_all(self) -> bool:
+        """Go on with the runs that were under way when the server ended.
+
+        Returns:
+            whether that was all; if not, a server that has not quite ended holds one, so ask again a little later.
+        """
+        held = False
         for info in self.store.runs():
-            if info.status != "running" or not info.plan.get("app"):
+            if info.status != "running" or not info.plan.get("app") or info.id in self._tasks:
                 continue
             try:
                 self.resume(info.id)
             except UmbelError as error:
-                self._say(f"run {info.id} is not resumed: {error}")
+                held = held or isinstance(error, StoreError)
+                if info.id not in self._unresumed:
+                    self._say(f"run {info.id} is not resumed: {error}")
+                self._unresumed.add(info.id)
+        return not held
 
     def submit(self, app: str, settings: Mapping[str, Any], *, digest: str | None = None, name: str = "") -> str:
         """Begin a run of an installed app; returns its id.

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, UmbelError
+from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, RoundError, UmbelError
 from umbel.message import Task, Update, validate
 from umbel.runtimes.mail import Answer
 from umbel.runtimes.node.host import PARAMETERS
@@ -117,6 +117,7 @@ class Leader:
             least: how many nodes have to be unable to say before that is the answer.
 
         Raises:
+            RoundError: the run was stopped meanwhile.
             UmbelError: no node can say.
         """
         unable: dict[str, UmbelError] = {}
@@ -124,7 +125,9 @@ class Leader:
             while not (names := [name for name in self.nodes.names if name not in unable]):
                 if len(unable) >= least:
                     raise UmbelError(f"there are no initial parameters, and {next(iter(unable.values()))}")
-                await self._events(math.inf)
+                for event in await self._events(math.inf):
+                    if isinstance(event, Stopped):
+                        raise RoundError(0, f"it was not begun: {event.reason}")
             if given is not None:
                 return named_like(self._schemas.get(names[0]), given)
             task = Task(0, Arrays.of({}), config={"query": PARAMETERS})
