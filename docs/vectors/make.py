@@ -86,6 +86,7 @@ def packets() -> list[dict[str, Any]]:
         Welcome(1, "hub", 15_000),
         Goodbye("the run has finished", finished=True),
         Goodbye("come back later", retry_ms=2_000),
+        Goodbye("this server stands by", standby=True),
         Announce(1, "ask", 5, bytes(range(32)), RUN, b"hello", 1, 0),
         Announce(300, "answer", 1_000_000, bytes(32), RUN, b"", 2, 1),
         Grant(300, 262_144, 1_000_000),
