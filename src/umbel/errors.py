@@ -41,6 +41,10 @@ class AppError(ConfigError):
     """An app that cannot be found, imported or understood."""
 
 
+class NotThere(ConfigError):
+    """There is no such run, or none that the asker may see."""
+
+
 class ArraysError(UmbelError, ValueError):
     """Arrays that do not fit their schema or their buffer."""
 

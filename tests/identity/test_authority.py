@@ -484,7 +484,7 @@ def damaged(folder, what):
 
 def _later(path):
     database = sqlite3.connect(path)
-    database.execute("UPDATE about SET value='2' WHERE key='format'")
+    database.execute("UPDATE about SET value='3' WHERE key='format'")
     database.commit()
     database.close()
 
@@ -503,7 +503,7 @@ RSA = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
         ("certificate empty", "ca.crt is no certificate"),
         ("ledger gone", "members.sqlite, which remembers the members, is missing"),
         ("ledger junk", r"cannot use .*members.sqlite.*; restore it"),
-        ("ledger later", "has format 2, this version reads 1; update"),
+        ("ledger later", "has format 3, this version reads 1 and 2; update"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_a_sentence_and_left_as_it_is(open_authority, tmp_path, what, reason):

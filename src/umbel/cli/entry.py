@@ -14,12 +14,14 @@ from umbel.cli import codes
 from umbel.cli.check import check
 from umbel.cli.control import logs, nodes, stop
 from umbel.cli.export import export
+from umbel.cli.federation import federation
 from umbel.cli.new import new
 from umbel.cli.node import join, node
 from umbel.cli.resume import resume
 from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
 from umbel.cli.show import ls, show
+from umbel.cli.usage import usage
 
 EXTRAS = {
     "cryptography": "server",
@@ -69,6 +71,8 @@ COMMANDS = (
     invite,
     members,
     revoke,
+    federation,
+    usage,
     node,
     join,
     nodes,

@@ -54,9 +54,12 @@ class RemoteStore(Store):
 
     def __init__(self, place: Remote) -> None:
         self._place = place
+        self.waits_for: dict[str, str] = {}
+        """What runs wait for, as of the last list."""
 
     def runs(self) -> list[RunInfo]:
         found = self._place.get("/v1/runs")["runs"]
+        self.waits_for = {run["id"]: run["waits_for"] for run in found if run.get("waits_for")}
         return [RunInfo(run["id"], run["name"], run["created"], run["status"], run["plan"]) for run in found]
 
     def events(self, run: str) -> list[Event]:

@@ -24,7 +24,7 @@ DEFAULT_FOLDER = Path(".umbel/server")
 ROLES = ("node", "viewer", "researcher", "admin")
 
 
-def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
+def with_folder(command: click.decorators.FC) -> click.decorators.FC:
     text = "Where the server keeps its runs and its CA."
     return click.option("--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help=text)(command)
 
@@ -36,7 +36,7 @@ def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
 @click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
-@_with_folder
+@with_folder
 def server(
     apps: tuple[Path, ...],
     listen: str,
@@ -75,17 +75,18 @@ def server(
 @click.option(
     "--expires", "hours", type=float, default=24.0, show_default=True, help="Hours that the code is good for."
 )
-@_with_folder
-def invite(name: str | None, role: str, address: str, hours: float, folder: Path) -> None:
+@click.option("--federation", default="default", show_default=True, help="The federation that it joins.")
+@with_folder
+def invite(name: str | None, role: str, address: str, hours: float, federation: str, folder: Path) -> None:
     """Print a one-time code with which a node or a user joins this server."""
-    with _authority(folder) as authority:
-        click.echo(authority.invite(address, name=name, role=role, expires_s=3600 * hours))
+    with authority_in(folder) as authority:
+        click.echo(authority.invite(address, name=name, role=role, expires_s=3600 * hours, federation=federation))
 
 
 @click.command()
 @click.argument("name")
 @with_server
-@_with_folder
+@with_folder
 def revoke(name: str, folder: Path, server: str | None, user: Path, insecure: bool) -> None:
     """Turn the member NAME away from now on.
 
@@ -95,33 +96,40 @@ def revoke(name: str, folder: Path, server: str | None, user: Path, insecure: bo
     if server is not None:
         remote(server, user, insecure).post(f"/v1/members/{name}/revoke", {})
     else:
-        with _authority(folder) as authority:
+        with authority_in(folder) as authority:
             authority.revoke(name)
     click.echo(f"{name} is revoked")
 
 
 @click.command()
+@click.option("--federation", help="Only those of this federation.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-@_with_folder
-def members(as_json: bool, folder: Path) -> None:
+@with_folder
+def members(federation: str | None, as_json: bool, folder: Path) -> None:
     """List who has joined, and which codes are still open."""
-    with _authority(folder) as authority:
-        there = [{"name": m.name, "role": m.role, "revoked": m.revoked_at_s is not None} for m in authority.members()]
+    with authority_in(folder) as authority:
+        asked = federation and authority.federation(federation).name
+        there = [
+            {"name": m.name, "role": m.role, "revoked": m.revoked_at_s is not None, "federation": m.federation}
+            for m in authority.members()
+            if m.federation == (asked or m.federation)
+        ]
         waiting = [
-            {"name": i.name, "role": i.role}
+            {"name": i.name, "role": i.role, "federation": i.federation}
             for i in authority.invitations()
-            if i.used_at_s is None and i.expires_at_s > time.time()
+            if i.used_at_s is None and i.expires_at_s > time.time() and i.federation == (asked or i.federation)
         ]
     if as_json:
         click.echo(json.dumps({"members": there, "invitations": waiting}))
         return
     for member in there:
-        click.echo(f"{member['name']:24} {member['role']:12}{'revoked' if member['revoked'] else ''}".rstrip())
+        where = "" if member["federation"] == "default" else f"{member['federation']} "
+        click.echo(f"{member['name']:24} {member['role']:12}{where}{'revoked' if member['revoked'] else ''}".rstrip())
     click.echo(f"{len(waiting)} invitations are open")
 
 
 @contextmanager
-def _authority(folder: Path) -> Generator[Authority]:
+def authority_in(folder: Path) -> Generator[Authority]:
     """The CA in a server's folder."""
     from umbel.identity import Authority
 

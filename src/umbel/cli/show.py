@@ -15,7 +15,7 @@ from rich.text import Text
 
 from umbel.arrays import Arrays
 from umbel.cli.options import console, find_run, with_json
-from umbel.cli.place import Place, with_place
+from umbel.cli.place import Place, RemoteStore, with_place
 from umbel.observe.sparkline import sparkline
 from umbel.observe.table import number, rounds_table
 from umbel.runtimes.history import History
@@ -34,7 +34,8 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
     with place.opened() as store:
         runs = store.runs()
         chosen = runs if everything else runs[-NEWEST:]
-        lines = [_line(store, run) for run in chosen]
+        waits = store.waits_for if isinstance(store, RemoteStore) else {}
+        lines: list[dict[str, Any]] = [{**_line(store, run), "waits_for": waits.get(run.id)} for run in chosen]
     if as_json:
         click.echo(json.dumps(lines))
         return
@@ -46,6 +47,9 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
         rounds = f"{line['round']}/{line['num_rounds']}"
         table.add_row(line["run"], Text(line["name"]), line["status"], rounds, number(line["loss"]), started)
     console().print(table)
+    for line in lines:
+        if line["waits_for"]:
+            click.echo(f"{line['run']} is {line['waits_for']}")
     if len(chosen) < len(runs):
         click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
 

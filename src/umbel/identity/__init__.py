@@ -6,6 +6,7 @@ It needs the extra `identity`, and imports nothing of ours but errors.
 from umbel.identity.authority import Authority
 from umbel.identity.code import Code, read_code
 from umbel.identity.credentials import Credentials, make_request
+from umbel.identity.federation import Federation
 from umbel.identity.join import join, renew
 from umbel.identity.ledger import Invitation, Member
 from umbel.identity.post import Post, post_https
@@ -15,6 +16,7 @@ __all__ = [
     "Authority",
     "Code",
     "Credentials",
+    "Federation",
     "Invitation",
     "Member",
     "Post",

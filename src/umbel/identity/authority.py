@@ -15,6 +15,7 @@ from cryptography import x509
 from umbel.errors import CodeRefused, IdentityError
 from umbel.identity import certificates as x
 from umbel.identity.code import SECRET_BYTES, Code, write_code
+from umbel.identity.federation import DEFAULT, Federation
 from umbel.identity.files import private_folder, write_private
 from umbel.identity.ledger import Invitation, Issued, Ledger, Member
 
@@ -132,7 +133,15 @@ class Authority:
             and not x.ends_soon(first_s, last_s, now_s)
         )
 
-    def invite(self, address: str, *, name: str | None = None, role: str = "node", expires_s: float = 86400) -> str:
+    def invite(
+        self,
+        address: str,
+        *,
+        name: str | None = None,
+        role: str = "node",
+        expires_s: float = 86400,
+        federation: str = DEFAULT,
+    ) -> str:
         """A code that lets one node in, once.
 
         Args:
@@ -141,9 +150,10 @@ class Authority:
                 lets in whoever has the code, under a free name.
             role: what the member will be.
             expires_s: for how many seconds from now it works.
+            federation: what the member will belong to.
 
         Raises:
-            IdentityError: an argument is wrong.
+            IdentityError: an argument is wrong, or there is no such federation.
         """
         if name is not None:
             x.checked_name(name)
@@ -153,7 +163,9 @@ class Authority:
             raise IdentityError(f"expires_s must be above 0 and at most {x.CA_S:.0f} (10 years), got {expires_s:g}")
         now_s, secret = self._clock(), secrets.token_bytes(SECRET_BYTES)
         code = write_code(Code(address, self._ca.digest, secret))
-        self._ledger.invite(_hashed(secret), address, name, role, now_s, now_s + expires_s)
+        with self._ledger.alone():
+            self.federation(federation)
+            self._ledger.invite(_hashed(secret), address, name, role, now_s, now_s + expires_s, federation)
         return code
 
     def invitations(self) -> list[Invitation]:
@@ -191,7 +203,7 @@ class Authority:
             self._check(invitation, name, now_s)
             certificate = x.sign_member(self._ca, key, name, invitation.role, now_s)
             self._ledger.use(invitation, name, now_s)
-            self._ledger.admit(name, invitation.role, now_s)
+            self._ledger.admit(name, invitation.role, now_s, invitation.federation)
             self._remember(certificate, name, invitation.role, invitation.id)
         return x.pem(certificate)
 
@@ -235,13 +247,84 @@ class Authority:
         issued = Issued(name, role, *x.valid_s(certificate), None, None, x.pem(certificate))
         self._ledger.issue(x.fingerprint(x.der(certificate)), issued, invitation, self._clock())
 
-    def revoke(self, name: str) -> None:
+    def federations(self) -> list[Federation]:
+        """All federations, by name; "default" is always there."""
+        return self._ledger.federations()
+
+    def federation(self, name: str) -> Federation:
+        """The one of this name.
+
+        Raises:
+            IdentityError: there is none.
+        """
+        found = self._ledger.federation(name)
+        if found is None:
+            raise IdentityError(f"there is no federation {name!r}; look at the list of federations, or make it first")
+        return found
+
+    def federation_of(self, certificate_der: bytes) -> Federation:
+        """The federation of whoever showed this certificate.
+
+        Raises:
+            IdentityError: the certificate is not good.
+        """
+        return self.federation(self._ledger.belongs(self._good(certificate_der).name))
+
+    def add_federation(self, federation: Federation) -> None:
+        """Make a federation. From then on, versions of Umbel that know none refuse the folder.
+
+        Raises:
+            IdentityError: its name is, or was, another one's.
+        """
+        with self._ledger.alone():
+            if self._ledger.was_federation(federation.name):
+                raise IdentityError(
+                    f"there is, or was, a federation {federation.name!r} here, and its runs are; choose another name"
+                )
+            self._ledger.set_federation(federation)
+
+    def set_federation(self, federation: Federation) -> None:
+        """Change a federation's apps and quotas; a server that runs sees it at the next round.
+
+        Raises:
+            IdentityError: there is none of this name.
+        """
+        with self._ledger.alone():
+            self.federation(federation.name)
+            self._ledger.set_federation(federation)
+
+    def remove_federation(self, name: str) -> None:
+        """Remove a federation that nobody is in; its name stays taken.
+
+        Raises:
+            IdentityError: there is none, it is the default one, or it has members or open invitations.
+        """
+        with self._ledger.alone():
+            self.federation(name)
+            if name == DEFAULT:
+                raise IdentityError("the federation 'default' cannot be removed; change it with: umbel federation set")
+            there = [m.name for m in self.members() if m.federation == name and m.revoked_at_s is None]
+            now_s = self._clock()
+            is_open = [i for i in self.invitations() if i.used_at_s is None and i.expires_at_s > now_s]
+            waiting = sum(i.federation == name for i in is_open)
+            if there or waiting:
+                raise IdentityError(
+                    f"the federation {name!r} has {len(there)} members and {waiting} open invitations; revoke the "
+                    "members first, and let the invitations expire"
+                )
+            self._ledger.remove_federation(name, now_s)
+
+    def revoke(self, name: str, *, federation: str | None = None) -> None:
         """End a member's rights at once; the name stays taken. A new invitation to it lets it in again.
+
+        Args:
+            federation: who is not in it is not there; None is all.
 
         Raises:
             IdentityError: there is no such member.
         """
-        if not self._ledger.has_member(name):
+        elsewhere = federation is not None and self._ledger.belongs(name) != federation
+        if elsewhere or not self._ledger.has_member(name):
             raise IdentityError(f"there is no member named {name!r}; look at the list of members")
         self._ledger.revoke(name, self._clock())
 

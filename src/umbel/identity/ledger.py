@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.errors import IdentityError
+from umbel.identity.federation import DEFAULT, Federation, from_text
 
-FORMAT = 1
+# Format 2 has federations. A file becomes one with the first that is made, so that no older version, which would let
+# everybody see everything, leads it.
+FORMAT, WITH_FEDERATIONS = 1, 2
 # Seconds after which what has ended is forgotten.
 KEPT_S = 90 * 86400.0
 LATELY_S = 60.0
@@ -34,6 +37,9 @@ CREATE TABLE IF NOT EXISTS certificates (
     ended REAL, why TEXT, invitation INTEGER, pem BLOB) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS certificates_of_member ON certificates (name);
 CREATE TABLE IF NOT EXISTS wrong (at REAL);
+CREATE TABLE IF NOT EXISTS federations (name TEXT PRIMARY KEY, body TEXT, removed REAL);
+CREATE TABLE IF NOT EXISTS belongs (member TEXT PRIMARY KEY, federation TEXT);
+CREATE TABLE IF NOT EXISTS invited (invitation INTEGER PRIMARY KEY, federation TEXT);
 """
 
 
@@ -55,6 +61,7 @@ class Invitation:
     expires_at_s: float
     used_at_s: float | None
     used_by: str | None
+    federation: str = DEFAULT
 
 
 @final
@@ -72,6 +79,7 @@ class Member:
     since_s: float
     expires_at_s: float
     revoked_at_s: float | None
+    federation: str = DEFAULT
 
 
 @final
@@ -123,8 +131,10 @@ class Ledger:
             self._db.executescript(_TABLES)
             self._db.execute("INSERT OR IGNORE INTO about VALUES ('format', ?)", (str(FORMAT),))
             found = self._db.execute("SELECT value FROM about WHERE key='format'").fetchone()[0]
-        if found != str(FORMAT):
-            raise IdentityError(f"{self.path} has format {found}, this version reads {FORMAT}; update Umbel")
+        if found not in (str(FORMAT), str(WITH_FEDERATIONS)):
+            raise IdentityError(
+                f"{self.path} has format {found}, this version reads {FORMAT} and {WITH_FEDERATIONS}; update Umbel"
+            )
 
     def _log_ahead(self) -> None:
         """Let readers and a writer not wait for each other. The file remembers it.
@@ -173,15 +183,28 @@ class Ledger:
         with self._lock, self._errors():
             return self._db.execute(query, values).fetchall()
 
-    def invite(self, secret: bytes, address: str, name: str | None, role: str, now_s: float, expires_s: float) -> None:
+    def invite(
+        self,
+        secret: bytes,
+        address: str,
+        name: str | None,
+        role: str,
+        now_s: float,
+        expires_s: float,
+        federation: str = DEFAULT,
+    ) -> None:
         """Remember the hash of a secret."""
         with self.alone():
             old_s = now_s - KEPT_S
             self._rows("DELETE FROM invitations WHERE expires < ?", old_s)
+            # Numbers are used again.
+            self._rows("DELETE FROM invited WHERE invitation NOT IN (SELECT id FROM invitations)")
             self._rows(
                 "INSERT INTO invitations (secret, address, name, role, created, expires) VALUES (?,?,?,?,?,?)",
                 *(secret, address, name, role, now_s, expires_s),
             )
+            if federation != DEFAULT:
+                self._rows("INSERT INTO invited SELECT id, ? FROM invitations WHERE secret=?", federation, secret)
 
     def invitation(self, secret: bytes) -> Invitation | None:
         """The one with this hash. How long it takes says nothing about the hashes that there are."""
@@ -193,7 +216,9 @@ class Ledger:
 
     def invitations(self) -> list[Invitation]:
         rows = self._rows(
-            "SELECT id, address, name, role, created, expires, used, used_by FROM invitations ORDER BY id"
+            "SELECT id, address, name, role, created, expires, used, used_by, coalesce(federation, ?) "
+            "FROM invitations LEFT JOIN invited ON invitation=id ORDER BY id",
+            DEFAULT,
         )
         return [Invitation(*row) for row in rows]
 
@@ -202,15 +227,17 @@ class Ledger:
 
     def members(self) -> list[Member]:
         rows = self._rows(
-            "SELECT m.name, m.role, m.since, coalesce(max(c.last), m.since), m.revoked FROM members AS m "
-            "LEFT JOIN certificates AS c ON c.name=m.name GROUP BY m.name ORDER BY m.name"
+            "SELECT m.name, m.role, m.since, coalesce(max(c.last), m.since), m.revoked, coalesce(b.federation, ?) "
+            "FROM members AS m LEFT JOIN certificates AS c ON c.name=m.name LEFT JOIN belongs AS b ON b.member=m.name "
+            "GROUP BY m.name ORDER BY m.name",
+            DEFAULT,
         )
         return [Member(*row) for row in rows]
 
     def has_member(self, name: str) -> bool:
         return bool(self._rows("SELECT 1 FROM members WHERE name=?", name))
 
-    def admit(self, name: str, role: str, now_s: float) -> None:
+    def admit(self, name: str, role: str, now_s: float, federation: str = DEFAULT) -> None:
         """A member joins, or joins again: what it had before ends."""
         self._end(name, "was replaced when the node joined again", now_s)
         self._rows(
@@ -218,6 +245,38 @@ class Ledger:
             "ON CONFLICT (name) DO UPDATE SET role=excluded.role, since=excluded.since, revoked=NULL",
             *(name, role, now_s),
         )
+        self._rows("INSERT OR REPLACE INTO belongs VALUES (?,?)", name, federation)
+
+    def belongs(self, name: str) -> str:
+        """The federation of a member, as far as it is durable."""
+        with self._look_lock, self._errors():
+            rows = self._looks.execute("SELECT federation FROM belongs WHERE member=?", (name,)).fetchall()
+        return rows[0][0] if rows else DEFAULT
+
+    def federations(self) -> list[Federation]:
+        """All that were not removed, by name; the default one is always there."""
+        with self._look_lock, self._errors():
+            rows = self._looks.execute("SELECT name, body FROM federations WHERE removed IS NULL").fetchall()
+        found = {DEFAULT: Federation(name=DEFAULT), **{name: from_text(name, body) for name, body in rows}}
+        return [found[name] for name in sorted(found)]
+
+    def federation(self, name: str) -> Federation | None:
+        """The one of this name, if it was not removed."""
+        return next((one for one in self.federations() if one.name == name), None)
+
+    def was_federation(self, name: str) -> bool:
+        """Whether there is one of this name, or ever was."""
+        return name == DEFAULT or bool(self._rows("SELECT 1 FROM federations WHERE name=?", name))
+
+    def set_federation(self, federation: Federation) -> None:
+        """Make it, or change it."""
+        with self.alone():
+            self._rows("UPDATE about SET value=? WHERE key='format'", str(WITH_FEDERATIONS))
+            self._rows("INSERT OR REPLACE INTO federations VALUES (?,?,NULL)", federation.name, federation.to_text())
+
+    def remove_federation(self, name: str, now_s: float) -> None:
+        """Its name stays taken: its runs are still there."""
+        self._rows("UPDATE federations SET removed=? WHERE name=?", now_s, name)
 
     def revoke(self, name: str, now_s: float) -> None:
         """End a member's certificates, and the open invitations that name it."""

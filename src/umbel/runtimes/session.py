@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,7 @@ class Session:
         players: who plays the clients; set before the first step.
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
+        wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
     """
 
     run: str
@@ -70,6 +72,7 @@ class Session:
     players: Players = field(init=False)
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
+    wall_clock: Callable[[], float] | None = None
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -214,6 +217,9 @@ class Session:
             "bytes_received": back * len(done),
             **summary,
         }
+        if self.wall_clock is not None:
+            event["at_s"] = self.wall_clock()
+            event["node_seconds"] = math.fsum(_worked(receipt) for receipt in tally.receipts)
         if len(done) <= LISTED_CLIENTS:
             event["clients"] = sorted([receipt.client, receipt.steps] for receipt in done)
         if self.coordinator.config.per_client_metrics:
@@ -262,6 +268,11 @@ def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) ->
     given = function([(entry["examples"], entry["metrics"]) for entry in clients])
     own, _ = numbers(_mapping(function, given))
     return {**{name: value for name, value in means.items() if name == "loss"}, **own}
+
+
+def _worked(receipt: Receipt) -> float:
+    """The seconds that a node says it worked; what is no time is none."""
+    return receipt.seconds if math.isfinite(receipt.seconds) and receipt.seconds > 0 else 0.0
 
 
 def _mapping(function: Callable[..., Any], value: Any) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 import umbel
-from umbel.errors import AppError, ConfigError, IdentityError, StoreError, UmbelError
+from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, UmbelError
 from umbel.identity import Authority, respond
+from umbel.identity.federation import DEFAULT
 from umbel.runtimes import checkpoint
 from umbel.runtimes.server.desk import STANDS_BY
 from umbel.runtimes.server.house import House
+from umbel.stores import RunInfo
 
 MAX_BODY_BYTES = 2**20
 RANK = {"viewer": 1, "researcher": 2, "admin": 3}
@@ -64,12 +66,15 @@ def _guarded(house: House, authority: Authority | None, rank: int, handler: Hand
             refusal = authority.why_refused(certificate)
             if refusal is not None or certificate is None:
                 return _error(401, refusal or "show a certificate of this server: umbel join CODE")
+            request.state.federation = authority.federation_of(certificate).name
             role = authority.role_of(certificate)
             if RANK.get(role, 0) < rank:
                 needed = next(name for name, value in RANK.items() if value == rank)
                 return _error(403, f"this takes the role {needed}, yours is {role}; ask the operator for an invitation")
         try:
             return await handler(house, request)
+        except NotThere as error:
+            return _error(404, str(error))
         except StoreError as error:
             return _error(507, str(error))
         except (ConfigError, AppError, IdentityError) as error:
@@ -78,6 +83,20 @@ def _guarded(house: House, authority: Authority | None, rank: int, handler: Hand
             return _error(500, str(error))
 
     return handle
+
+
+def _federation(request: Request) -> str:
+    """Whose things the request is about: those of whoever asks."""
+    return getattr(request.state, "federation", DEFAULT)
+
+
+def _info(house: House, request: Request) -> RunInfo:
+    """The run that the request names.
+
+    Raises:
+        NotThere: there is none in the asker's federation.
+    """
+    return house.info(request.path_params["run"], _federation(request))
 
 
 def _error(status: int, sentence: str) -> JSONResponse:
@@ -129,24 +148,32 @@ async def _ready(house: House, request: Request) -> Response:
 
 
 async def _nodes(house: House, request: Request) -> Response:
-    return JSONResponse({"nodes": house.nodes()})
+    return JSONResponse({"nodes": house.nodes(_federation(request))})
 
 
 async def _revoke(house: House, request: Request) -> Response:
     name = request.path_params["name"]
-    await house.revoke(name)
+    await house.revoke(name, federation=_federation(request))
     return JSONResponse({"revoked": name})
 
 
 async def _apps(house: House, request: Request) -> Response:
-    apps = [{"name": app.name, "digest": app.digest, "config": dict(app.config)} for app in house.apps.values()]
+    found = house.apps_of(_federation(request))
+    apps = [{"name": app.name, "digest": app.digest, "config": dict(app.config)} for app in found.values()]
     return JSONResponse({"apps": apps})
 
 
 async def _runs(house: House, request: Request) -> Response:
     runs = [
-        {"id": run.id, "name": run.name, "created": run.created_s, "status": run.status, "plan": dict(run.plan)}
-        for run in house.store.runs()
+        {
+            "id": run.id,
+            "name": run.name,
+            "created": run.created_s,
+            "status": "queued" if house.queued(run.id) else run.status,
+            "waits_for": house.waits_for(run.id),
+            "plan": dict(run.plan),
+        }
+        for run in house.runs(_federation(request))
     ]
     return JSONResponse({"runs": runs})
 
@@ -158,22 +185,30 @@ async def _submit(house: House, request: Request) -> Response:
     if not isinstance(app, str) or not isinstance(settings, dict):
         raise ConfigError('a run is {"app": name, "settings": {…}, "digest": …, "name": …}')
     digest, name = body.get("digest"), body.get("name") or ""
-    return JSONResponse(
-        {"run": house.submit(app, cast("dict[str, Any]", settings), digest=digest, name=str(name))}, 201
-    )
+    given = cast("dict[str, Any]", settings)
+    run = house.submit(app, given, digest=digest, name=str(name), federation=_federation(request))
+    return JSONResponse({"run": run}, 201)
 
 
 async def _stop(house: House, request: Request) -> Response:
-    return JSONResponse({"run": house.stop(request.path_params["run"])})
+    return JSONResponse({"run": house.stop(request.path_params["run"], federation=_federation(request))})
 
 
 async def _resume(house: House, request: Request) -> Response:
     body = await _body(request)
-    return JSONResponse({"run": house.resume(request.path_params["run"], body.get("settings"))}, 201)
+    run = request.path_params["run"]
+    return JSONResponse({"run": house.resume(run, body.get("settings"), federation=_federation(request))}, 201)
+
+
+async def _usage(house: House, request: Request) -> Response:
+    name = _federation(request)
+    # Reading all logs takes a while.
+    rows = await asyncio.get_running_loop().run_in_executor(None, lambda: house.usage(name))
+    return JSONResponse({"usage": rows})
 
 
 async def _events(house: House, request: Request) -> Response:
-    info = house.info(request.path_params["run"])
+    info = _info(house, request)
     follow = request.query_params.get("follow") in ("1", "true")
     return StreamingResponse(_lines(house, info.id, follow=follow), media_type="application/x-ndjson")
 
@@ -206,17 +241,17 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
 
 
 async def _checkpoints(house: House, request: Request) -> Response:
-    return JSONResponse({"rounds": house.store.checkpoints(house.info(request.path_params["run"]).id)})
+    return JSONResponse({"rounds": house.store.checkpoints(_info(house, request).id)})
 
 
 async def _checkpoint(house: House, request: Request) -> Response:
-    info = house.info(request.path_params["run"])
+    info = _info(house, request)
     data = house.store.checkpoint(info.id, request.path_params["round"])
     return Response(data, media_type="application/octet-stream")
 
 
 async def _model(house: House, request: Request) -> Response:
-    info = house.info(request.path_params["run"])
+    info = _info(house, request)
     kept = house.store.checkpoints(info.id)
     number = int(request.query_params.get("round", kept[-1] if kept else -1))
     if number not in kept:
@@ -234,10 +269,17 @@ TABLE: list[tuple[str, str, int, Handler, str]] = [
     ("GET", "/v1/nodes", 1, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
     ("POST", "/v1/members/{name}/revoke", 3, _revoke, "Turn a member away for good, and end its stream at once."),
     ("GET", "/v1/apps", 1, _apps, "The installed apps with their digests and default settings."),
-    ("GET", "/v1/runs", 1, _runs, "All runs, oldest first."),
+    (
+        "GET",
+        "/v1/runs",
+        1,
+        _runs,
+        "All runs of the asker's federation, oldest first, and what those that wait wait for.",
+    ),
     ("POST", "/v1/runs", 2, _submit, "Begin a run of an installed app."),
     ("POST", "/v1/runs/{run}/stop", 2, _stop, "End a run after the step under way."),
     ("POST", "/v1/runs/{run}/resume", 2, _resume, "Go on with a run after its last finished round."),
+    ("GET", "/v1/usage", 1, _usage, "What runs have used: rounds, bytes and node-seconds by run and day."),
     ("GET", "/v1/runs/{run}/events", 1, _events, "The run's log, a JSON object per line; ?follow=1 goes on."),
     ("GET", "/v1/runs/{run}/checkpoints", 1, _checkpoints, "The rounds whose checkpoints are kept."),
     ("GET", "/v1/runs/{run}/checkpoints/{round:int}", 2, _checkpoint, "A checkpoint: the run's state as one frame."),

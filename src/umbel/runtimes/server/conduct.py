@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from secrets import randbits
@@ -36,6 +37,8 @@ class Order:
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
         allowed: whether a node may take part.
+        federation: the name of the one that the run belongs to; None is the default one.
+        why_not: says why the run of an id may not begin its next round yet; None lets it.
     """
 
     strategy: Strategy
@@ -49,6 +52,8 @@ class Order:
     resume: str | None = None
     observers: Sequence[Observer] = ()
     allowed: Callable[[Node], bool] = lambda node: True
+    federation: str | None = None
+    why_not: Callable[[str], str | None] = lambda run: None
 
 
 @final
@@ -79,6 +84,8 @@ class Conduct:
             "settings": describe(order.settings),
             "client_half": client_half(order.strategy),
         }
+        if order.federation is not None:
+            self.plan["federation"] = order.federation
         self._kept = keeping.kept(store, info, order.name, self.plan)
         self.run = self._kept.run
         self.nodes = Nodes()
@@ -147,6 +154,7 @@ class Conduct:
             per_client_metrics=config.per_client_metrics or order.hooks.per_client,
             evaluation_timeout_s=config.round_timeout,
         )
+        players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})
         if kept.fresh:
             given = None if order.initial is None else Arrays.of(order.initial)
@@ -157,7 +165,7 @@ class Conduct:
                 raise
         coordinator = Rounds(config, self.nodes, timed=True)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
-        session.observers, session.clock = order.observers, loop.time
+        session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
         params, self.order = Arrays.of({}), replace(order, initial=None)

@@ -64,10 +64,8 @@ class Daemon:
 
     async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
         name = socket.gethostname()
-        refused = None if authority is None else authority.why_refused
-        revoke = None if authority is None else authority.revoke
         store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
-        house = House(store, self.apps, name=name, say=say, why_refused=refused, revoke=revoke)
+        house = House(store, self.apps, name=name, say=say, authority=authority)
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()

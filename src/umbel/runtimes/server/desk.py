@@ -69,6 +69,7 @@ class Node:
     address: str
     stream: Stream
     since_s: float
+    federation: str | None = None
     ready: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
@@ -119,7 +120,8 @@ class Desk:
         self._uploads: dict[int, tuple[Node, Incoming]] = {}
         self._broken_off: OrderedDict[bytes, Incoming] = OrderedDict()
         self._queue: deque[tuple[Node, Incoming]] = deque()
-        self._blobs: dict[str, tuple[str, memoryview]] = {}
+        self._blobs: dict[tuple[str, str], memoryview] = {}
+        """By run and digest: what one run's nodes may have, another's may not."""
         self._closing: str | None = None
         self.stands_by = False
         """Whether nodes are sent on, as another server leads."""
@@ -219,8 +221,7 @@ class Desk:
     def end(self, lead: Lead) -> None:
         """The run is over: nodes let go of it."""
         self.leads.pop(lead.run, None)
-        for digest in [d for d, (run, _) in self._blobs.items() if run == lead.run]:
-            del self._blobs[digest]
+        self._forget_blobs(lead.run, keep=set())
         for node in self.nodes.values():
             if lead.run in node.ready or lead.run in node.refused:
                 node.ready.discard(lead.run)
@@ -248,20 +249,20 @@ class Desk:
     def _deliver(self, run: str, node: Node, command: Deliver) -> None:
         on_the_way = {digest for _, digest in node.sending.values()}
         for digest, arrays in command.blobs.items():
-            self._blobs[digest] = (run, arrays.buffer.data)
+            self._blobs[run, digest] = arrays.buffer.data
             if digest not in node.held and digest not in on_the_way:
                 self._send_blob(run, node, digest)
         self._forget_blobs(run, keep=set(command.blobs))
         node.stream.send("ask", command.parts, run=run, round=command.ask.task.round, attempt=command.ask.attempt)
 
     def _send_blob(self, run: str, node: Node, digest: str) -> None:
-        data = self._blobs[digest][1]
+        data = self._blobs[run, digest]
         number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest))
         node.sending[number] = (run, digest)
 
     def _forget_blobs(self, run: str, keep: set[str]) -> None:
-        for digest in [d for d, (owner, _) in self._blobs.items() if owner == run and d not in keep]:
-            del self._blobs[digest]
+        for key in [key for key in self._blobs if key[0] == run and key[1] not in keep]:
+            del self._blobs[key]
 
     def happened(self, node: Node, event: Event) -> None:
         """Something came from a node."""
@@ -280,12 +281,18 @@ class Desk:
             self._forget_upload(event.message)
         elif isinstance(event, Want):
             digest = bytes(event.digest).hex()
-            if digest in self._blobs and digest not in {d for _, d in node.sending.values()}:
+            wanted = self._lead_of(node, event.run) is not None and (event.run, digest) in self._blobs
+            if wanted and digest not in {d for _, d in node.sending.values()}:
                 self._send_blob(event.run, node, digest)
+
+    def _lead_of(self, node: Node, run: str) -> Lead | None:
+        """The run, if it is there and the node may take part: of others a node hears nothing."""
+        lead = self.leads.get(run)
+        return None if lead is None or lead.plan_for(node) is None else lead
 
     def _announced(self, node: Node, message: Incoming) -> None:
         channel = node.stream.channel
-        lead = self.leads.get(message.run)
+        lead = self._lead_of(node, message.run)
         if lead is None:
             channel.refuse(message, f"there is no run {message.run!r} here")
         elif message.kind == "ready":
@@ -334,7 +341,7 @@ class Desk:
             self._grant()
 
     def _arrived(self, node: Node, message: Incoming) -> None:
-        lead = self.leads.get(message.run)
+        lead = self._lead_of(node, message.run)
         token = next((t for t, (_, held) in self._uploads.items() if held is message), 0)
         data = message.buffer
         assert data is not None

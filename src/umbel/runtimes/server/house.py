@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, final
 
-from umbel.errors import AppError, ConfigError, StoreError, UmbelError
+from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, UmbelError
+from umbel.identity import Authority, Federation
+from umbel.identity.federation import DEFAULT
 from umbel.runtimes.app import App
 from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk, Limits, Node
+from umbel.runtimes.server.queue import Queue
+from umbel.runtimes.server.usage import Today, federation_of, table, why_over
 from umbel.runtimes.session import Hooks
 from umbel.stores import RunInfo, Store
 from umbel.transports import Link
 from umbel.wire.packets import Hello
 
 RUNS_AT_ONCE = 8
+LOOK_S = 0.5
 
 
 @final
@@ -28,8 +33,7 @@ class House:
         store: keeps runs; closed with the house.
         apps: what the operator installed; nothing else is run.
         name: the server's name.
-        why_refused: looks at a node's certificate; None lets it in.
-        revoke: turns a member away for good.
+        authority: says who is a member, and of which federation; None is an insecure server, without either.
         say: told what goes on, in sentences.
     """
 
@@ -40,26 +44,49 @@ class House:
         *,
         name: str,
         say: Callable[[str], None],
-        why_refused: Callable[[bytes | None], str | None] | None = None,
-        revoke: Callable[[str], None] | None = None,
+        authority: Authority | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
         self.store = store
-        self._say, self._why_refused = say, why_refused
+        self._say, self._authority = say, authority
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
-        self._revoke = revoke
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unresumed: set[str] = set()
-        self._turn = asyncio.Semaphore(RUNS_AT_ONCE)
+        self._today = Today(store)
+        self._queue = Queue(RUNS_AT_ONCE, self._federation, lambda one: why_over(one, self._today))
+        self._turns: dict[str, asyncio.Event] = {}
+        self._looks: asyncio.Task[None] | None = None
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
 
     def _admit(self, hello: Hello, link: Link) -> str | None:
         return self._still(link)
 
     def _still(self, link: Link) -> str | None:
-        return None if self._why_refused is None else self._why_refused(link.certificate)
+        return None if self._authority is None else self._authority.why_refused(link.certificate)
+
+    def _federation(self, name: str) -> Federation:
+        """The one of this name; of one that was removed no run goes on."""
+        if self._authority is None:
+            return Federation(name=name)
+        try:
+            return self._authority.federation(name)
+        except IdentityError:
+            return Federation(name=name, runs_at_once=0)
+
+    def _is_in(self, node: Node, federation: str) -> bool:
+        """Whether a node is of a federation. It stays in it as long as it is connected: who moves has to join anew."""
+        if node.federation is None:
+            certificate = node.stream.link.certificate
+            if self._authority is None or certificate is None:
+                node.federation = DEFAULT
+            else:
+                try:
+                    node.federation = self._authority.federation_of(certificate).name
+                except IdentityError:
+                    return False
+        return node.federation == federation
 
     def resume_all(self) -> bool:
         """Go on with the runs that were under way when the server ended.
@@ -80,45 +107,72 @@ class House:
                 self._unresumed.add(info.id)
         return not held
 
-    def submit(self, app: str, settings: Mapping[str, Any], *, digest: str | None = None, name: str = "") -> str:
+    def submit(
+        self,
+        app: str,
+        settings: Mapping[str, Any],
+        *,
+        digest: str | None = None,
+        name: str = "",
+        federation: str = DEFAULT,
+    ) -> str:
         """Begin a run of an installed app; returns its id.
 
         Raises:
             AppError: the app is not installed, or another version of it.
-            ConfigError: the settings are not the app's.
+            ConfigError: the settings are not the app's, or the federation is over a quota and does not wait.
         """
-        found = self._app(app, digest)
+        found = self._app(app, digest, federation)
         unknown = [key for key in settings if key not in found.config]
         if unknown:
             raise ConfigError(f"the app has no setting {unknown[0]!r}; it has {', '.join(found.config) or 'none'}")
-        return self._start(self._order(found, {**found.config, **settings}, name or found.name))
+        self._refuse_over(federation)
+        return self._start(self._order(found, {**found.config, **settings}, name or found.name, federation))
 
-    def resume(self, run: str, changes: Mapping[str, Any] | None = None) -> str:
+    def _refuse_over(self, name: str) -> None:
+        """Refuse a run that would have to wait, where the federation wants that."""
+        federation = self._federation(name)
+        reason = self._queue.why_full(federation) if federation.over == "refuse" else None
+        if reason is not None:
+            raise ConfigError(reason)
+
+    def resume(self, run: str, changes: Mapping[str, Any] | None = None, *, federation: str | None = None) -> str:
         """Go on with a run after its last finished round.
 
+        Args:
+            federation: whose runs are looked at; None is all, and waits if there is no room.
+
         Raises:
-            ConfigError: there is no such run, or it is under way.
+            ConfigError: there is no such run, it is under way, or its federation is over a quota and does not wait.
         """
-        info = self.info(run)
+        info = self.info(run, federation)
         if info.id in self._tasks:
             raise ConfigError(f"run {info.id} is under way already")
         entry = info.plan.get("app")
         if not entry:
             raise AppError(f"run {info.id} was started from Python and not from an app; go on there")
-        found = self._app(entry["name"], entry["digest"])
+        found = self._app(entry["name"], entry["digest"], federation_of(info))
+        if federation is not None:
+            self._refuse_over(federation)
         settings = {**entry["settings"], **(changes or {})}
-        return self._start(replace(self._order(found, settings, info.name), resume=info.id))
+        return self._start(replace(self._order(found, settings, info.name, federation_of(info)), resume=info.id))
 
-    def _app(self, name: str, digest: str | None) -> App:
-        found = self.apps.get(name)
+    def apps_of(self, federation: str) -> dict[str, App]:
+        """The installed apps that a federation may run, by name."""
+        allowed = self._federation(federation).apps
+        return {name: app for name, app in self.apps.items() if allowed is None or name in allowed}
+
+    def _app(self, name: str, digest: str | None, federation: str) -> App:
+        apps = self.apps_of(federation)
+        found = apps.get(name)
         if found is None:
-            there = ", ".join(self.apps) or "none"
+            there = ", ".join(apps) or "none"
             raise AppError(f"this server has no app {name!r}; installed are {there}: umbel server --app FOLDER")
         if digest is not None and digest != found.digest:
             raise AppError(f"the server's app {name!r} is another version (digest {found.digest[:12]}…) than yours")
         return found
 
-    def _order(self, app: App, settings: Mapping[str, Any], name: str) -> Order:
+    def _order(self, app: App, settings: Mapping[str, Any], name: str, federation: str) -> Order:
         run = app.describe(settings)
         config = run.config
         if config.min_available_clients is None:
@@ -132,15 +186,19 @@ class House:
             app=app.entry(settings),
             settings=settings,
             num_clients=run.num_clients,
-            allowed=lambda node: app.name in (node.about.get("apps") or ()),
+            allowed=lambda node: app.name in (node.about.get("apps") or ()) and self._is_in(node, federation),
+            federation=None if federation == DEFAULT else federation,
+            why_not=self._queue.why_not,
         )
 
     def _start(self, order: Order) -> str:
         loop = asyncio.get_running_loop()
         executor = ThreadPoolExecutor(1, "umbel-run")
         told: list[str] = []
+        federation = order.federation or DEFAULT
 
         def observe(event: Mapping[str, Any]) -> None:
+            self._today.tell(federation, event)
             loop.call_soon_threadsafe(self._tell, told[0], event)
 
         # A connection of its own: transactions of two runs must not mix.
@@ -157,15 +215,39 @@ class House:
             store.close()
             raise
         told.append(conduct.run)
-        self._conducts[conduct.run] = conduct
+        self._conducts[conduct.run], self._turns[conduct.run] = conduct, asyncio.Event()
+        self._queue.enter(conduct.run, federation)
         self._tasks[conduct.run] = asyncio.ensure_future(self._drive(conduct, store, executor))
         self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients} nodes")
+        if self._looks is None:
+            self._looks = asyncio.ensure_future(self._look_on())
+        self._look()
         return conduct.run
+
+    def _look(self) -> None:
+        """Let those begin whose turn it is."""
+        for run in self._queue.look():
+            if run in self._turns:
+                self._turns[run].set()
+
+    async def _look_on(self) -> None:
+        """Look again and again: quotas change by the clock and by other processes, which ring no bell here."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                self._look()
+            except UmbelError as error:
+                self._say(f"it cannot be seen whose turn it is: {error}")
 
     async def _drive(self, conduct: Conduct, store: Store, executor: ThreadPoolExecutor) -> None:
         try:
-            async with self._turn:
-                history = await conduct.drive()
+            turn = self._turns[conduct.run]
+            await turn.wait()
+            if self._queue.reason(conduct.run) is not None:
+                # Stopped before its turn came.
+                store.set_status(conduct.run, "interrupted")
+                return
+            history = await conduct.drive()
             self._say(f"run {conduct.run} ended: {history.ended}")
         except UmbelError as error:
             self._say(f"run {conduct.run} failed: {error}")
@@ -174,7 +256,9 @@ class House:
             self._say(f"run {conduct.run} failed: {type(error).__name__}: {error}")
             store.set_status(conduct.run, "failed")
         finally:
-            del self._conducts[conduct.run], self._tasks[conduct.run]
+            del self._conducts[conduct.run], self._tasks[conduct.run], self._turns[conduct.run]
+            self._queue.leave(conduct.run)
+            self._look()
             self._tell(conduct.run, None)
             executor.shutdown(wait=False)
             store.close()
@@ -193,50 +277,77 @@ class House:
 
     def waits_for(self, run: str) -> str | None:
         """What a run that is under way waits for, in a sentence."""
-        conduct = self._conducts.get(run)
+        conduct, reason = self._conducts.get(run), self.queued(run)
+        if reason is not None:
+            return f"queued: {reason}"
         return None if conduct is None else conduct.waits_for
+
+    def queued(self, run: str) -> str | None:
+        """Why it is not a run's turn, in a sentence."""
+        return self._queue.reason(run)
 
     def unfollow(self, run: str, queue: asyncio.Queue[Mapping[str, Any] | None]) -> None:
         self._followers.get(run, set()).discard(queue)
 
-    def stop(self, run: str) -> str:
+    def stop(self, run: str, *, federation: str | None = None) -> str:
         """End a run after the step under way; it can be resumed.
 
         Raises:
             ConfigError: it is not under way.
         """
-        info = self.info(run)
+        info = self.info(run, federation)
         conduct = self._conducts.get(info.id)
         if conduct is None:
             raise ConfigError(f"run {info.id} is not under way; it is {info.status}")
         conduct.leader.stop("stopped")
+        self._turns[info.id].set()
         return info.id
 
-    def info(self, run: str) -> RunInfo:
+    def runs(self, federation: str | None = None) -> list[RunInfo]:
+        """The runs of a federation, oldest first; None is all."""
+        return [info for info in self.store.runs() if federation is None or federation_of(info) == federation]
+
+    def info(self, run: str, federation: str | None = None) -> RunInfo:
         """The run whose id begins with `run`; "last" is the newest.
 
+        Args:
+            federation: whose runs are looked at: others are not there. None is all.
+
         Raises:
-            ConfigError: there is none, or there are several.
+            NotThere: there is none, or there are several.
         """
-        found = next(reversed(self.store.runs()), None) if run == "last" else self.store.find(run)
-        if found is None:
-            raise ConfigError(f"there is no single run {run!r}")
-        return found
+        there = self.runs(federation)
+        found = there[-1:] if run == "last" else [info for info in there if info.id.startswith(run)]
+        exact = [info for info in found if info.id == run]
+        if len(exact or found) != 1:
+            raise NotThere(f"there is no single run {run!r}")
+        return (exact or found)[0]
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """The connected nodes, as plain data."""
-        return [_described(node) for node in self.desk.nodes.values()]
+    def nodes(self, federation: str | None = None) -> list[dict[str, Any]]:
+        """The connected nodes of a federation, as plain data; None is all."""
+        return [_described(n) for n in self.desk.nodes.values() if federation is None or self._is_in(n, federation)]
 
-    async def revoke(self, name: str) -> None:
+    def usage(self, federation: str) -> list[dict[str, Any]]:
+        """What a federation's runs have used, by run and day. Reads all their logs: not for an event loop's thread."""
+        store = self.store.beside()
+        try:
+            return table(store, federation)
+        finally:
+            if store is not self.store:
+                store.close()
+
+    async def revoke(self, name: str, *, federation: str | None = None) -> None:
         """Turn a member away for good, and end its stream at once.
 
         Raises:
             ConfigError: this server has no members.
             IdentityError: there is no such member.
         """
-        if self._revoke is None:
+        authority = self._authority
+        if authority is None:
             raise ConfigError("an insecure server has no members to revoke")
-        await asyncio.get_running_loop().run_in_executor(None, self._revoke, name)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, lambda: authority.revoke(name, federation=federation))
         node = self.desk.nodes.get(name)
         if node is not None:
             node.stream.end(f"{name} is revoked", refused=True)
@@ -245,6 +356,9 @@ class House:
         """Let every run finish its step, and say goodbye; nodes come back when the server does."""
         for conduct in list(self._conducts.values()):
             conduct.leader.stop("the server was stopped")
+            self._turns[conduct.run].set()
+        if self._looks is not None:
+            self._looks.cancel()
         under_way = dict(self._tasks)
         if under_way:
             await asyncio.wait(under_way.values(), timeout=drain_s)

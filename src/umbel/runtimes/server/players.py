@@ -26,6 +26,7 @@ from umbel.strategy import Strategy
 
 HURRY_SHARE, HURRY_LEAST_S = 0.1, 0.5
 MAX_QUERY_BYTES = 2**36
+TURN_LOOK_S = 0.5
 
 
 @final
@@ -184,6 +185,8 @@ class NodePlayers(Players):
         self._per_client = per_client_metrics
         self._evaluation_timeout_s, self._grace_s = evaluation_timeout_s, grace_s
         self._open: _Open | None = None
+        self.why_not: Callable[[], str | None] = lambda: None
+        """Says why the next round may not begin yet; None lets it."""
         self._unsettled: list[tuple[str, int, int, bool]] = []
         self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
@@ -206,8 +209,8 @@ class NodePlayers(Players):
         return ask is not None and (ask.task.round, ask.attempt) == (round, attempt)
 
     def ready(self, round: int, least: int) -> Steps[None]:
-        while self.nodes.size < least:
-            self._stop_if_asked((yield math.inf))
+        while (waits := self.why_not()) or self.nodes.size < least:
+            self._stop_if_asked((yield self._clock() + TURN_LOOK_S if waits else math.inf))
 
     def _stop_if_asked(self, events: Sequence[Any]) -> Sequence[Any]:
         for event in events:
