@@ -234,6 +234,21 @@ def test_runs_on_the_same_nodes_take_turns(place, address):
     place.until(lambda: all(status(ward, run)["status"] == "interrupted" for run in runs))
 
 
+def test_a_killed_server_resumes_the_run_among_the_nodes_of_its_federation_alone(place, address):
+    ward, lab = there(address, place, "ward"), there(address, place, "lab")
+    before = len(lab.get("/v1/runs")["runs"])
+    run = ward.post("/v1/runs", {"app": "hospital", "settings": {"num_rounds": 60, "local_steps": 300}})["run"]
+    place.until(lambda: ward.get(f"/v1/runs/{run}/checkpoints")["rounds"])
+    place.kill("server")
+    assert place.serve("--listen", address) == address
+    ended(place, ward, run)
+    rounds = [event for event in ward.lines(f"/v1/runs/{run}/events") if event["kind"] == "round" and event["round"]]
+    assert [event["round"] for event in rounds] == list(range(1, 61))
+    assert {name for event in rounds for name, _ in event["clients"]} == {"ward-0", "ward-1"}
+    assert len(lab.get("/v1/runs")["runs"]) == before
+    assert sum(row["rounds"] for row in ward.get("/v1/usage")["usage"] if row["run"] == run) == 60
+
+
 def test_usage_is_told_by_federation_run_and_day(place, address):
     rows = list(csv.DictReader(io.StringIO(place.fine("usage", "--csv"))))
     assert {row["federation"] for row in rows} == {"ward", "lab"}
