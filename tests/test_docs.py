@@ -254,7 +254,8 @@ def test_every_command_and_option_is_in_the_reference():
     click = pytest.importorskip("click")
     from umbel.cli.entry import group
 
-    for name, command in group.commands.items():
+    parts = [(name, part) for name, one in group.commands.items() for part in getattr(one, "commands", {}).values()]
+    for name, command in [*group.commands.items(), *parts]:
         text = section(name)
         for parameter in command.params:
             words = parameter.opts if isinstance(parameter, click.Option) else [(parameter.name or "").upper()]
@@ -290,6 +291,7 @@ def test_commands_in_the_pages_exist():
                 if words[:1] != ["umbel"]:
                     continue
                 command = group.commands[words[1]]
+                command = getattr(command, "commands", {}).get(words[2] if words[2:] else "", command)
                 known = {option for parameter in command.params for option in parameter.opts}
                 unknown = {word for word in words[2:] if word.startswith("-")} - known
                 assert not unknown, f"{name_of(page)}: umbel {words[1]} has no {unknown}"

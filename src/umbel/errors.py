@@ -3,7 +3,8 @@
     UmbelError
     ├── ConfigError              an argument, plan or app setting is wrong (also a ValueError)
     │   ├── NotSupported         two values that cannot work together, refused before the run
-    │   └── AppError             an app that cannot be found, imported or understood
+    │   ├── AppError             an app that cannot be found, imported or understood
+    │   └── NotThere             no such run, or none that the asker may see
     ├── ArraysError              arrays that do not fit a schema or a buffer (also a ValueError)
     ├── WireError                bytes that are not what they claim to be (also a ValueError)
     │   └── ProtocolError        a peer that does not speak as agreed
