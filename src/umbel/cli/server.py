@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli import log
 from umbel.cli.remote import remote, with_server
 from umbel.errors import ConfigError
 from umbel.runtimes.app import load_app
@@ -34,8 +35,11 @@ def _with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="host:port; port 0 takes a free one.")
 @click.option("--host", "hosts", multiple=True, help="A name or address at which nodes reach it. Repeatable.")
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
+@log.option
 @_with_folder
-def server(apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, folder: Path) -> None:
+def server(
+    apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure: bool, log_format: str, folder: Path
+) -> None:
     """Lead runs of the installed apps over the nodes that connect, until SIGTERM or Ctrl-C.
 
     The first start makes a certificate authority of the server's own; nodes are invited with umbel invite. Runs that
@@ -43,13 +47,14 @@ def server(apps: tuple[Path, ...], listen: str, hosts: tuple[str, ...], insecure
     """
     from umbel.runtimes.server.daemon import Daemon, make_folder
 
-    make_folder(folder)
     names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
     reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
-    daemon = Daemon(
-        folder=folder, listen=listen, apps=[load_app(app) for app in apps], hosts=reached, secure=not insecure
-    )
-    asyncio.run(daemon.serve(click.echo))
+    with log.told(log_format) as say:
+        make_folder(folder)
+        daemon = Daemon(
+            folder=folder, listen=listen, apps=[load_app(app) for app in apps], hosts=reached, secure=not insecure
+        )
+        asyncio.run(daemon.serve(say))
 
 
 @click.command()
