@@ -1,4 +1,4 @@
-"""Exit code 0 if the Umbel service of this container is well: `healthy.py server FOLDER [PORT]`, `healthy.py node FOLDER`.
+"""Exit code 0 if the service of this container is well: `healthy.py server FOLDER [PORT]`, `healthy.py node FOLDER`.
 
 A server is well if it answers GET /v1/ready, over TLS that its own CA vouches for. A node is well if it has a
 connection to the server that it joined. Needs the standard library alone.
