@@ -18,7 +18,7 @@ _RUN = r"run (?P<run>\S+)"
 _TURN = r"round (?P<round>\d+) of run (?P<run>\S+)"
 # The event and the level of each sentence. The first pattern that fits wins, and its groups become fields. Sentences
 # come from all of the runtimes, which know nothing of this; one that fits nowhere is a "note" and loses nothing.
-_EVENTS = tuple(
+EVENTS = tuple(
     (event, level, re.compile(pattern, re.S))
     for event, level, pattern in (
         ("listening", "info", r"listening at (?P<address>\S+) with (?P<apps>.+)"),
@@ -61,7 +61,7 @@ def entry(text: str, now: datetime) -> dict[str, Any]:
         now: when it was said.
     """
     head = {"time": now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-    for event, level, pattern in _EVENTS:
+    for event, level, pattern in EVENTS:
         if found := pattern.fullmatch(text):
             fields = {name: _NUMBERS.get(name, str)(value) for name, value in found.groupdict().items()}
             return {**head, "level": level, "event": event, "text": text, **fields}
