@@ -36,7 +36,7 @@ EVENTS = tuple(
         ("message_refused", "warning", r"node (?P<node>.+?) does not take a message: (?P<reason>.*)"),
         ("answer_kept_in", "warning", r"an answer of " + _TURN + r" does not leave: (?P<reason>.*)"),
         ("ask_declined", "warning", _TURN + r" is not worked on: (?P<reason>.*)"),
-        ("turn_failed", "error", _TURN + r": (?P<reason>.*)"),
+        ("turn_failed", "error", _TURN + r"(?: failed)?: (?P<reason>.*)"),
         ("connected", "info", r"connected to (?P<server>.+) as (?P<node>.+)"),
         ("disconnected", "warning", r"(?P<reason>.*); trying again in (?P<retry_s>[\d.]+) s"),
         ("joined", "info", r"joined (?P<address>\S+) as (?P<node>.+)"),
