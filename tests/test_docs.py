@@ -221,7 +221,9 @@ def test_the_error_tree_is_the_one_in_the_code():
     tree = inspect.cleandoc(umbel.errors.__doc__ or "").split("\n\n")[1]
     assert "\n".join(line.removeprefix("    ") for line in tree.splitlines()) in page
     for name, _ in inspect.getmembers(umbel.errors, inspect.isclass):
-        assert re.search(rf"^\| `{name}` \|", page, re.M), f"docs/errors.md does not say what to do about {name}"
+        told = re.search(rf"^### {name}\n\n\*\*Means\*\*: \S.*?\n\n\*\*Mend\*\*: \S", page, re.M | re.S)
+        assert told is not None, f"docs/errors.md has no section on {name}"
+        assert "###" not in told[0][3:], f"docs/errors.md does not say what to do about {name}"
 
 
 def test_the_design_shows_the_house_as_it_is():
@@ -277,6 +279,7 @@ def test_every_exit_code_is_in_the_reference():
     page = text_of(DOCS / "reference" / "cli.md")
     for code, meaning in told.items():
         assert f"| {code} | {meaning} |" in page
+        assert f"\n### Exit code {code}\n\n" in text_of(DOCS / "errors.md")
 
 
 def test_commands_in_the_pages_exist():
@@ -286,7 +289,7 @@ def test_commands_in_the_pages_exist():
 
     for page in PAGES:
         for language, body in FENCE.findall(text_of(page)):
-            for line in body.splitlines() if language == "sh" else ():
+            for line in body.replace("\\\n", " ").splitlines() if language == "sh" else ():
                 words = shlex.split(line, comments=True)
                 if words[:1] != ["umbel"]:
                     continue
@@ -298,9 +301,9 @@ def test_commands_in_the_pages_exist():
 
 
 def test_make_targets_in_the_pages_exist():
-    targets = set(re.findall(r"^(\w+):", text_of(ROOT / "Makefile"), re.M))
+    targets = set(re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.M))
     for page in PAGES:
-        named = set(re.findall(r"`make (\w+)", text_of(page)))
+        named = set(re.findall(r"`make ([\w-]+)", text_of(page)))
         assert named <= targets, f"{name_of(page)}: there is no make {named - targets}"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from umbel.cli import log
 from umbel.cli.remote import DEFAULT_USER
 from umbel.errors import ConfigError, StoreError
 from umbel.runtimes.app import find_app
@@ -18,24 +21,28 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.command()
 @click.argument("app", type=Path, default=Path("."))
 @click.option("--join", "code", help="The invitation's code, the first time.")
+@click.option("--join-file", type=Path, help="A file with that code; not looked at once this node has joined.")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
+@log.option
 @click.option(
     "--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help="Where this node keeps what is its own."
 )
 def node(
     app: Path,
     code: str | None,
+    join_file: Path | None,
     name: str | None,
     partition: int | None,
     policy: Path | None,
     threads: int | None,
     address: str | None,
     insecure: bool,
+    log_format: str,
     folder: Path,
 ) -> None:
     """Take part in runs of the app APP (default: this folder) with the data that are here.
@@ -46,22 +53,23 @@ def node(
     from umbel.runtimes.node.policy import load_policy
     from umbel.runtimes.node.process import ENFORCES
 
-    found = find_app(app)
-    _make(folder)
-    if code is not None:
-        _join(code, folder, name)
-    life = NodeLife(
-        app=found,
-        folder=folder,
-        address=address,
-        name=name,
-        partition=partition,
-        threads=threads,
-        secure=not insecure,
-        policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
-    )
-    signal.signal(signal.SIGTERM, _end)
-    life.live(click.echo)
+    with log.told(log_format) as say, _until_sigterm(say):
+        found = find_app(app)
+        _make(folder)
+        code = _code(code, join_file, folder)
+        if code is not None:
+            _join(code, folder, name, say)
+        life = NodeLife(
+            app=found,
+            folder=folder,
+            address=address,
+            name=name,
+            partition=partition,
+            threads=threads,
+            secure=not insecure,
+            policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
+        )
+        life.live(say)
 
 
 @click.command()
@@ -73,16 +81,33 @@ def node(
 def join(code: str, name: str | None, user: Path) -> None:
     """Become a user of the server that made CODE: umbel run, ls, logs and others then take --server."""
     _make(user)
-    _join(code, user, name)
+    _join(code, user, name, click.echo)
 
 
-def _join(code: str, folder: Path, name: str | None) -> None:
+def _code(code: str | None, file: Path | None, folder: Path) -> str | None:
+    """The invitation's code, if this node has yet to join. A file stays in place over restarts, and works but once."""
+    if file is None:
+        return code
+    if code is not None:
+        raise ConfigError("--join and --join-file both give a code; take one")
+    if (folder / "identity.json").exists():
+        return None
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(
+            f"the code in {file} cannot be read: {reason}; write what umbel invite prints there"
+        ) from None
+
+
+def _join(code: str, folder: Path, name: str | None, say: Callable[[str], None]) -> None:
     from umbel.identity import join as join_server
 
     if name is None:
         raise ConfigError("a name is needed to join: --name, such as the hospital's")
     credentials = join_server(code, folder, name)
-    click.echo(f"joined {credentials.address} as {credentials.name}")
+    say(f"joined {credentials.address} as {credentials.name}")
 
 
 def _make(folder: Path) -> None:
@@ -92,5 +117,22 @@ def _make(folder: Path) -> None:
         raise StoreError(f"the folder {folder} cannot be made: {error.strerror}; choose another") from None
 
 
-def _end(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _until_sigterm(say: Callable[[str], None]) -> Generator[None]:
+    """Let SIGTERM end what is inside as Ctrl-C does, and call that a good end: a service was stopped."""
+    asked: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        if not asked:  # a second one must not break off the tidying up
+            asked.append(number)
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not asked:
+            raise
+        say("stopping: an update that is not settled yet is kept, and a round under way is worked on anew")
+    finally:
+        signal.signal(signal.SIGTERM, before)

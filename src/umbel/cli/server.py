@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from umbel.cli import log
 from umbel.cli.remote import remote, with_server
 from umbel.errors import ConfigError
 from umbel.runtimes.app import load_app
@@ -36,6 +37,7 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
 @click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
+@log.option
 @with_folder
 def server(
     apps: tuple[Path, ...],
@@ -44,6 +46,7 @@ def server(
     insecure: bool,
     standby: bool,
     store: str | None,
+    log_format: str,
     folder: Path,
 ) -> None:
     """Lead runs of the installed apps over the nodes that connect, until SIGTERM or Ctrl-C.
@@ -53,19 +56,20 @@ def server(
     """
     from umbel.runtimes.server.daemon import Daemon, make_folder
 
-    make_folder(folder)
     names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
     reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
-    daemon = Daemon(
-        folder=folder,
-        listen=listen,
-        apps=[load_app(app) for app in apps],
-        hosts=reached,
-        secure=not insecure,
-        standby=standby,
-        store=store,
-    )
-    asyncio.run(daemon.serve(click.echo))
+    with log.told(log_format) as say:
+        make_folder(folder)
+        daemon = Daemon(
+            folder=folder,
+            listen=listen,
+            apps=[load_app(app) for app in apps],
+            hosts=reached,
+            secure=not insecure,
+            standby=standby,
+            store=store,
+        )
+        asyncio.run(daemon.serve(say))
 
 
 @click.command()
