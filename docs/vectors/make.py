@@ -223,11 +223,29 @@ def conversation() -> dict[str, Any]:
     return {"tcp_first_bytes": MAGIC.hex(), "packets": talk.lines}
 
 
+def invitations() -> list[dict[str, str]]:
+    """Codes with what is in them; the lengths of the addresses differ, so that every rest of base32 comes up."""
+    from umbel.identity.code import Code, write_code
+
+    digest, secret = bytes(range(32)), bytes(range(0xF0, 0x100))
+    addresses = ("10.0.0.1:8080", "fl.example.org:443", "[::1]:8080", "tcp://hub:65535", "a.example.org:9")
+    return [
+        {
+            "address": address,
+            "ca_digest": digest.hex(),
+            "secret": secret.hex(),
+            "code": write_code(Code(address, digest, secret)),
+        }
+        for address in addresses
+    ]
+
+
 FILES: dict[str, Callable[[], Any]] = {
     "packets.json": packets,
     "buffers.json": buffers,
     "frames.json": frames,
     "conversation.json": conversation,
+    "invitations.json": invitations,
 }
 
 

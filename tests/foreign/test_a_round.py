@@ -19,7 +19,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 HOSPITALS = ("Cleveland", "Hungary", "VA Long Beach")
 
 # Sums in loops and in the patients' order: what the other two languages do, too, so that all bits can agree.
-CLIENT = '''
+CLIENT = """
 import csv
 
 import umbel as fl
@@ -69,7 +69,7 @@ class Linear(fl.NumPyClient):
 def client_fn(context):
     settings = context.config
     return Linear(f"{settings['folder']}/{context.partition_id}.csv", settings["lr"], settings["local_steps"])
-'''
+"""
 RUN = """
 import numpy as np
 import umbel as fl

@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "formats.h"
+#include "join.h"
 #include "umbel.pb.h"
 
 using namespace umbel;
@@ -108,12 +109,29 @@ static void conversation(const std::string& folder) {
     }
 }
 
+static void invitations(const std::string& folder) {
+    for (auto& vector : vectors(folder, "invitations")) {
+        std::string code = vector["code"];
+        Code found = read_code(" " + code + "\n");
+        same("address", found.address, vector["address"]);
+        same("CA", hex(found.ca_digest), vector["ca_digest"]);
+        same("secret", hex(found.secret), vector["secret"]);
+        code[9] = code[9] == 'A' ? 'B' : 'A';
+        try {
+            read_code(code);
+            same("a mistyped code", "was read", "is refused");
+        } catch (const std::runtime_error&) {
+        }
+    }
+}
+
 int main(int count, char** words) {
     std::string folder = count > 1 ? words[1] : "../../docs/vectors";
     packets(folder);
     buffers(folder);
     frames(folder);
     conversation(folder);
+    invitations(folder);
     std::cout << (failures ? "some vectors differ" : "all vectors agree") << std::endl;
     return failures != 0;
 }

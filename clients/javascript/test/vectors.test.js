@@ -5,6 +5,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 const { test } = require("node:test");
 const { readBuffer, readFrame, readPlain, readRecord, sha256, writeBuffer, writeFrame, writePlain } = require("../lib/formats");
+const { readCode } = require("../lib/join");
 const { readPacket, writePacket } = require("../lib/stream");
 
 const vectors = (name) => JSON.parse(fs.readFileSync(path.join(__dirname, "../../../docs/vectors", `${name}.json`), "utf8"));
@@ -52,6 +53,15 @@ test("a conversation", () => {
   assert.strictEqual(bytes(first).toString("latin1"), "UMBL/1\r\n");
   for (const { hex } of packets) {
     assert.strictEqual(Buffer.from(writePacket(...readPacket(bytes(hex)))).toString("hex"), hex);
+  }
+});
+
+test("invitations", () => {
+  for (const { code, address, ca_digest, secret } of vectors("invitations")) {
+    const found = readCode(` ${code.toLowerCase()}\n`);
+    assert.deepStrictEqual(found, { address, caDigest: bytes(ca_digest), secret: bytes(secret) });
+    const other = code[9] === "A" ? "B" : "A";
+    assert.throws(() => readCode(code.slice(0, 9) + other + code.slice(10)), /mistyped/);
   }
 });
 
