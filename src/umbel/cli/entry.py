@@ -13,6 +13,7 @@ import umbel
 from umbel.cli import codes
 from umbel.cli.check import check
 from umbel.cli.control import logs, nodes, stop
+from umbel.cli.doctor import doctor
 from umbel.cli.export import export
 from umbel.cli.new import new
 from umbel.cli.node import join, node
@@ -35,7 +36,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    all went well
-  1    the run failed, or check has warnings
+  1    the run failed, check has warnings, or doctor found a fault
   2    wrong use: arguments, settings or the app
   3    a package is missing: pip install 'umbel[cli]', or the extra that is named
   4    the store cannot be used
@@ -74,6 +75,7 @@ COMMANDS = (
     nodes,
     logs,
     stop,
+    doctor,
 )
 for command in COMMANDS:
     group.add_command(command)
