@@ -53,6 +53,7 @@ def test_versions_are_compared_by_their_numbers(tmp_path):
 
 def test_too_few_open_files_for_the_nodes_fail():
     assert machine.check_open_files(1024, 100).verdict == "ok"
+    assert machine.check_open_files(10_050, 10_000).verdict == "fail"
     found = machine.check_open_files(1024, 10_000)
     assert found.verdict == "fail"
     assert "ulimit -n 10100" in found.mend

@@ -16,7 +16,7 @@ from umbel.cli.control import logs, nodes, stop
 from umbel.cli.doctor import doctor
 from umbel.cli.export import export
 from umbel.cli.new import new
-from umbel.cli.node import join, node
+from umbel.cli.node import agree, join, node
 from umbel.cli.resume import resume
 from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
@@ -72,6 +72,7 @@ COMMANDS = (
     revoke,
     node,
     join,
+    agree,
     nodes,
     logs,
     stop,

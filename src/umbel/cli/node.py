@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
+@click.option("--review", is_flag=True, help="Show each new plan on the terminal, and take part only after a yes.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
@@ -33,6 +36,7 @@ def node(
     name: str | None,
     partition: int | None,
     policy: Path | None,
+    review: bool,
     threads: int | None,
     address: str | None,
     insecure: bool,
@@ -59,6 +63,8 @@ def node(
         threads=threads,
         secure=not insecure,
         policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
+        review=review,
+        ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
     )
     signal.signal(signal.SIGTERM, _end)
     life.live(click.echo)
@@ -74,6 +80,23 @@ def join(code: str, name: str | None, user: Path) -> None:
     """Become a user of the server that made CODE: umbel run, ls, logs and others then take --server."""
     _make(user)
     _join(code, user, name)
+
+
+@click.command()
+@click.argument("digest")
+@click.option("--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help="The node's folder.")
+def agree(digest: str, folder: Path) -> None:
+    """Let runs of the plan DIGEST in at a node that was started with --review, without its terminal."""
+    from umbel.runtimes.node.reviewer import agree as remember
+
+    remember(folder, digest)
+    click.echo(f"agreed to {digest}")
+
+
+def _ask(text: str) -> bool:
+    click.echo(text, nl=False)
+    # Not `input`: a thread that waits in it holds a lock that Python's end needs.
+    return os.read(0, 4096).decode(errors="replace").strip().lower() in ("y", "yes")
 
 
 def _join(code: str, folder: Path, name: str | None) -> None:

@@ -6,10 +6,10 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
+from umbel.runtimes.node.reviewer import Reviewer
 from umbel.transports import Link, transport_for
 from umbel.transports.tls import Tls, client_tls
 
@@ -34,6 +35,8 @@ class NodeLife:
         address: the server's; None takes that of the credentials.
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
+        review: whether the data's owner has to agree to each plan.
+        ask: how they are asked, as in `Reviewer`.
     """
 
     app: AppFolder
@@ -44,6 +47,8 @@ class NodeLife:
     threads: int | None = None
     secure: bool = True
     policy: Policy | None = None
+    review: bool = False
+    ask: Callable[[str], bool] | None = None
 
     def live(self, say: Callable[[str], None]) -> None:
         """Take part until the process is ended.
@@ -81,11 +86,24 @@ class NodeLife:
         try:
             await worker.warm()
             agent = Agent(
-                self._connect, identity, worker, keeper, say=say, policy=self.policy, done_today=keeper.done_today
+                self._connect,
+                identity,
+                worker,
+                keeper,
+                say=say,
+                policy=self.policy,
+                done_today=keeper.done_today,
+                review=self._reviewer(),
             )
             await agent.run()
         finally:
             worker.close()
+
+    def _reviewer(self) -> Callable[[Any], Awaitable[str | None]] | None:
+        if not self.review:
+            return None
+        sender = self.address or (Credentials.load(self.folder).address if self.secure else "127.0.0.1:8080")
+        return Reviewer(self.folder, f"The server at {sender}", self.ask).why_not
 
     async def _connect(self) -> Link:
         tls: Tls | None = None
