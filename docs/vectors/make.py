@@ -134,9 +134,11 @@ def buffers() -> list[dict[str, Any]]:
             "flags": np.array([True, False]),
         }
     )
+    # Names that a JSON parser of some languages would put in another order than they stand in.
+    order = Arrays.of({name: np.array([i], np.int8) for i, name in enumerate(("w", "10", "2", '"é\\', "a"))})
     return [
         {"arrays": described(arrays), "hex": arrays.buffer.tobytes().hex(), "digest": arrays.digest}
-        for arrays in (MODEL, DELTA, kinds, Arrays.of({}))
+        for arrays in (MODEL, DELTA, kinds, order, Arrays.of({}))
     ]
 
 

@@ -33,9 +33,11 @@ function uint64(bytes, at) {
 /** Arrays `[{name, dtype, shape, role, data}]` of a buffer, in the order of its header. */
 function readBuffer(bytes) {
   const start = 8 + uint64(bytes, 0);
-  const { __metadata__: metadata = {}, ...entries } = JSON.parse(bytes.toString("utf8", 8, start));
-  const roles = JSON.parse(metadata["umbel.roles"] ?? "{}");
-  return Object.entries(entries).map(([name, { dtype, shape, data_offsets: [begin, end] }]) => {
+  const text = bytes.toString("utf8", 8, start);
+  const header = JSON.parse(text);
+  const roles = JSON.parse(header.__metadata__?.["umbel.roles"] ?? "{}");
+  return namesIn(text).map((name) => {
+    const { dtype, shape, data_offsets: [begin, end] } = header[name];
     const type = TYPES[dtype];
     const size = shape.reduce((product, side) => product * side, 1) * (type?.BYTES_PER_ELEMENT ?? 0);
     need(type && end - begin === size && start + end <= bytes.length, `array '${name}' does not fit its dtype and shape`);
@@ -43,6 +45,18 @@ function readBuffer(bytes) {
     const copy = new Uint8Array(bytes.subarray(start + begin, start + end));
     return { name, dtype, shape, role: roles[name] ?? "trained", data: new type(copy.buffer) };
   });
+}
+
+/** The names in a header's text as they stand there: objects of JavaScript have those like "0" first. */
+function namesIn(text) {
+  const names = [];
+  let depth = 0;
+  for (const [token, colon] of text.matchAll(/"(?:\\.|[^"\\])*"(\s*:)?|[{}[\]]/g)) {
+    if ("{[".includes(token)) depth++;
+    else if ("}]".includes(token)) depth--;
+    else if (depth === 1 && colon) names.push(JSON.parse(token.slice(0, -colon.length)));
+  }
+  return names.filter((name) => name !== "__metadata__");
 }
 
 /** The buffer of such arrays; equal arrays have equal bytes. */
