@@ -11,8 +11,10 @@ import time
 import pytest
 
 from umbel.errors import ConfigError, StoreError
+from umbel.runtimes.app import AppFolder
+from umbel.runtimes.node.live import NodeLife
 from umbel.runtimes.node.reviewer import FILE, Reviewer, agree, agreed
-from umbel.runtimes.node.rules import digest_of
+from umbel.runtimes.node.rules import Apps, Policy, digest_of
 
 PLAN = {"run": "r1", "name": "trial", "client_half": {"name": "FedAvg"}, "app": {"name": "heart", "digest": "ab"}}
 AGAIN = {**PLAN, "run": "r2", "name": "another"}
@@ -79,6 +81,18 @@ def test_what_is_no_digest_and_a_damaged_file_are_refused(tmp_path):
         agreed(tmp_path)
 
 
+@pytest.mark.parametrize("review", [True, False])
+def test_what_was_agreed_to_counts_as_read_under_the_policy(tmp_path, review):
+    strict = Policy(apps=Apps(review="manual"))
+    plan = {**PLAN, "per_client_metrics": False}
+    life = NodeLife(app=AppFolder(tmp_path, "heart", "ab"), folder=tmp_path, policy=strict, review=review)
+    # Who is asked at the terminal is asked about what the policy leaves to a person.
+    assert (life._policy().why_not_plan(plan) is None) == review
+    agree(tmp_path, digest_of(plan))
+    assert life._policy().why_not_plan(plan) is None
+    assert (life._policy().why_not_plan({**plan, "rounds": 9}) is None) == review
+
+
 # On a real terminal
 
 UMBEL = (sys.executable, "-m", "umbel")
@@ -118,11 +132,14 @@ def test_a_node_waits_for_its_owner_s_yes_on_the_terminal_and_stays_connected(tm
         log = start("server", "server", "--app", "heart", "--listen", "127.0.0.1:0", "--insecure")
         (address,) = until(lambda: re.findall(r"^listening at (\S+) ", log.read_text(), re.M), log)
         place = ("--server", address, "--insecure")
+        (tmp_path / "policy.toml").write_text('[apps]\nreview = "manual"\n')
         for number in range(4):
             words = ("heart", "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}", *place)
             review = ("--review",) if number in (0, 1) else ()
+            review += ("--policy", "policy.toml") if number == 0 else ()
             node = start(f"h{number}", "node", *words, *review, stdin=theirs if number == 0 else subprocess.DEVNULL)
         until(lambda: "4 nodes are connected" in call(tmp_path, "nodes", *place).stdout, node)
+        os.write(ours, b"no\n")  # typed before there was anything to read
         run = start("run", "run", "heart", "--set", "num_rounds=1", *place)
         asking = tmp_path / "h0.log"
         until(lambda: "Take part? [y/N]" in asking.read_text(), asking)
@@ -133,6 +150,7 @@ def test_a_node_waits_for_its_owner_s_yes_on_the_terminal_and_stays_connected(tm
         assert len(nodes) == 4
         assert nodes["h0"]["runs"] == []
         assert nodes["h0"]["refused"] == {}
+        assert "rounds = 1\n" in asking.read_text().replace("num_rounds = 1\n", "")
         (digest,) = re.findall(r"digest = (sha256:\w{64})", asking.read_text())
         (reason,) = nodes["h1"]["refused"].values()
         assert f"umbel agree {digest}" in reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -94,9 +95,19 @@ def agree(digest: str, folder: Path) -> None:
 
 
 def _ask(text: str) -> bool:
+    _forget_what_was_typed_before()
     click.echo(text, nl=False)
     # Not `input`: a thread that waits in it holds a lock that Python's end needs.
     return os.read(0, 4096).decode(errors="replace").strip().lower() in ("y", "yes")
+
+
+def _forget_what_was_typed_before() -> None:
+    """An answer is to what was read: a "y" from before the plan was shown is none."""
+    if os.name == "posix":
+        import termios
+
+        with contextlib.suppress(termios.error):
+            termios.tcflush(0, termios.TCIFLUSH)
 
 
 def _join(code: str, folder: Path, name: str | None) -> None:

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -20,7 +20,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
-from umbel.runtimes.node.reviewer import Reviewer
+from umbel.runtimes.node.reviewer import Reviewer, agreed
 from umbel.transports import Link, transport_for
 from umbel.transports.tls import Tls, client_tls
 
@@ -91,13 +91,21 @@ class NodeLife:
                 worker,
                 keeper,
                 say=say,
-                policy=self.policy,
+                policy=self._policy(),
                 done_today=keeper.done_today,
                 review=self._reviewer(),
             )
             await agent.run()
         finally:
             worker.close()
+
+    def _policy(self) -> Policy | None:
+        """The owner's policy. What was agreed to was read; with `review` the rest is asked about."""
+        if self.policy is None:
+            return None
+        apps = self.policy.apps
+        read = (*apps.reviewed, *agreed(self.folder))
+        return replace(self.policy, apps=replace(apps, reviewed=read, review="none" if self.review else apps.review))
 
     def _reviewer(self) -> Callable[[Any], Awaitable[str | None]] | None:
         if not self.review:
