@@ -135,9 +135,11 @@ def buffers() -> list[dict[str, Any]]:
             "flags": np.array([True, False]),
         }
     )
+    # Names that a JSON parser of some languages would put in another order than they stand in.
+    order = Arrays.of({name: np.array([i], np.int8) for i, name in enumerate(("w", "10", "2", '"é\\', "a"))})
     return [
         {"arrays": described(arrays), "hex": arrays.buffer.tobytes().hex(), "digest": arrays.digest}
-        for arrays in (MODEL, DELTA, kinds, Arrays.of({}))
+        for arrays in (MODEL, DELTA, kinds, order, Arrays.of({}))
     ]
 
 
@@ -224,11 +226,29 @@ def conversation() -> dict[str, Any]:
     return {"tcp_first_bytes": MAGIC.hex(), "packets": talk.lines}
 
 
+def invitations() -> list[dict[str, str]]:
+    """Codes with what is in them; the lengths of the addresses differ, so that every rest of base32 comes up."""
+    from umbel.identity.code import Code, write_code
+
+    digest, secret = bytes(range(32)), bytes(range(0xF0, 0x100))
+    addresses = ("10.0.0.1:8080", "fl.example.org:443", "[::1]:8080", "tcp://hub:65535", "a.example.org:9")
+    return [
+        {
+            "address": address,
+            "ca_digest": digest.hex(),
+            "secret": secret.hex(),
+            "code": write_code(Code(address, digest, secret)),
+        }
+        for address in addresses
+    ]
+
+
 FILES: dict[str, Callable[[], Any]] = {
     "packets.json": packets,
     "buffers.json": buffers,
     "frames.json": frames,
     "conversation.json": conversation,
+    "invitations.json": invitations,
 }
 
 

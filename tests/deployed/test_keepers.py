@@ -69,7 +69,7 @@ def test_the_disk_keeps_over_a_restart_and_leaves_nothing_of_a_settled_answer(tm
     assert path.stat().st_mode & 0o777 == 0o600
     keeper = DiskKeeper(path)
     assert keeper.done_today() == 1
-    assert keeper.answer("run", 1, 0, "a") == b"A-MARKER" * 1000
+    assert keeper.answer("run", 1, 0, "a") == [b"A-MARKER" * 1000]
     keeper.settle("run", 1, 0, included=True)
     keeper.close()
     assert b"A-MARKER" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())

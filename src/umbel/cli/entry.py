@@ -13,10 +13,11 @@ import umbel
 from umbel.cli import codes
 from umbel.cli.check import check
 from umbel.cli.control import logs, nodes, stop
+from umbel.cli.doctor import doctor
 from umbel.cli.export import export
 from umbel.cli.federation import federation
 from umbel.cli.new import new
-from umbel.cli.node import join, node
+from umbel.cli.node import agree, join, node
 from umbel.cli.resume import resume
 from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
@@ -37,7 +38,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    all went well
-  1    the run failed, or check has warnings
+  1    the run failed, check has warnings, or doctor found a fault
   2    wrong use: arguments, settings or the app
   3    a package is missing: pip install 'umbel[cli]', or the extra that is named
   4    the store cannot be used
@@ -75,9 +76,11 @@ COMMANDS = (
     usage,
     node,
     join,
+    agree,
     nodes,
     logs,
     stop,
+    doctor,
 )
 for command in COMMANDS:
     group.add_command(command)

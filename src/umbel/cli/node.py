@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,7 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
+@click.option("--review", is_flag=True, help="Show each new plan on the terminal, and take part only after a yes.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
@@ -39,6 +43,7 @@ def node(
     name: str | None,
     partition: int | None,
     policy: Path | None,
+    review: bool,
     threads: int | None,
     address: str | None,
     insecure: bool,
@@ -68,6 +73,8 @@ def node(
             threads=threads,
             secure=not insecure,
             policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
+            review=review,
+            ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
         )
         life.live(say)
 
@@ -82,6 +89,33 @@ def join(code: str, name: str | None, user: Path) -> None:
     """Become a user of the server that made CODE: umbel run, ls, logs and others then take --server."""
     _make(user)
     _join(code, user, name, click.echo)
+
+
+@click.command()
+@click.argument("digest")
+@click.option("--folder", type=Path, default=DEFAULT_FOLDER, show_default=True, help="The node's folder.")
+def agree(digest: str, folder: Path) -> None:
+    """Let runs of the plan DIGEST in at a node that was started with --review, without its terminal."""
+    from umbel.runtimes.node.reviewer import agree as remember
+
+    remember(folder, digest)
+    click.echo(f"agreed to {digest}")
+
+
+def _ask(text: str) -> bool:
+    _forget_what_was_typed_before()
+    click.echo(text, nl=False)
+    # Not `input`: a thread that waits in it holds a lock that Python's end needs.
+    return os.read(0, 4096).decode(errors="replace").strip().lower() in ("y", "yes")
+
+
+def _forget_what_was_typed_before() -> None:
+    """An answer is to what was read: a "y" from before the plan was shown is none."""
+    if os.name == "posix":
+        import termios
+
+        with contextlib.suppress(termios.error):
+            termios.tcflush(0, termios.TCIFLUSH)
 
 
 def _code(code: str | None, file: Path | None, folder: Path) -> str | None:

@@ -39,7 +39,7 @@ def post_https(address: str, path: str, body: dict[str, Any], context: ssl.SSLCo
         answer = connection.getresponse()
         status, text = answer.status, answer.read(MAX_ANSWER_BYTES)  # a cut one is no JSON
     except ssl.SSLCertVerificationError as error:
-        raise IdentityError(_untrusted(address, error)) from None
+        raise IdentityError(why_untrusted(address, error)) from None
     except TimeoutError:
         raise LinkError(f"{address} does not answer within {TIMEOUT_S:g} s; is there a firewall between?") from None
     except (ssl.SSLError, ConnectionResetError, BrokenPipeError, http.client.HTTPException) as error:
@@ -69,7 +69,7 @@ def _understood(address: str, status: int, text: bytes) -> dict[str, Any]:
     return table
 
 
-def _untrusted(address: str, error: ssl.SSLCertVerificationError) -> str:
+def why_untrusted(address: str, error: ssl.SSLCertVerificationError) -> str:
     """What to do about a certificate that does not hold."""
     clock = f"this machine's clock says {day(time.time())}"
     if error.verify_code == _NOT_YET:

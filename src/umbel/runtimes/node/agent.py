@@ -62,6 +62,7 @@ class Agent:
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
         conditions: what the machine is doing, for the policy.
+        review: why a plan that the policy allows is not taken, after asking its data's owner; None asks nobody.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Agent:
         policy: Policy | None = None,
         done_today: Callable[[], int] = lambda: 0,
         conditions: Callable[[], Conditions] = read_conditions,
+        review: Callable[[Any], Awaitable[str | None]] | None = None,
         kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
+        self._review, self._reviewed = review, set[str]()
         self._declined: OrderedDict[str, str] = OrderedDict()
         self._rng = rng or random.Random()
         self._blobs: OrderedDict[str, Arrays] = OrderedDict()
@@ -238,6 +241,7 @@ class Agent:
             self._asked(read_letter(data))
         elif message.kind == "retire":
             self._keeper.forget(message.run)
+            self._reviewed.discard(message.run)
             self._worker.stop(message.run)
 
     def _spawn(self, work: Any) -> None:
@@ -285,6 +289,11 @@ class Agent:
         try:
             plan = unpack("plan", data)["plan"]
             reason = self._gate and self._gate.why_not_plan(plan)
+            if not reason and self._review is not None:
+                self._reviewed.add(run)
+                reason = await self._review(plan)
+                if run not in self._reviewed:
+                    return  # it was over before its owner had answered
             if reason:
                 raise NotSupported(reason)
             facts = await self._worker.start(run, plan)

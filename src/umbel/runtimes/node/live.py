@@ -6,10 +6,10 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
+from umbel.runtimes.node.reviewer import Reviewer, agreed
 from umbel.transports import InTurn, Link
 from umbel.transports.tls import Tls, client_tls
 
@@ -35,6 +36,8 @@ class NodeLife:
         address: the server's, or several with commas between them; None takes that of the credentials.
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
+        review: whether the data's owner has to agree to each plan.
+        ask: how they are asked, as in `Reviewer`.
     """
 
     app: AppFolder
@@ -45,6 +48,8 @@ class NodeLife:
     threads: int | None = None
     secure: bool = True
     policy: Policy | None = None
+    review: bool = False
+    ask: Callable[[str], bool] | None = None
 
     def live(self, say: Callable[[str], None]) -> None:
         """Take part until the process is ended.
@@ -89,12 +94,27 @@ class NodeLife:
                 worker,
                 keeper,
                 say=say,
-                policy=self.policy,
+                policy=self._policy(),
                 done_today=keeper.done_today,
+                review=self._reviewer(),
             )
             await agent.run()
         finally:
             worker.close()
+
+    def _policy(self) -> Policy | None:
+        """The owner's policy. What was agreed to was read; with `review` the rest is asked about."""
+        if self.policy is None:
+            return None
+        apps = self.policy.apps
+        read = (*apps.reviewed, *agreed(self.folder))
+        return replace(self.policy, apps=replace(apps, reviewed=read, review="none" if self.review else apps.review))
+
+    def _reviewer(self) -> Callable[[Any], Awaitable[str | None]] | None:
+        if not self.review:
+            return None
+        sender = self.address or (Credentials.load(self.folder).address if self.secure else "127.0.0.1:8080")
+        return Reviewer(self.folder, f"The server at {sender}", self.ask).why_not
 
     async def _connect(self, server: InTurn) -> Link:
         tls: Tls | None = None

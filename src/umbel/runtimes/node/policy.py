@@ -26,6 +26,7 @@ from umbel.runtimes.node.rules import (
     When,
     Window,
     digest_of,
+    is_digest,
     review,
 )
 
@@ -146,18 +147,12 @@ def _window(span: str) -> Window:
     return first, end
 
 
-def _is_digest(text: str) -> bool:
-    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
-
-
 _ANY = _texts(lambda text: bool(text.strip()), "names")
 _KEYS: Mapping[str, Mapping[str, Reader]] = {
     "apps": {
-        "allow": _texts(
-            lambda text: text == BUILTIN or _is_digest(text), 'digests "sha256:…" (64 digits) or "builtin"'
-        ),
+        "allow": _texts(lambda text: text == BUILTIN or is_digest(text), 'digests "sha256:…" (64 digits) or "builtin"'),
         "review": _review,
-        "reviewed": _texts(_is_digest, 'digests "sha256:…" (64 digits)'),
+        "reviewed": _texts(is_digest, 'digests "sha256:…" (64 digits)'),
     },
     "strategies": {"allow": _ANY},
     "privacy": {

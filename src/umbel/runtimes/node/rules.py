@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
@@ -232,6 +233,11 @@ def digest_of(plan: Plan) -> str:
     """What stands in `apps.reviewed`: the same for all runs of one plan, whatever they are called."""
     what = {name: value for name, value in plan.items() if name not in ("run", "name")}
     return "sha256:" + hashlib.sha256(json.dumps(what, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` can be what `digest_of` gives."""
+    return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
 
 
 def review(plan: Plan) -> str:

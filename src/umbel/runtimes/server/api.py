@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from typing import Any, TypeAlias, cast
 
 import uvicorn
@@ -26,7 +27,7 @@ from umbel.runtimes.server.house import House
 from umbel.stores import RunInfo
 
 MAX_BODY_BYTES = 2**20
-RANK = {"viewer": 1, "researcher": 2, "admin": 3}
+RANK = {"node": 1, "viewer": 2, "researcher": 3, "admin": 4}
 Handler: TypeAlias = Callable[[House, Request], Awaitable[Response]]
 
 
@@ -138,8 +139,10 @@ async def _body(request: Request) -> Mapping[str, Any]:
 
 
 async def _health(house: House, request: Request) -> Response:
+    # The time is for nodes, whose certificates look bad where the clocks differ.
     role = "stands by" if house.desk.stands_by else "leads"
-    return JSONResponse({"status": "ok", "role": role, "version": umbel.__version__})
+    told = {"status": "ok", "role": role, "version": umbel.__version__}
+    return JSONResponse(told, headers={"Date": formatdate(usegmt=True)})
 
 
 async def _ready(house: House, request: Request) -> Response:
@@ -266,24 +269,24 @@ async def _model(house: House, request: Request) -> Response:
 TABLE: list[tuple[str, str, int, Handler, str]] = [
     ("GET", "/v1/health", 0, _health, "Whether the process lives, and whether it leads or stands by."),
     ("GET", "/v1/ready", 0, _ready, "Whether the store can be used and this server leads; 503 while it stands by."),
-    ("GET", "/v1/nodes", 1, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
-    ("POST", "/v1/members/{name}/revoke", 3, _revoke, "Turn a member away for good, and end its stream at once."),
+    ("GET", "/v1/nodes", 2, _nodes, "The connected nodes, the runs they are ready for, and why they refuse others."),
+    ("POST", "/v1/members/{name}/revoke", 4, _revoke, "Turn a member away for good, and end its stream at once."),
     ("GET", "/v1/apps", 1, _apps, "The installed apps with their digests and default settings."),
     (
         "GET",
         "/v1/runs",
-        1,
+        2,
         _runs,
         "All runs of the asker's federation, oldest first, and what those that wait wait for.",
     ),
-    ("POST", "/v1/runs", 2, _submit, "Begin a run of an installed app."),
-    ("POST", "/v1/runs/{run}/stop", 2, _stop, "End a run after the step under way."),
-    ("POST", "/v1/runs/{run}/resume", 2, _resume, "Go on with a run after its last finished round."),
-    ("GET", "/v1/usage", 1, _usage, "What runs have used: rounds, bytes and node-seconds by run and day."),
-    ("GET", "/v1/runs/{run}/events", 1, _events, "The run's log, a JSON object per line; ?follow=1 goes on."),
-    ("GET", "/v1/runs/{run}/checkpoints", 1, _checkpoints, "The rounds whose checkpoints are kept."),
-    ("GET", "/v1/runs/{run}/checkpoints/{round:int}", 2, _checkpoint, "A checkpoint: the run's state as one frame."),
-    ("GET", "/v1/runs/{run}/model", 1, _model, "The model as a safetensors file; ?round=N takes a kept round."),
+    ("POST", "/v1/runs", 3, _submit, "Begin a run of an installed app."),
+    ("POST", "/v1/runs/{run}/stop", 3, _stop, "End a run after the step under way."),
+    ("POST", "/v1/runs/{run}/resume", 3, _resume, "Go on with a run after its last finished round."),
+    ("GET", "/v1/usage", 2, _usage, "What runs have used: rounds, bytes and node-seconds by run and day."),
+    ("GET", "/v1/runs/{run}/events", 2, _events, "The run's log, a JSON object per line; ?follow=1 goes on."),
+    ("GET", "/v1/runs/{run}/checkpoints", 2, _checkpoints, "The rounds whose checkpoints are kept."),
+    ("GET", "/v1/runs/{run}/checkpoints/{round:int}", 3, _checkpoint, "A checkpoint: the run's state as one frame."),
+    ("GET", "/v1/runs/{run}/model", 2, _model, "The model as a safetensors file; ?round=N takes a kept round."),
 ]
 
 

@@ -102,6 +102,7 @@ class Conduct:
             "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
             "client_half": self.plan["client_half"],
             "settings": self.plan["settings"],
+            "rounds": self.config.num_rounds,
             "num_clients": self.order.num_clients,
             "cohort": max(self.config.min_fit_clients, self.config.min_available_clients or 1),
             "per_client_metrics": self.config.per_client_metrics or self.order.hooks.per_client,
