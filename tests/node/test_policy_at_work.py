@@ -93,7 +93,7 @@ class World:
         await transport.listen("server", self.desk.arrived)
         self.desk.begin(self.lead)
         self._pool = ThreadPoolExecutor(1)
-        agent = Agent(
+        agent = self.agent = Agent(
             lambda: transport.connect("server"),
             Identity("node", b"boot"),
             LocalWorker(lambda context: self.client, self._pool, "node"),
@@ -250,3 +250,14 @@ def test_a_plan_that_is_none_is_answered(plan):
         assert world.ready.verdict == "unwilling"
 
     play(Policy(), story, plan={"run": "r", **plan})
+
+
+def test_a_node_that_is_told_to_reconnect_comes_back_and_goes_on():
+    async def story(world):
+        before = world.desk.nodes["node"].stream
+        world.agent.reconnect("the certificate is to be renewed")
+        await asyncio.wait_for(world.lead.ready.get(), 20)
+        assert world.desk.nodes["node"].stream is not before
+        assert (await world.ask()).verdict == "done"
+
+    play(None, story)

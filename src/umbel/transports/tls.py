@@ -37,17 +37,18 @@ class Tls:
     def server_context(self) -> ssl.SSLContext:
         """What the standard library wants at a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._load(context)
+        self.load_into(context)
         context.verify_mode = ssl.CERT_REQUIRED if self.clients else ssl.CERT_OPTIONAL
         return context
 
     def client_context(self) -> ssl.SSLContext:
         """What the standard library wants at a client: the server's name is checked, too."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._load(context)
+        self.load_into(context)
         return context
 
-    def _load(self, context: ssl.SSLContext) -> None:
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Give a context these certificates; handshakes from now on show them, links that are there stay."""
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_verify_locations(cadata=self.ca.decode("ascii"))
         if self.certificate:

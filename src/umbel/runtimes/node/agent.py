@@ -159,6 +159,11 @@ class Agent:
             link.abort()
             await asyncio.wait([stream.gone], timeout=1.0)
 
+    def reconnect(self, reason: str) -> None:
+        """End the connection, if there is one; the next begins at once, and what was under way goes on in it."""
+        if self._stream is not None:
+            self._stream.end(reason)
+
     async def _beat(self, stream: Stream) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -25,6 +25,8 @@ from umbel.runtimes.node.reviewer import Reviewer, agreed
 from umbel.transports import InTurn, Link
 from umbel.transports.tls import Tls, client_tls
 
+RENEWAL_LOOK_S = 3600.0
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +100,21 @@ class NodeLife:
                 done_today=keeper.done_today,
                 review=self._reviewer(),
             )
-            await agent.run()
+            renewing = asyncio.ensure_future(self._renew(agent)) if self.secure else None
+            try:
+                await agent.run()
+            finally:
+                if renewing is not None:
+                    renewing.cancel()
         finally:
             worker.close()
+
+    async def _renew(self, agent: Agent) -> None:
+        """A connection may last longer than the certificate that it began with: a new one begins with a new one."""
+        while True:
+            await asyncio.sleep(RENEWAL_LOOK_S)
+            if Credentials.load(self.folder).wants_renewal(time.time()):
+                agent.reconnect("the certificate is to be renewed")
 
     def _policy(self) -> Policy | None:
         """The owner's policy. What was agreed to was read; with `review` the rest is asked about."""

@@ -163,11 +163,11 @@ class ProcessWorker:
             entry.child.end()
 
     def close(self) -> None:
-        """End all processes."""
-        for run in list(self._runs):
-            self.stop(run)
-        if self._spare is not None:
-            self._spare.end()
+        """End all processes, and wait until they have."""
+        children = [entry.child for entry in self._runs.values()]
+        self._runs.clear()
+        for child in (*children, *([self._spare] if self._spare is not None else [])):
+            child.end(wait=True)
 
 
 @final
@@ -310,13 +310,13 @@ class _Child:
         if self._process is not None:
             self._process.wait()
 
-    def end(self) -> None:
+    def end(self, *, wait: bool = False) -> None:
         """Let go of it: at once if it is at work, else it may leave by itself."""
         self._ended = True
         if self._busy:
             self.kill()
         self._executor.submit(self._leave)
-        self._executor.shutdown(wait=False)
+        self._executor.shutdown(wait=wait)
 
     def _leave(self) -> None:
         if self._pipe is not None:

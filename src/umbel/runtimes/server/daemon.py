@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from umbel.errors import StoreError
+from umbel.errors import StoreError, UmbelError
 from umbel.identity import Authority, Credentials, make_request, read_code
 from umbel.runtimes.app import App
 from umbel.runtimes.server import front
@@ -21,6 +22,7 @@ from umbel.transports.tls import server_tls
 
 OPERATOR = "operator"
 LOOK_S, CONFIRM_S = 0.3, 2.0
+RENEWAL_LOOK_S = 3600.0
 
 
 @final
@@ -73,7 +75,7 @@ class Daemon:
                 f"another server leads the runs in {self.store or self.folder}; stop it, choose another "
                 "place, or let this one take over when it ends: --standby"
             )
-        tls = None if authority is None else server_tls(authority.server_certificates(), clients=False)
+        tls = None if authority is None else certified(authority)
         server, address = await front.listen(
             self.listen, house.desk.arrived, protocol_for(api(house, authority)), tls=tls
         )
@@ -81,11 +83,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        renewing = asyncio.ensure_future(_renew(authority, tls, say)) if authority and tls else None
         self._introduce(authority, address, say)
         if await self._leads(house, stop, say):
             self._begin(authority, address, say)
             await self._until_end(house, stop)
             say("stopping: runs finish the step under way and go on after the next start")
+        if renewing is not None:
+            renewing.cancel()
         server.close()
         await house.close()
 
@@ -139,6 +144,26 @@ class Daemon:
         if not (folder / "identity.json").exists():
             _enroll_operator(authority, folder, address)
             say(f"invite a node with: umbel invite --folder {self.folder} --address HOST:{address.rpartition(':')[2]}")
+
+
+def certified(authority: Authority, context: ssl.SSLContext | None = None) -> ssl.SSLContext:
+    """A context that shows the server's certificate, a fresh one if it ends soon; a given one shows it from now on."""
+    tls = server_tls(authority.server_certificates(), clients=False)
+    if context is None:
+        return tls.server_context()
+    tls.load_into(context)
+    return context
+
+
+async def _renew(authority: Authority, context: ssl.SSLContext, say: Callable[[str], None]) -> None:
+    """See to it that a server that runs for years never shows a certificate that has ended."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(RENEWAL_LOOK_S)
+        try:
+            await loop.run_in_executor(None, certified, authority, context)
+        except UmbelError as error:
+            say(f"the server's certificate cannot be renewed: {error}")
 
 
 def _enroll_operator(authority: Authority, folder: Path, address: str) -> None:

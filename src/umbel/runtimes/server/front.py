@@ -11,7 +11,6 @@ from umbel.errors import LinkError
 from umbel.transports.abstract import Arrival
 from umbel.transports.choose import host_and_port
 from umbel.transports.tcp import BACKLOG, HANDSHAKE_S, MAGIC, READ_BYTES, TcpLink
-from umbel.transports.tls import Tls
 
 Http: TypeAlias = Callable[["bytes | None"], asyncio.Protocol]
 
@@ -55,7 +54,9 @@ class _Front(asyncio.Protocol):
             self._late.cancel()
 
 
-async def listen(address: str, arrived: Arrival, http: Http, *, tls: Tls | None) -> tuple[asyncio.Server, str]:
+async def listen(
+    address: str, arrived: Arrival, http: Http, *, tls: ssl.SSLContext | None
+) -> tuple[asyncio.Server, str]:
     """Listen at "host:port" for nodes and for HTTP; returns the server and the address with its real port.
 
     Raises:
@@ -63,7 +64,7 @@ async def listen(address: str, arrived: Arrival, http: Http, *, tls: Tls | None)
     """
     host, port = host_and_port(address)
     view = memoryview(bytearray(READ_BYTES))
-    secure: dict[str, Any] = {} if tls is None else {"ssl": tls.server_context(), "ssl_handshake_timeout": HANDSHAKE_S}
+    secure: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S}
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(
