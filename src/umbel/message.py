@@ -22,6 +22,8 @@ Plain: TypeAlias = "Scalar | list[Plain] | dict[str, Plain] | None"
 Config: TypeAlias = Mapping[str, Any]
 Metrics: TypeAlias = Mapping[str, float]
 
+BLOCK = 2**20
+
 
 @final
 @dataclass(frozen=True)
@@ -188,18 +190,29 @@ def validate(client: str, groups: Mapping[str, Group], schema: Mapping[str, Sche
         UpdateRefused: other groups, names, shapes or dtypes than expected; NaN or infinite values; a weight that is
             negative or not finite.
     """
+    fits(client, {name: (group.arrays.schema, group.weight) for name, group in groups.items()}, schema)
+    for group in groups.values():
+        check_values(client, group.arrays, group.weight)
+
+
+def fits(client: str, groups: Mapping[str, tuple[Schema, float]], schema: Mapping[str, Schema]) -> None:
+    """The part of `validate` that looks at no value: which groups there are, of which schemas and weights."""
     if groups.keys() != schema.keys():
         raise UpdateRefused(client, f"sent the groups {sorted(groups)}, the task expects {sorted(schema)}")
-    for name, group in groups.items():
-        weight = _number(group.weight)
+    for name, (described, given) in groups.items():
+        weight = _number(given)
         if weight is None or not 0 <= weight < math.inf:
             raise UpdateRefused(
-                client, f"group {name!r} has weight {group.weight!r}; a weight is a finite number of at least 0"
+                client, f"group {name!r} has weight {given!r}; a weight is a finite number of at least 0"
             )
-        if group.arrays.schema != schema[name]:
-            _explain(client, group.arrays.schema, schema[name])
-        _check_finite(client, group.arrays)
-        _check_size(client, group)
+        if described != schema[name]:
+            _explain(client, described, schema[name])
+
+
+def check_values(client: str, arrays: Arrays, weight: float) -> None:
+    """The part of `validate` that looks at values, those of a group or of a piece of one."""
+    _check_finite(client, arrays)
+    _check_size(client, arrays, weight)
 
 
 def _explain(client: str, got: Schema, wanted: Schema) -> None:
@@ -228,12 +241,15 @@ def _check_finite(client: str, arrays: Arrays) -> None:
         raise UpdateRefused(client, f"array {name!r} holds {kind}; lower the learning rate or clip the gradient")
 
 
-def _check_size(client: str, group: Group) -> None:
+def _check_size(client: str, arrays: Arrays, weight: float) -> None:
     """Weighted values beyond float64's reach would tear a sum; single precision gets there by its weight only."""
-    for segment in group.arrays.schema.segments:
-        if segment.dtype == "F64" or group.weight > 1e200:
-            flat = group.arrays.flat(segment)
-            if flat.size and not float(np.abs(widen(flat, segment.dtype)).max()) * group.weight < LARGEST:
+    for segment in arrays.schema.segments:
+        if segment.dtype != "F64" and weight <= 1e200:
+            continue
+        flat = arrays.flat(segment)
+        for start in range(0, flat.size, BLOCK):
+            block = widen(flat[start : start + BLOCK], segment.dtype)
+            if not float(np.abs(block).max()) * weight < LARGEST:
                 raise UpdateRefused(client, f"a value times its weight exceeds {LARGEST:.0g}, more than a sum can hold")
 
 

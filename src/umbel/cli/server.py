@@ -37,6 +37,10 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
 @click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
+@click.option(
+    "--memory-gb", type=float, help="What a round's sums and uploads may take; default most of the machine's."
+)
+@click.option("--spool", is_flag=True, help="Keep updates on disk, encrypted, instead of in memory.")
 @log.option
 @with_folder
 def server(
@@ -46,6 +50,8 @@ def server(
     insecure: bool,
     standby: bool,
     store: str | None,
+    memory_gb: float | None,
+    spool: bool,
     log_format: str,
     folder: Path,
 ) -> None:
@@ -55,6 +61,7 @@ def server(
     were under way when the server ended go on by themselves.
     """
     from umbel.runtimes.server.daemon import Daemon, make_folder
+    from umbel.runtimes.server.memory import memory_for
 
     names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
     reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
@@ -68,6 +75,7 @@ def server(
             secure=not insecure,
             standby=standby,
             store=store,
+            memory=memory_for(memory_gb, spool=spool),
         )
         asyncio.run(daemon.serve(say))
 

@@ -84,6 +84,8 @@ class Reducer(ABC):
     """A value that says how updates are combined. `linear` reducers yield exact weighted sums and may be nested."""
 
     linear: ClassVar[bool]
+    elementwise: ClassVar[bool] = False
+    """Whether each element of the result comes from that element of the updates alone (and their weights)."""
 
     @abstractmethod
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:

@@ -40,6 +40,7 @@ class Mean(Reducer):
 
     exact: bool = True
     linear: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
         kind = LadderSum if self.exact else PlainSum

@@ -33,6 +33,7 @@ class Median(Reducer):
     """
 
     linear: ClassVar[bool] = False
+    elementwise: ClassVar[bool] = True
 
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
         return updates * sum(expected.nbytes for expected in schema.values())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, TypeVar, cast, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ProtocolError
 
 MAX_TEXT = 2_000
+Leaf = TypeVar("Leaf")
 
 
 @final
@@ -89,8 +90,12 @@ class Fields:
         return tuple(cast("list[str]", value))
 
     def arrays(self, name: str) -> Arrays:
+        return self.leaf(name, Arrays)
+
+    def leaf(self, name: str, kind: type[Leaf]) -> Leaf:
+        """Named arrays, in the form that this reader gave them."""
         value = self._get(name)
-        if not isinstance(value, Arrays):
+        if not isinstance(value, kind):
             raise self._odd(name, "set of named arrays")
         return value
 

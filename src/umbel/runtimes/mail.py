@@ -202,7 +202,16 @@ def read_answer(data: memoryview) -> Answer:
     Raises:
         ProtocolError: it is none.
     """
-    fields = _fields("answer", data)
+    return answer_in(_fields("answer", data).tree)
+
+
+def answer_in(tree: Mapping[str, Any], *, groups: bool = True) -> Answer:
+    """The answer in a frame's tree, as `read_answer`.
+
+    Args:
+        groups: False leaves an update's groups out: their leaves are not arrays that are here.
+    """
+    fields = Fields("an answer", tree)
     return Answer(
         run=fields.text("run", MAX_NAME),
         round=fields.whole("round"),
@@ -214,15 +223,15 @@ def read_answer(data: memoryview) -> Answer:
         seconds=fields.number("seconds"),
         has_state=fields.flag("has_state"),
         warnings=tuple(text[:MAX_WARNING] for text in fields.texts("warnings")[:MAX_WARNINGS]),
-        update=_update(fields) if "groups" in fields.tree else None,
+        update=_update(fields, groups) if "groups" in fields.tree else None,
         evaluation=_evaluation(fields) if "loss" in fields.tree else None,
         facts=fields.plain("facts"),
     )
 
 
-def _update(fields: Fields) -> Update:
+def _update(fields: Fields, with_groups: bool) -> Update:
     groups: dict[str, Group] = {}
-    for name in fields.table("groups"):
+    for name in fields.table("groups") if with_groups else ():
         group = Fields(
             f"the group {name!r} of an answer", Fields("an answer's groups", fields.tree["groups"]).table(name)
         )

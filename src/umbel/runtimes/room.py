@@ -61,7 +61,7 @@ class Room:
 def _mapped(folder: Path, nbytes: int) -> NDArray[np.uint8]:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            _reserve(file.fileno(), nbytes)
+            reserve(file.fileno(), nbytes)
             return np.frombuffer(mmap.mmap(file.fileno(), nbytes), np.uint8)
     except OSError as error:
         raise StoreFull(
@@ -69,7 +69,8 @@ def _mapped(folder: Path, nbytes: int) -> NDArray[np.uint8]:
         ) from error
 
 
-def _reserve(file: int, nbytes: int) -> None:
+def reserve(file: int, nbytes: int) -> None:
+    """Take so many bytes of the disk, or raise `OSError` now and not later."""
     # A hole for which there is no room on the disk would end the process at the first write to it.
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, nbytes)

@@ -12,7 +12,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from typing import Any, Protocol, TypeAlias, final
 
 from umbel.errors import ProtocolError
 from umbel.wire.packets import (
@@ -35,6 +35,14 @@ MAX_UNSAID = 10_000
 MAX_KIND, MAX_RUN = 64, 256
 
 
+class Target(Protocol):
+    """Where a message's bytes are put as they come, from the first to the last."""
+
+    def __len__(self) -> int: ...
+
+    def __setitem__(self, place: slice, data: Any, /) -> None: ...
+
+
 @final
 @dataclass(eq=False)
 class Incoming:
@@ -47,7 +55,7 @@ class Incoming:
     run: str
     round: int = 0
     attempt: int = 0
-    buffer: memoryview | None = None
+    buffer: Any = None
     got: int = 0
 
     @property
@@ -170,7 +178,7 @@ class Channel:
         self._control.append(Announce(number, kind, size, digest, run, small, round, attempt))
         return number
 
-    def accept(self, message: Incoming, buffer: memoryview, *, got: int = 0) -> None:
+    def accept(self, message: Incoming, buffer: Target, *, got: int = 0) -> None:
         """Let a message come into `buffer`, whose first `got` bytes are here from an interrupted try.
 
         Raises:

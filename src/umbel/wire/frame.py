@@ -12,7 +12,7 @@ last 32      SHA-256 of all bytes before them
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
@@ -93,20 +93,50 @@ def decode(data: Buffer, *, verify: bool = True, budget_bytes: int | None = None
         WireError: not a frame, an unknown format number, lengths that do not add up, or a digest that does not match.
     """
     view = _bytes(data)
-    if len(view) < 48 or bytes(view[:4]) != MAGIC:
+
+    def sha256() -> bytes:
+        return hashlib.sha256(view[:-32]).digest()
+
+    kind, body, places = outline(
+        lambda start, stop: bytes(view[start:stop]), len(view), sha256 if verify else None, budget_bytes
+    )
+    buffers: list[NDArray[np.uint8]] = []
+    for start, size in places:
+        buffer = np.frombuffer(view[start : start + size], np.uint8)
+        buffer.flags.writeable = False
+        buffers.append(buffer)
+    return Frame(kind, body, buffers)
+
+
+def outline(
+    get: Callable[[int, int], bytes], total: int, sha256: Callable[[], bytes] | None, budget_bytes: int | None = None
+) -> tuple[str, Any, list[tuple[int, int]]]:
+    """A frame's kind, body and where its buffers lie, (first byte, length), without having it in memory.
+
+    Args:
+        get: the bytes from one place up to another.
+        total: how many bytes there are.
+        sha256: the digest of all but the last 32; None does not look.
+        budget_bytes: as in `decode`.
+
+    Raises:
+        WireError: as `decode`.
+    """
+    first = get(0, min(16, total))
+    if total < 48 or first[:4] != MAGIC:
         raise WireError("these bytes are not an Umbel frame")
-    number = int.from_bytes(view[4:6], "little")
-    if number not in READABLE or bytes(view[6:8]) != bytes(2):
+    number = int.from_bytes(first[4:6], "little")
+    if number not in READABLE or first[6:8] != bytes(2):
         raise WireError(f"frame format {number} is not known; this version reads {READABLE}; update Umbel")
-    length = int.from_bytes(view[8:16], "little")
-    if length > min(len(view) - 48, MAX_HEADER_BYTES):
-        raise WireError(f"the frame claims a header of {length} bytes in {len(view)} bytes")
+    length = int.from_bytes(first[8:16], "little")
+    if length > min(total - 48, MAX_HEADER_BYTES):
+        raise WireError(f"the frame claims a header of {length} bytes in {total} bytes")
     if (16 + length) % ALIGNMENT:
         raise WireError(f"the frame's header of {length} bytes is not padded to a multiple of {ALIGNMENT}")
-    if verify and hashlib.sha256(view[:-32]).digest() != bytes(view[-32:]):
+    if sha256 is not None and sha256() != get(total - 32, total):
         raise WireError("the frame's SHA-256 does not match: its bytes were changed on the way or on disk")
     try:
-        head = read(bytes(view[16 : 16 + length]), budget_bytes)
+        head = read(get(16, 16 + length), budget_bytes)
         kind, body, sizes = from_json(head["kind"]), from_json(head["body"]), head["buffers"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WireError(f"the frame's header is not readable: {error}") from None
@@ -114,7 +144,7 @@ def decode(data: Buffer, *, verify: bool = True, budget_bytes: int | None = None
         raise WireError("the frame's header lacks a kind or buffer lengths")
     if budget_bytes is not None and len(sizes) * _BUFFER_COST > budget_bytes:
         raise WireError(f"the frame has {len(sizes)} buffers, more than may be read of a stranger's")
-    return Frame(kind, body, _slices(view, 16 + length, sizes))
+    return kind, body, _places(16 + length, sizes, total)
 
 
 def _bytes(buffer: Buffer) -> memoryview:
@@ -125,15 +155,13 @@ def _are_lengths(sizes: Any) -> bool:
     return isinstance(sizes, list) and all(type(s) is int and s >= 0 for s in cast("list[Any]", sizes))
 
 
-def _slices(view: memoryview, start: int, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
-    buffers: list[NDArray[np.uint8]] = []
+def _places(start: int, sizes: Sequence[int], total: int) -> list[tuple[int, int]]:
+    places: list[tuple[int, int]] = []
     for size in sizes:
-        if start + size > len(view) - 32:
+        if start + size > total - 32:
             raise WireError("the frame's buffers are longer than the frame")
-        buffer = np.frombuffer(view[start : start + size], np.uint8)
-        buffer.flags.writeable = False
-        buffers.append(buffer)
+        places.append((start, size))
         start += size + -size % ALIGNMENT
-    if start != len(view) - 32:
+    if start != total - 32:
         raise WireError("the frame has bytes that its header does not describe")
-    return buffers
+    return places

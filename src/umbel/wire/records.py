@@ -6,8 +6,8 @@ in the header stands {"arrays": n} or {"array": n} wrapped so that plain data ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from umbel.arrays import Arrays
 from umbel.errors import ArraysError, WireError
 from umbel.wire.frame import Buffer, Part, decode, encode_parts, encode_sealed
 from umbel.wire.plain import weigh
+
+Leaf = TypeVar("Leaf")
 
 
 def pack(kind: str, tree: Mapping[str, Any]) -> bytes:
@@ -56,14 +58,31 @@ def unpack(kind: str, data: Buffer, *, verify: bool = True, budget_bytes: int | 
         raise WireError(f"expected a frame of kind {kind!r}, got {frame.kind!r}")
     if budget_bytes is not None:
         _within(frame.buffers, budget_bytes)
-    left = dict(enumerate(frame.buffers))
+    return tree_in(kind, frame.body, frame.buffers, _arrays_in)
+
+
+def tree_in(kind: str, body: Any, buffers: Sequence[Leaf], arrays: Callable[[Leaf, bool], Any]) -> dict[str, Any]:
+    """The tree in a frame's body.
+
+    Args:
+        buffers: what stands for the frame's buffers.
+        arrays: makes a leaf of a buffer: of named arrays (True), or of a single one.
+
+    Raises:
+        WireError: the body is no tree, or names buffers that are not there.
+    """
     try:
-        tree = _raise(frame.body, left)
+        tree = _raise(body, dict(enumerate(buffers)), arrays)
     except (ArraysError, IndexError, KeyError, TypeError, ValueError) as error:
         raise WireError(f"a frame of kind {kind!r} holds what cannot be read: {error}") from None
     if not isinstance(tree, dict):
         raise WireError(f"a frame of kind {kind!r} holds {type(tree).__name__} where a map should be")
     return cast("dict[str, Any]", tree)
+
+
+def _arrays_in(buffer: NDArray[np.uint8], named: bool) -> Any:
+    arrays = Arrays.from_buffer(buffer)
+    return arrays if named else arrays["value"].copy()
 
 
 def _within(buffers: Sequence[NDArray[np.uint8]], budget_bytes: int) -> None:
@@ -89,16 +108,15 @@ def _lower(value: Any, buffers: list[Buffer]) -> Any:
     return ["plain", list(cast("Sequence[Any]", value)) if isinstance(value, tuple) else value]
 
 
-def _raise(value: Any, left: dict[int, NDArray[np.uint8]]) -> Any:
+def _raise(value: Any, left: dict[int, Any], arrays: Callable[[Any, bool], Any]) -> Any:
     if not isinstance(value, list) or len(cast("list[Any]", value)) != 2:
         raise TypeError("a node of the tree is no pair")
     kind, content = cast("list[Any]", value)
     if kind == "plain":
         return content
     if kind == "map" and isinstance(content, dict):
-        return {key: _raise(item, left) for key, item in cast("dict[str, Any]", content).items()}
+        return {key: _raise(item, left, arrays) for key, item in cast("dict[str, Any]", content).items()}
     if kind in ("array", "arrays") and type(content) is int:
         # Each buffer once: a few bytes that name a large one again and again would be copied as often.
-        arrays = Arrays.from_buffer(left.pop(content))
-        return arrays if kind == "arrays" else arrays["value"].copy()
+        return arrays(left.pop(content), kind == "arrays")
     raise TypeError(f"unknown leaf {kind!r}")

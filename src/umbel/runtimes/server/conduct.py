@@ -19,6 +19,7 @@ from umbel.runtimes.history import History
 from umbel.runtimes.room import Room
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.lead import Leader, Offload
+from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.players import NodePlayers, Nodes
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
@@ -65,9 +66,19 @@ class Conduct:
         ConfigError: it was begun under another plan.
     """
 
-    def __init__(self, order: Order, store: Store, desk: Desk, *, offload: Offload, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        store: Store,
+        desk: Desk,
+        *,
+        offload: Offload,
+        say: Callable[[str], None],
+        memory: Memory | None = None,
+    ) -> None:
         self.order, self._desk, self._offload, self._say = order, desk, offload, say
         self._notes: set[asyncio.Future[Any]] = set()
+        self._memory = memory or Memory()
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
         config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
@@ -154,6 +165,7 @@ class Conduct:
             clock=loop.time,
             per_client_metrics=config.per_client_metrics or order.hooks.per_client,
             evaluation_timeout_s=config.round_timeout,
+            memory=replace(self._memory, folder=self._memory.folder or kept.store.folder),
         )
         players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})

@@ -17,6 +17,7 @@ from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.api import api, protocol_for
 from umbel.runtimes.server.house import House
+from umbel.runtimes.server.memory import Memory
 from umbel.stores import store_for
 from umbel.transports.tls import server_tls
 
@@ -34,6 +35,7 @@ class Daemon:
         folder: where it keeps its runs, its CA and the operator's credentials.
         listen: "host:port".
         hosts: names and addresses at which nodes reach it, for its certificate.
+        memory: what a round may take.
         standby: wait, if another server leads on the same store, until that one has ended.
         store: "postgresql://…"; None is a file in the folder.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
@@ -46,6 +48,7 @@ class Daemon:
     secure: bool = True
     standby: bool = False
     store: str | None = None
+    memory: Memory | None = None
 
     async def serve(self, say: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
@@ -67,7 +70,7 @@ class Daemon:
     async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
         name = socket.gethostname()
         store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
-        house = House(store, self.apps, name=name, say=say, authority=authority)
+        house = House(store, self.apps, name=name, say=say, authority=authority, memory=self.memory)
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()

@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, final
 
-from umbel.errors import ProtocolError
+from umbel.errors import ProtocolError, UmbelError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
 from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import pack_parts
-from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Withdrawn
+from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Target, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
 
 HELLO_WITHIN_S = 10.0
 FAREWELL_S = 1.0
 HEARTBEAT_S = 15.0
 MAX_READY_BYTES = 4 * 2**20
-UPLOADS_AT_ONCE = 2
 MAX_NAME = 200
 STANDS_BY = "this server stands by for another one; try the other address"
 
@@ -40,8 +40,20 @@ class Lead(Protocol):
         """A node said what its client can, or why it does not take part."""
         ...
 
-    def came(self, node: Node, data: memoryview, token: int) -> None:
-        """An answer is whole."""
+    def room(self, nbytes: int) -> Target:
+        """Where an answer of so many bytes is put.
+
+        Raises:
+            UmbelError: nowhere; says why.
+        """
+        ...
+
+    def came(self, node: Node, data: Any, token: int) -> None:
+        """An answer is whole: `data` is what `room` gave, or bytes if it is small."""
+        ...
+
+    def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
+        """An answer cannot be taken."""
         ...
 
     def left(self, node: Node) -> None:
@@ -321,14 +333,23 @@ class Desk:
             if lead is None or not lead.expects(node, message.round, message.attempt):
                 node.stream.channel.refuse(message, "this answer is no longer wanted")
             else:
-                self._tokens += 1
-                self._uploads[self._tokens] = (node, message)
-                before = self._broken_off.pop(message.digest, None)
-                if before is not None and before.buffer is not None and before.size == message.size:
-                    node.stream.channel.accept(message, before.buffer, got=before.got)
-                else:
-                    node.stream.channel.accept(message, memoryview(bytearray(message.size)))
+                self._take(lead, node, message)
             node.stream.pump()
+
+    def _take(self, lead: Lead, node: Node, message: Incoming) -> None:
+        before = self._broken_off.pop(message.digest, None)
+        try:
+            if before is not None and before.buffer is not None and before.size == message.size:
+                buffer, got = before.buffer, before.got
+            else:
+                buffer, got = lead.room(message.size), 0
+        except UmbelError as error:
+            node.stream.channel.refuse(message, str(error))
+            lead.spoiled(node, message.round, message.attempt, str(error))
+            return
+        self._tokens += 1
+        self._uploads[self._tokens] = (node, message)
+        node.stream.channel.accept(message, buffer, got=got)
 
     def _forget_upload(self, message: Incoming) -> None:
         """A message that does not come makes room for the next."""

@@ -14,6 +14,7 @@ from umbel.identity.federation import DEFAULT
 from umbel.runtimes.app import App
 from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk, Limits, Node
+from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.queue import Queue
 from umbel.runtimes.server.usage import Today, federation_of, table, why_over
 from umbel.runtimes.session import Hooks
@@ -46,10 +47,11 @@ class House:
         say: Callable[[str], None],
         authority: Authority | None = None,
         limits: Limits | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
         self.store = store
-        self._say, self._authority = say, authority
+        self._say, self._authority, self._memory = say, authority, memory
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -210,6 +212,7 @@ class House:
                 self.desk,
                 offload=lambda work: loop.run_in_executor(executor, work),
                 say=self._say,
+                memory=self._memory,
             )
         except UmbelError:
             store.close()

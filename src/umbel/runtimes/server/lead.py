@@ -16,13 +16,16 @@ from umbel.runtimes.node.host import PARAMETERS
 from umbel.runtimes.players import Steps
 from umbel.runtimes.probe import named_like, not_empty
 from umbel.runtimes.server.desk import Desk, Node
-from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Stopped
+from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Spoiled, Stopped
+from umbel.runtimes.server.spool import Sheet
 from umbel.runtimes.session import Session
 from umbel.schema import ArraySpec, Schema
+from umbel.wire.channel import Target
 
 Result = TypeVar("Result")
 Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 DONE = object()
+SPOOLED_LEAST_BYTES = 2**16
 
 
 @final
@@ -84,8 +87,16 @@ class Leader:
         self.nodes.names = tuple(sorted(self._there))
         self.nodes.evaluators = frozenset(self._evaluators)
 
-    def came(self, node: Node, data: memoryview, token: int) -> None:
+    def room(self, nbytes: int) -> Target:
+        if self._players is not None and self._players.spools and nbytes > SPOOLED_LEAST_BYTES:
+            return Sheet(self._players.memory.place, nbytes)
+        return memoryview(bytearray(nbytes))
+
+    def came(self, node: Node, data: Any, token: int) -> None:
         self._tell(Came(node.name, data, token))
+
+    def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
+        self._tell(Spoiled(node.name, round, attempt, reason))
 
     def left(self, node: Node) -> None:
         if self._there.get(node.name) is node:

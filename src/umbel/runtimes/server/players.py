@@ -18,6 +18,8 @@ from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_exampl
 from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
 from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
 from umbel.runtimes.program import turn_key
+from umbel.runtimes.server.memory import Memory
+from umbel.runtimes.server.spool import Sheet, Spooled, read_sheet, validate_sheet
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.turn import sentence
 from umbel.schema import Schema
@@ -90,8 +92,19 @@ class Came:
     """An answer is here; `token` stands for its bytes."""
 
     client: str
-    data: memoryview
+    data: memoryview | Sheet
     token: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Spoiled:
+    """An answer was there and could not be taken: no room for it."""
+
+    client: str
+    round: int
+    attempt: int
+    reason: str
 
 
 @final
@@ -162,6 +175,7 @@ class NodePlayers(Players):
         clock: the session's clock.
         evaluation_timeout_s: how long a cohort may evaluate; None waits.
         grace_s: how long an evaluation waits for nodes that are gone.
+        memory: what a round may take.
     """
 
     def __init__(
@@ -176,9 +190,12 @@ class NodePlayers(Players):
         per_client_metrics: bool = False,
         evaluation_timeout_s: float | None = None,
         grace_s: float = 10.0,
+        memory: Memory | None = None,
     ) -> None:
         self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
         self.outbox: list[Command] = []
+        self.memory = memory or Memory()
+        self._spooled: Spooled | None = None
         self._seed, self._clock = seed, clock
         self._say: Say = lambda number, text: None
         self._progress: Progress | None = None
@@ -195,6 +212,11 @@ class NodePlayers(Players):
     def tell_through(self, say: Say, progress: Progress | None) -> None:
         """Write warnings with `say`, and tell `progress` how far a phase is."""
         self._say, self._progress = say, progress
+
+    @property
+    def spools(self) -> bool:
+        """Whether the answers to the phase under way go to disk."""
+        return self._spooled is not None
 
     @property
     def upload_bytes(self) -> int:
@@ -221,6 +243,10 @@ class NodePlayers(Players):
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
         tally, failures = Tally(), list[Receipt]()
         schema = dict(self.strategy.schema(task, {}))
+        self._spooled = self.memory.accumulator(self.strategy, schema, len(phase.clients))
+        sentence = self.memory.sentence(self.strategy.reducer, schema, len(phase.clients))
+        if sentence and self._spooled is None:
+            self._say(phase.round, sentence)
         opened = self._begin(task, "fit", phase.attempt, phase.ends_at_s, schema, phase.clients)
         closed = False
         while not closed:
@@ -229,6 +255,8 @@ class NodePlayers(Players):
             for event in events:
                 if isinstance(event, Came):
                     closed = self._folded(event, coordinator, tally, failures) or closed
+                elif isinstance(event, Spoiled):
+                    closed = self._spoiled(event, coordinator, tally, failures) or closed
                 elif isinstance(event, Left):
                     self._ask_more(coordinator.lost(event.client, self._clock()).ask)
                 elif isinstance(event, Joined) and coordinator.back(event.client):
@@ -240,7 +268,7 @@ class NodePlayers(Players):
             self._hurry(opened)
             self._tell(phase.round, "fit", tally, len(phase.clients))
         self._call_off()
-        self._pending = tally.states
+        self._pending, self._spooled = tally.states, None
         return tally, failures
 
     def _begin(
@@ -299,34 +327,72 @@ class NodePlayers(Players):
         answer, receipt, groups = self._looked_at(came, ask, phase)
         if answer is not None and (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, "fit"):
             return False
-        del phase.asks[came.client]
+        return self._counted(phase, receipt, coordinator, tally, failures, answer, groups)
+
+    def _spoiled(self, event: Spoiled, coordinator: Rounds, tally: Tally, failures: list[Receipt]) -> bool:
+        phase = self._open
+        assert phase is not None
+        if not self.expects(event.client, event.round, event.attempt):
+            return False
+        receipt = Receipt(event.client, event.round, event.attempt, "failed", reason=event.reason)
+        return self._counted(phase, receipt, coordinator, tally, failures)
+
+    def _counted(
+        self,
+        phase: _Open,
+        receipt: Receipt,
+        coordinator: Rounds,
+        tally: Tally,
+        failures: list[Receipt],
+        answer: Answer | None = None,
+        groups: Any = None,
+    ) -> bool:
+        """Do what the coordinator says to a receipt; says whether the round closes."""
+        client = receipt.client
+        del phase.asks[client]
         decision = coordinator.receipt(receipt)
         if decision.accept and answer is not None and answer.update is not None:
-            tally.fold(self.strategy.reducer, phase.schema, groups)
+            self._fold(tally, phase, groups)
             tally.receipts.append(receipt)
-            self._measure(came.client, answer.update.metrics, receipt.examples, tally, answer.warnings)
+            self._measure(client, answer.update.metrics, receipt.examples, tally, answer.warnings)
             if answer.has_state:
-                tally.states[came.client] = write_basis(receipt.round, receipt.attempt)
+                tally.states[client] = write_basis(receipt.round, receipt.attempt)
         elif receipt.verdict != "done":
             failures.append(receipt)
             tally.receipts.append(receipt)
-        self._unsettled.append((came.client, receipt.round, receipt.attempt, decision.accept))
+        self._unsettled.append((client, receipt.round, receipt.attempt, decision.accept))
         self._ask_more(decision.ask)
         return decision.close
+
+    def _fold(self, tally: Tally, phase: _Open, groups: Any) -> None:
+        if self._spooled is None:
+            tally.fold(self.strategy.reducer, phase.schema, groups)
+            return
+        tally.accumulator, tally.schema = self._spooled, phase.schema
+        self._spooled.fold_sheet(groups)
 
     def _looked_at(self, came: Came, ask: Ask, phase: _Open) -> tuple[Answer | None, Receipt, Any]:
         """(the answer, its receipt, the groups to fold); whatever is wrong with it becomes a refusal."""
         blank = Receipt(came.client, ask.task.round, ask.attempt, "refused")
         answer: Answer | None = None
         try:
-            answer = read_answer(came.data)
+            groups: Any = None
+            if self._spooled is not None:
+                sheet = came.data if isinstance(came.data, Sheet) else Sheet.of(self.memory.place, came.data)
+                answer, groups = read_sheet(sheet)
+            else:
+                assert isinstance(came.data, memoryview)
+                answer = read_answer(came.data)
             if answer.verdict != "done" or answer.update is None:
                 verdict: Any = "failed" if answer.verdict in ("failed", "unwilling") else "refused"
                 return answer, replace(blank, verdict=verdict, reason=answer.reason or "sent no update"), None
             update = answer.update
-            validate(came.client, update.groups, phase.schema)
+            if self._spooled is not None:
+                validate_sheet(came.client, groups, phase.schema)
+            else:
+                validate(came.client, update.groups, phase.schema)
+                groups = self.strategy.open(update, ask.task, ask.own)
             examples = checked_examples(came.client, update.examples)
-            groups = self.strategy.open(update, ask.task, ask.own)
         except ClientError as error:
             return answer, replace(blank, reason=error.reason), None
         except (ProtocolError, UmbelError) as error:
@@ -401,8 +467,8 @@ class NodePlayers(Players):
         assert phase is not None
         self.outbox.append(Release(came.token))
         ask = phase.asks.get(came.client)
-        if ask is None:
-            return
+        if ask is None or isinstance(came.data, Sheet):
+            return  # a sheet is an update that comes too late
         blank = Receipt(came.client, ask.task.round, ask.attempt, "refused")
         try:
             answer = read_answer(came.data)
@@ -437,7 +503,7 @@ class NodePlayers(Players):
         found: Update | None = None
         while opened.asks:
             for event in self._stop_if_asked((yield math.inf)):
-                if isinstance(event, Came) and event.client == client:
+                if isinstance(event, Came) and event.client == client and isinstance(event.data, memoryview):
                     self.outbox.append(Release(event.token))
                     opened.asks.clear()
                     answer = read_answer(event.data)

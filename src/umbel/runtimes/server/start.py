@@ -23,6 +23,7 @@ from umbel.runtimes.server.conduct import Conduct, Order
 from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.doors import open_doors
 from umbel.runtimes.server.lead import Leader
+from umbel.runtimes.server.memory import Memory, memory_for
 from umbel.runtimes.server.players import Nodes
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
@@ -47,6 +48,8 @@ def start_server(
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     certificates: Certificates | None = None,
     flower: str | Literal[False] | None = None,
+    spool: bool = False,
+    memory_gb: float | None = None,
     store: Store | str | Path | None = None,
     resume: str | None = None,
     name: str = "server",
@@ -67,6 +70,9 @@ def start_server(
             None is plaintext, with a warning where others could listen.
         flower: "host:port" at which clients written for Flower may come, too. At a `grpc://` address in plaintext they
             are understood anyway, unless this is False.
+        spool: keep updates on disk, encrypted with keys in memory, instead of in memory.
+        memory_gb: how much a round's sums and uploads may take; a round that needs more is spooled, or refused. None is
+            most of what the machine has.
         store: where events and checkpoints go: a path of an SQLite file, or a store. None keeps them in memory.
         resume: id (or its beginning) of a run in `store` to go on with, or "last".
         name: the run's name in lists.
@@ -99,10 +105,10 @@ def start_server(
         resume=resume,
         observers=[*observers, *([plain_progress()] if progress else [])],
     )
-    say = _printed if progress else _silent
+    say, memory = _printed if progress else _silent, memory_for(memory_gb, spool=spool)
     kept = keeping.store_at(store)
     try:
-        history = _run(lambda: _serve(order, kept, (server_address, flower), certificates, say, ready))
+        history = _run(lambda: _serve(order, kept, (server_address, flower), certificates, memory, say, ready))
     finally:
         if kept is not store:
             kept.close()
@@ -135,12 +141,15 @@ async def _serve(
     store: Store,
     addresses: tuple[str, str | Literal[False] | None],
     certificates: Certificates | None,
+    memory: Memory,
     say: Say,
     ready: Callable[[str], None] | None,
 ) -> History:
     loop, executor = asyncio.get_running_loop(), ThreadPoolExecutor(1, "umbel-run")
     desk = Desk(socket.gethostname(), say=say)
-    conduct = Conduct(order, store, desk, offload=lambda work: loop.run_in_executor(executor, work), say=say)
+    conduct = Conduct(
+        order, store, desk, offload=lambda work: loop.run_in_executor(executor, work), say=say, memory=memory
+    )
     doors = await open_doors(desk, *addresses, certificates)
     if ready is not None:
         for address in doors.addresses:
