@@ -188,17 +188,18 @@ def test_what_cannot_be_sent_to_a_seed_is_named():
         thread.join()
 
 
-def no_child_processes():
-    return not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+def child_processes():
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
 
 
 def test_no_process_and_no_descriptor_is_left_behind():
+    children = child_processes()  # a fixture of another file may have some
     pool(lambda context: Adds())
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         pool(lambda context: Adds())
     assert len(os.listdir("/proc/self/fd")) == before
-    assert no_child_processes()
+    assert child_processes() <= children
 
 
 SCRIPT = """

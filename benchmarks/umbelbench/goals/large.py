@@ -87,9 +87,13 @@ def run(options: Options) -> list[Row]:
         Row(NAME, "update up, of bare gRPC", estimate([fastest / s for s in up]), at_least=0.5, bounded=True),
     ]
     few = (2,) if options.quick else (2, 8, 32)
+    # In models: the sums, and the uploads that are held. What a server needs beside is measured with them.
     kinds = {
         "FedAvg": ((), 4 + UPLOADS),
         "Mean(exact=False)": (("--reducer", "plain"), 2 + UPLOADS),
+        "FedAdam": (("--server", "adam"), 4 + UPLOADS),
+        "spooled": (("--spool",), 0.5),
+        "spooled Median": (("--reducer", "median", "--spool"), 0.5),
     }
     for kind, (more, most) in kinds.items():
         for nodes_there in few:
