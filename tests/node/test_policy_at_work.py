@@ -71,6 +71,12 @@ class Lead:
     def came(self, node, data, token):
         self.answers.put_nowait((read_answer(data), token))
 
+    def room(self, nbytes):
+        return memoryview(bytearray(nbytes))
+
+    def spoiled(self, node, round, attempt, reason):
+        raise AssertionError(reason)
+
     def left(self, node):
         pass
 
@@ -259,5 +265,18 @@ def test_a_node_that_is_told_to_reconnect_comes_back_and_goes_on():
         await asyncio.wait_for(world.lead.ready.get(), 20)
         assert world.desk.nodes["node"].stream is not before
         assert (await world.ask()).verdict == "done"
+
+    play(None, story)
+
+
+def test_of_large_models_a_node_holds_the_one_it_works_with(monkeypatch):
+    monkeypatch.setattr("umbel.runtimes.node.agent.KEPT_BYTES", 10_000)
+
+    async def story(world):
+        for size in (1000, 1001, 1002, 5000, 5001, 100):
+            assert (await world.ask(round=size, size=size)).verdict == "done"
+            held = sum(blob.nbytes for blob in world.agent._blobs.values())
+            assert held <= max(10_000, 8 * size + 500)
+        assert len(world.agent._blobs) > 0
 
     play(None, story)

@@ -29,7 +29,7 @@ from umbel.wire.protobuf import Bytes
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
 Turn: TypeAlias = tuple[str, int, int, str]
-KEPT_BLOBS = 8
+KEPT_BLOBS, KEPT_BYTES = 8, 256 * 2**20
 MAX_LETTER_BYTES = 256 * 2**20
 LARGE_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
@@ -277,6 +277,13 @@ class Agent:
         while len(self._blobs) > max(self._kept_blobs, self._needed_blobs):
             self._blobs.popitem(last=False)
 
+    def _let_go_of_large(self) -> None:
+        """Keep what the ask under way needs, and of the others what is little: large models are sent again."""
+        spare = list(self._blobs)[: -self._needed_blobs]
+        for digest in spare:
+            if sum(self._blobs[name].nbytes for name in self._blobs) > KEPT_BYTES:
+                del self._blobs[digest]
+
     def _declines(self, message: Incoming) -> bool:
         """Whether the policy is against these arrays; remembered, so that asks which need them get an answer."""
         reason = self._gate and self._gate.policy.why_not_arrays(message.size)
@@ -424,6 +431,7 @@ class Agent:
                 continue
         for digest in letter.digests:
             self._blobs.move_to_end(digest)
+        self._let_go_of_large()
         return {digest: self._blobs[digest] for digest in letter.digests}
 
 
