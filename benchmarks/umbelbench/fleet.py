@@ -24,6 +24,7 @@ from umbel.arrays import Arrays
 from umbel.errors import LinkError
 from umbel.message import Group, Update
 from umbel.runtimes.mail import Answer, read_letter, seal_answer, write_answer
+from umbel.runtimes.room import fresh
 from umbel.runtimes.stream import Stream
 from umbel.transports import transport_for
 from umbel.transports.tls import client_tls
@@ -68,7 +69,7 @@ class Node:
             if message.kind == "blob" and message.digest.hex() in self.fleet.blobs:
                 self.stream.channel.have(message)
             else:
-                self.stream.channel.accept(message, memoryview(bytearray(message.size)))
+                self.stream.channel.accept(message, fresh(message.size))
         elif isinstance(event, Arrived):
             self.arrived(event.message)
         elif isinstance(event, Goodbye):

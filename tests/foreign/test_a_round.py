@@ -109,9 +109,11 @@ class Place:
         (folder / "heart" / "pyproject.toml").write_text(PROJECT.replace("FOLDER", str(folder)))
         for number, hospital in enumerate(HOSPITALS):
             write_patients(folder / f"{number}.csv", heart_disease()[hospital])
-        self.start("server", *UMBEL, "server", "--app", "heart", "--listen", "127.0.0.1:0")
-        pattern = re.compile(r"^listening at (\S+) ", re.M)
-        self.address = self.until(lambda: pattern.findall(self.log("server")))[0]
+        self.start(
+            "server", *UMBEL, "server", "--app", "heart", "--listen", "127.0.0.1:0", "--also", "grpc://127.0.0.1:0"
+        )
+        pattern = re.compile(r"listening at (\S+)", re.M)
+        self.address, self.grpc = self.until(lambda: len(found := pattern.findall(self.log("server"))) == 2 and found)
         self.operator = ("--server", self.address, "--as", ".umbel/server/operator")
 
     def fine(self, *words):
@@ -212,6 +214,17 @@ def test_three_languages_train_one_model_over_tls_with_the_bits_of_python_alone(
     assert place.deployed() == place.simulated()
     for name in ("h1", "h2"):
         assert re.findall(r"^round (\d): training", place.log(name), re.M) == ["1", "2", "3"]
+
+
+@pytest.mark.timeout(600)
+def test_a_client_with_a_service_made_from_the_proto_trains_over_grpc_with_the_bits_of_python_alone(place, javascript):
+    place.start_python(0)
+    place.start_python(1)
+    place.start_foreign(javascript, 2, "--server", place.grpc)
+    place.connected()
+    place.run()
+    assert place.deployed() == place.simulated()
+    assert f"connected to {place.grpc}" in place.log("h2")
 
 
 @pytest.mark.timeout(600)

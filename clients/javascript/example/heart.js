@@ -1,4 +1,4 @@
-// One hospital's part of a federated linear model: node heart.js FOLDER PATIENTS.csv APP [--join CODE --name NAME]
+// One hospital's part of a federated linear model: node heart.js FOLDER PATIENTS.csv APP [--join CODE --name NAME] [--server grpc://HOST:PORT]
 //
 // APP is the name of the app at the server. The file has a row per patient: features, then the label, 0 or 1.
 "use strict";
@@ -10,7 +10,7 @@ const { Node } = require("../lib/node");
 
 const { positionals, values: options } = parseArgs({
   allowPositionals: true,
-  options: { join: { type: "string" }, name: { type: "string" }, "pause-ms": { type: "string", default: "0" } },
+  options: { join: { type: "string" }, name: { type: "string" }, server: { type: "string" }, "pause-ms": { type: "string", default: "0" } },
 });
 const [folder, file, app] = positionals;
 const rows = fs.readFileSync(file, "utf8").trim().split("\n").map((line) => line.split(",").map(Number));
@@ -61,6 +61,7 @@ const client = {
 async function main() {
   const joined = fs.existsSync(`${folder}/identity.json`);
   const identity = joined ? loadIdentity(folder) : await join(options.join ?? "", options.name, folder);
+  if (options.server) identity.address = options.server;
   log(await new Node(identity, client, log).takePart());
 }
 

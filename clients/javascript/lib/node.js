@@ -2,7 +2,7 @@
 "use strict";
 const { randomBytes } = require("node:crypto");
 const { Leaf, readBuffer, readRecord, sha256, writeRecord } = require("./formats");
-const { connect } = require("./stream");
+const stream = require("./stream");
 
 const VERSION = 1;
 const AT_ONCE_BYTES = 16 * 1024;
@@ -31,6 +31,8 @@ class Node {
   async takePart() {
     for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
       this.goodbye = null;
+      // gRPC is loaded where it is used: a client that speaks TCP needs no package of it.
+      const { connect } = this.identity.address.startsWith("grpc://") ? require("./grpc") : stream;
       const reason = await connect(this.identity.address, this.identity, {
         opened: (stream) => this.opened(stream),
         heard: (kind, fields) => this[`on_${kind}`]?.(fields), // kinds that are not known are ignored

@@ -58,6 +58,11 @@ class Room:
         return result
 
 
+def fresh(nbytes: int) -> memoryview:
+    """Writable bytes whose content is undefined: unlike a `bytearray` they cost nothing before they are written."""
+    return np.empty(nbytes, np.uint8).data
+
+
 def _mapped(folder: Path, nbytes: int) -> NDArray[np.uint8]:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -13,6 +13,7 @@ from umbel.arrays import Arrays
 from umbel.errors import NotSupported, UmbelError
 from umbel.runtimes.mail import Answer, Letter, seal_answer
 from umbel.runtimes.node.host import Host, PlainClock
+from umbel.runtimes.room import fresh
 from umbel.runtimes.turn import sentence
 from umbel.wire.protobuf import Bytes
 
@@ -115,7 +116,7 @@ class LocalWorker:
         return self._hosts[run].facts
 
     def room(self, nbytes: int) -> memoryview:
-        return memoryview(bytearray(nbytes))
+        return fresh(nbytes)
 
     def _host(self, plan: Mapping[str, Any]) -> Host:
         try:

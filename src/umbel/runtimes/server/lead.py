@@ -15,6 +15,7 @@ from umbel.runtimes.mail import Answer
 from umbel.runtimes.node.host import PARAMETERS
 from umbel.runtimes.players import Steps
 from umbel.runtimes.probe import named_like, not_empty
+from umbel.runtimes.room import fresh
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Spoiled, Stopped
 from umbel.runtimes.server.spool import Sheet
@@ -90,7 +91,7 @@ class Leader:
     def room(self, nbytes: int) -> Target:
         if self._players is not None and self._players.spools and nbytes > SPOOLED_LEAST_BYTES:
             return Sheet(self._players.memory.place, nbytes)
-        return memoryview(bytearray(nbytes))
+        return fresh(nbytes)
 
     def came(self, node: Node, data: Any, token: int) -> None:
         self._tell(Came(node.name, data, token))
@@ -164,13 +165,13 @@ class Leader:
         events: list[Any] | None = None
         while True:
             outcome, value = await self._offload(lambda events=events: _advance(steps, events))
+            if events is not None:
+                events.clear()  # an update that is folded is held by nobody, before the next one is let in
             outbox, players.outbox = players.outbox, []
             for command in outbox:
                 self._desk.do(self.run, command)
             if outcome is DONE:
                 return value
-            if events is not None:
-                events.clear()  # an update that is folded is held by nobody
             events = await self._events(value)
 
     async def _events(self, until_s: float) -> list[Any]:
