@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, final
 
+from umbel.coordinators.where import Plain
 from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.facts import attributes_in, facts_of
 from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
@@ -69,11 +71,17 @@ class Node:
     address: str
     stream: Stream
     since_s: float
+    attributes: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
     federation: str | None = None
     ready: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
     sending: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+
+    @property
+    def facts(self) -> dict[str, Plain]:
+        """What conditions on nodes can speak of."""
+        return facts_of(self.name, self.about, self.attributes, address=self.address, federation=self.federation)
 
 
 @final
@@ -170,15 +178,19 @@ class Desk:
         if not isinstance(about, dict):
             raise ProtocolError("what a node says about itself is no JSON object")
         told: dict[str, Any] = cast("dict[str, Any]", about)
+        attributes = attributes_in(told)
         name = stream.link.peer or hello.name
         before = self.nodes.get(name)
         if before is not None:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
-        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
+        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
         self.nodes[name] = node
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
-        for lead in self.leads.values():
+        for lead in list(self.leads.values()):
+            if before is not None and lead.plan_for(node) is None:
+                # It says other things of itself than before, and is not of this run any more.
+                lead.left(before)
             self._send_plan(lead, node)
         return node
 

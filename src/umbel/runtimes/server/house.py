@@ -378,6 +378,7 @@ def _described(node: Node) -> dict[str, Any]:
         "name": node.name,
         "address": node.address,
         "about": dict(node.about),
+        "attributes": dict(node.attributes),
         "runs": sorted(node.ready),
         "refused": dict(node.refused),
     }
