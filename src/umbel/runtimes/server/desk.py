@@ -187,10 +187,7 @@ class Desk:
         node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
         self.nodes[name] = node
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
-        for lead in list(self.leads.values()):
-            if before is not None and lead.plan_for(node) is None:
-                # It says other things of itself than before, and is not of this run any more.
-                lead.left(before)
+        for lead in self.leads.values():
             self._send_plan(lead, node)
         return node
 

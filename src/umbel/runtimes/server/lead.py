@@ -67,7 +67,6 @@ class Leader:
     def is_ready(self, node: Node, answer: Answer) -> None:
         if answer.verdict != "done":
             node.refused[self.run] = answer.reason
-            self._forget(node.name)
             self._say(f"node {node.name} does not take part: {answer.reason}")
             return
         try:
@@ -89,13 +88,10 @@ class Leader:
         self._tell(Came(node.name, data, token))
 
     def left(self, node: Node) -> None:
-        self._forget(node.name)
-
-    def _forget(self, name: str) -> None:
-        """A node that was ready is not there any more."""
-        if self._there.pop(name, None) is not None:
+        if self._there.get(node.name) is node:
+            del self._there[node.name]
             self._update()
-            self._tell(Left(name))
+            self._tell(Left(node.name))
 
     def expects(self, node: Node, round: int, attempt: int) -> bool:
         return self._players is not None and self._players.expects(node.name, round, attempt)
