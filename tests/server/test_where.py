@@ -1,24 +1,18 @@
 """Sampling by attributes: only clients for which the run's condition holds are there to be asked."""
 
-import asyncio
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.chaos.world import JumpingLoop, SlowWorker
 from tests.deployed.conftest import Federation
 
 import umbel as fl
 from umbel.errors import ConfigError, LinkError, TooFewClients
-from umbel.runtimes.node.agent import Agent, Identity
-from umbel.runtimes.node.keep import MemoryKeeper
-from umbel.runtimes.server.conduct import Conduct, Order
-from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.facts import facts_of
 from umbel.stores import MemoryStore
 from umbel.testing import Quadratics
-from umbel.transports.memory import MemoryTransport
+
+from .site import Site, asked
 
 TOY = Quadratics(clients=6)
 EU = {"region": "eu"}
@@ -35,10 +29,6 @@ def config(**more):
 def simulated(where, attributes=by_number, **more):
     given = config(where=where, **more)
     return fl.simulate(TOY.client, 6, config=given, attributes=attributes, engine="serial", progress=False)
-
-
-def asked(history_or_events):
-    return [[name for name, _ in event["clients"]] for event in history_or_events if "clients" in event]
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
@@ -114,62 +104,8 @@ def test_what_the_server_knows_is_not_for_a_node_to_say():
     assert families == {"[::1]:5": "ipv6", "memory": None}
 
 
-class Site:
-    """A server's desk and nodes in one loop with a clock of its own."""
-
-    def __init__(self, **more):
-        self.said, self.lives, self.store = [], {}, MemoryStore()
-        self.desk = Desk("server", say=self.said.append)
-        order = Order(strategy=fl.FedAvg(), config=fl.ServerConfig(seed=1, where="region == 'eu'", **more))
-        self.transport = MemoryTransport()
-
-        async def inline(work):
-            return work()
-
-        self.conduct = Conduct(order, self.store, self.desk, offload=inline, say=self.said.append)
-
-    def node(self, name, attributes, boot=b"0" * 16):
-        async def connect():
-            return await self.transport.connect("server")
-
-        rng = random.Random(name)
-        worker = SlowWorker(TOY.client, name, rng, 0.5)
-        identity = Identity(name, boot, {"attributes": attributes})
-        agent = Agent(connect, identity, worker, MemoryKeeper(), say=self.said.append, rng=rng)
-        return asyncio.ensure_future(agent.run())
-
-    async def until(self, condition):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    @property
-    def rounds(self):
-        return asked(self.store.events(self.conduct.run))
-
-    def play(self, story):
-        async def through():
-            await self.transport.listen("server", self.desk.arrived)
-            running = asyncio.ensure_future(self.conduct.drive())
-            try:
-                await asyncio.wait_for(story(), 600)
-            finally:
-                self.conduct.leader.stop("that is all")
-                await asyncio.wait((running,), timeout=600)
-                await self.desk.close("that is all", finished=True)
-                others = asyncio.all_tasks() - {asyncio.current_task()}
-                for task in others:
-                    task.cancel()
-                await asyncio.gather(*others, running, return_exceptions=True)
-
-        loop = JumpingLoop()
-        try:
-            loop.run_until_complete(through())
-        finally:
-            loop.close()
-
-
 def test_a_node_whose_attributes_change_when_it_comes_back_is_moved_in_and_out():
-    site = Site(num_rounds=1000, min_available_clients=2)
+    site = Site(TOY.client, where="region == 'eu'", num_rounds=1000, min_available_clients=2)
 
     async def story():
         for name in ("0", "1"):
@@ -191,7 +127,7 @@ def test_a_node_whose_attributes_change_when_it_comes_back_is_moved_in_and_out()
 
 
 def test_a_connection_that_takes_the_place_of_another_moves_the_node_too():
-    site = Site(num_rounds=1000, min_available_clients=2)
+    site = Site(TOY.client, where="region == 'eu'", num_rounds=1000, min_available_clients=2)
 
     async def story():
         lives = [site.node(name, EU) for name in ("0", "1", "2")]
@@ -206,7 +142,7 @@ def test_a_connection_that_takes_the_place_of_another_moves_the_node_too():
 
 
 def test_those_that_match_are_counted_while_the_run_waits():
-    site = Site(num_rounds=1, min_available_clients=2)
+    site = Site(TOY.client, where="region == 'eu'", num_rounds=1, min_available_clients=2)
 
     async def story():
         site.node("0", EU)
@@ -225,7 +161,7 @@ def test_those_that_match_are_counted_while_the_run_waits():
 
 
 def test_a_node_with_attributes_that_are_none_is_told_so():
-    site = Site(num_rounds=1, min_available_clients=1)
+    site = Site(TOY.client, where="region == 'eu'", num_rounds=1, min_available_clients=1)
 
     async def story():
         site.node("0", {"region": ["eu"]})

@@ -175,7 +175,8 @@ class Conduct:
         if kept.fresh:
             given = None if order.initial is None else Arrays.of(order.initial)
             try:
-                params = await self.leader.initial(players, given, least=config.min_available_clients or 1)
+                least = config.min_available_clients or 1
+                params = await self.leader.initial(players, given, least=least, timeout_s=config.round_timeout)
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise

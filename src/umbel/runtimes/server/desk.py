@@ -345,6 +345,12 @@ class Desk:
         for token in [token for token, (_, held) in self._uploads.items() if held is message]:
             self._release(token)
 
+    def arriving(self, run: str, client: str) -> tuple[bool, int]:
+        """Whether an answer of a node waits here for room, and how many bytes of those that do not have come."""
+        waits = any(owner.name == client and message.run == run for owner, message in self._queue)
+        held = (message for owner, message in self._uploads.values() if owner.name == client and message.run == run)
+        return waits, sum(1 + message.got for message in held)
+
     def _release(self, token: int) -> None:
         if self._uploads.pop(token, None) is not None:
             self._grant()
