@@ -141,7 +141,10 @@ class NodeLife:
 
 def _renewed(folder: Path, addresses: Sequence[str]) -> Credentials:
     """Fresh credentials from the first server that answers; if none does, the old ones, which are good for a while."""
-    for address in addresses:
+    # Certificates are renewed where one joins: at the server's port, which the other doors are beside.
+    ports = [address.removeprefix("tcp://") for address in addresses]
+    own = Credentials.load(folder).address
+    for address in [port for port in ports if "://" not in port] or [own]:
         try:
             return renew(folder, address=address)
         except LinkError:
