@@ -101,14 +101,14 @@ def test_with_deadlines_and_quorum_a_round_is_exact_over_those_that_the_log_name
 def test_a_finished_turn_is_not_trained_again_because_its_node_lost_the_link():
     order = {"strategy": fl.FedAvg(), "config": everybody()}
     heard = 0
-    for seed in range(20):
+    for seed in range(40):
         world = World(seed, Quadratics().client, NAMES, order, MemoryStore(), breaks=0.05)
         world.play()
         heard += world.all_nodes_ended
         played = [turn for worker in world.workers for turn in worker.turns if turn[0] == "fit"]
         assert len(played) == 16, f"seed {seed}: 4 rounds of 4 clients took {len(played)} trainings"
     # The last words may be lost like any others, and the server does not wait for ever.
-    assert heard >= 15
+    assert heard >= 24
 
 
 def test_rounds_succeed_though_three_of_ten_nodes_are_killed_in_each():

@@ -10,9 +10,10 @@ import umbel as fl
 
 
 class Federation:
-    """A server in a thread; `clients` are started when it listens."""
+    """A server in a thread; `clients` are started when it listens, each with the arguments that `more` has for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, more=lambda name: {}) -> None:
+        self._more = more
         self._threads: list[threading.Thread] = []
 
     def run(self, names, client_fn, *, listen="127.0.0.1:0", **server):
@@ -30,7 +31,8 @@ class Federation:
 
     def client(self, address, name, client_fn) -> Future:
         done: Future = Future()
-        self.spawn(done, lambda: fl.client.start_client(address, client_fn=client_fn, name=name, progress=False))
+        more = {"client_fn": client_fn, "name": name, "progress": False, **self._more(name)}
+        self.spawn(done, lambda: fl.client.start_client(address, **more))
         return done
 
     def spawn(self, future, work) -> None:

@@ -95,6 +95,9 @@ def _about_stopping(run: Run) -> Iterator[str]:
 def _about_parts(app: App, run: Run, settings: Mapping[str, Any]) -> Iterator[str]:
     """Begin the run without any round, then look at the model and at the first clients."""
     config = replace(run.config, num_rounds=0, seed=run.config.seed or 0)
+    if config.where and run.attributes is None:
+        yield f"where={config.where!r} is for nodes; umbel run needs fl.Run(attributes=...) to simulate it"
+        config = replace(config, where=None)
     try:
         history = simulate(
             app.client_fn,
@@ -103,6 +106,7 @@ def _about_parts(app: App, run: Run, settings: Mapping[str, Any]) -> Iterator[st
             config=config,
             initial_parameters=run.initial_parameters,
             evaluate_fn=run.evaluate_fn,
+            attributes=run.attributes,
             engine="serial",
             settings=settings,
             progress=False,

@@ -11,6 +11,7 @@ import click
 from umbel.cli.codes import FAILED, FINE
 from umbel.cli.options import with_json
 from umbel.cli.remote import Remote, remote, with_server
+from umbel.coordinators.where import shown
 from umbel.errors import ConfigError
 from umbel.runtimes.progress import plain_progress
 
@@ -38,6 +39,8 @@ def nodes(as_json: bool, server: str | None, user: Path, insecure: bool) -> None
     for node in found:
         runs = ", ".join(node["runs"]) or "no run"
         click.echo(f"{node['name']:24} {node['address']:22} {runs}")
+        if node.get("attributes"):
+            click.echo(f"    {shown(node['attributes'])}")
         for run, reason in node["refused"].items():
             click.echo(f"    refuses {run}: {reason}")
     click.echo(f"{len(found)} nodes are connected")

@@ -91,6 +91,7 @@ def _simulate(job: Job, observers: list[Observer]) -> History:
         evaluate_fn=run.evaluate_fn,
         on_fit_config_fn=run.on_fit_config_fn,
         on_evaluate_config_fn=run.on_evaluate_config_fn,
+        attributes=run.attributes,
         engine=job.engine,
         workers=job.workers,
         settings=job.settings,

@@ -29,6 +29,7 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
 @click.option("--review", is_flag=True, help="Show each new plan on the terminal, and take part only after a yes.")
+@click.option("--attribute", "attributes", metavar="NAME=VALUE", multiple=True, help="What it is like. Repeatable.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
@@ -44,6 +45,7 @@ def node(
     partition: int | None,
     policy: Path | None,
     review: bool,
+    attributes: tuple[str, ...],
     threads: int | None,
     address: str | None,
     insecure: bool,
@@ -54,12 +56,13 @@ def node(
 
     Connects to the server, and reconnects for ever. What leaves this machine are updates of the model.
     """
+    from umbel.coordinators.where import read_attributes
     from umbel.runtimes.node.live import NodeLife
     from umbel.runtimes.node.policy import load_policy
     from umbel.runtimes.node.process import ENFORCES
 
     with log.told(log_format) as say, _until_sigterm(say):
-        found = find_app(app)
+        found, said = find_app(app), read_attributes(attributes)
         _make(folder)
         code = _code(code, join_file, folder)
         if code is not None:
@@ -73,6 +76,7 @@ def node(
             threads=threads,
             secure=not insecure,
             policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
+            attributes=said,
             review=review,
             ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
         )

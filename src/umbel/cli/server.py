@@ -33,6 +33,9 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.command()
 @click.option("--app", "apps", type=Path, multiple=True, help="An app's folder to install. Repeatable.")
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, help="host:port; port 0 takes a free one.")
+@click.option(
+    "--also", metavar="ADDRESS", multiple=True, help="One more door: grpc://…, ws://…, flower://… Repeatable."
+)
 @click.option("--host", "hosts", multiple=True, help="A name or address at which nodes reach it. Repeatable.")
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
@@ -46,6 +49,7 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 def server(
     apps: tuple[Path, ...],
     listen: str,
+    also: tuple[str, ...],
     hosts: tuple[str, ...],
     insecure: bool,
     standby: bool,
@@ -63,13 +67,15 @@ def server(
     from umbel.runtimes.server.daemon import Daemon, make_folder
     from umbel.runtimes.server.memory import memory_for
 
-    names = [*hosts, socket.gethostname(), listen.rpartition(":")[0].strip("[]")]
-    reached = tuple(name for name in names if name and name not in ("0.0.0.0", "::"))
+    places = [listen, *(address.partition("://")[2] for address in also)]
+    names = [*hosts, socket.gethostname(), *(place.rpartition(":")[0].strip("[]") for place in places)]
+    reached = tuple(name for name in dict.fromkeys(names) if name and name not in ("0.0.0.0", "::"))
     with log.told(log_format) as say:
         make_folder(folder)
         daemon = Daemon(
             folder=folder,
             listen=listen,
+            also=also,
             apps=[load_app(app) for app in apps],
             hosts=reached,
             secure=not insecure,

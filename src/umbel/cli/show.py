@@ -89,11 +89,15 @@ def show(run: str, as_json: bool, place: Place) -> None:
         info = find_run(store, run)
         history = _history(store, info)
         status = _status(store, info)
+        matching = _matching(store, info)
+        waits = store.waits_for.get(info.id) if isinstance(store, RemoteStore) else None
     if as_json:
-        click.echo(json.dumps(_data(info, history, status)))
+        click.echo(json.dumps({**_data(info, history, status), "matching": matching, "waits_for": waits}))
         return
     terminal = console()
-    _show_plan(terminal, info, status)
+    _show_plan(terminal, info, status, matching)
+    if waits:
+        terminal.print(Text(f"{waits}\n"))
     terminal.print(rounds_table(history.rounds))
     _show_curves(terminal, history)
     _show_troubles(terminal, history)
@@ -112,12 +116,19 @@ def _data(info: RunInfo, history: History, status: str) -> dict[str, Any]:
     }
 
 
-def _show_plan(terminal: Console, info: RunInfo, status: str) -> None:
+def _matching(store: Store, info: RunInfo) -> int | None:
+    """How many clients matched the run's condition in its last round; None if it has none, or no round yet."""
+    return next((event["matching"] for event in reversed(store.events(info.id)) if "matching" in event), None)
+
+
+def _show_plan(terminal: Console, info: RunInfo, status: str, matching: int | None) -> None:
     plan = info.plan
     app: Mapping[str, Any] = plan.get("app") or {}
     engine: Mapping[str, Any] = plan.get("engine") or {}
     config = plan["config"]
     clients = f"{plan['num_clients']}, of which {config['fraction_fit']:.0%} are asked per round"
+    where = config.get("where")
+    matched = "" if matching is None else f", which {matching} match"
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, text in (
         ("run", info.id),
@@ -127,6 +138,7 @@ def _show_plan(terminal: Console, info: RunInfo, status: str) -> None:
         ("strategy", _call(plan["strategy"])),
         ("settings", ", ".join(f"{key}={value}" for key, value in plan.get("settings", {}).items()) or "none"),
         ("clients", clients),
+        *([("where", f"{where}{matched}")] if where else []),
         ("rounds", str(config["num_rounds"])),
         ("seed", str(config["seed"])),
         ("engine", ", ".join(f"{key}={value}" for key, value in engine.items()) or "unknown"),

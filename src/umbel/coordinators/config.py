@@ -6,6 +6,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, final
 
+from umbel.coordinators.where import read_where
 from umbel.message import require
 
 
@@ -20,10 +21,13 @@ class ServerConfig:
         min_fit_clients, min_evaluate_clients: ask at least so many (where they exist).
         min_available_clients: do not start with fewer clients; None is 1 in a simulation and 2 on a server, which waits
             for them.
+        where: only clients for which this condition holds are there to be asked, such as "gpu and region == 'eu'"; None
+            or "" is all.
         seed: root of all randomness; None draws one and writes it down.
         over_selection: ask this share more than wanted and keep the first to answer, at least 0.
         quorum: share of the wanted clients that must answer for the round to count, 0 to 1. One is always needed.
-        round_timeout: seconds after which a round closes with what it has (real nodes only).
+        round_timeout: seconds after which a round closes with what it has (real nodes only). Also after which another
+            node is asked for a first model, too; None is a minute in which nothing of one comes.
         client_timeout: seconds after which a simulated client is given up.
         accept_failures: False ends the round as failed on the first client that fails.
         round_retries: how often a round with too few answers is tried again with a new cohort, before the run ends
@@ -58,6 +62,7 @@ class ServerConfig:
     patience: int | None = None
     per_client_metrics: bool = False
     checkpoint_every: int = 1
+    where: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("fraction_fit", "fraction_evaluate", "quorum"):
@@ -97,6 +102,9 @@ class ServerConfig:
             self.seed is None or isinstance(self.seed, int),  # pyright: ignore[reportUnnecessaryIsInstance]
             f"seed must be a whole number or None, got {self.seed!r}",
         )
+
+        if self.where is not None and self.where != "":
+            read_where(self.where)
 
     @property
     def less_is_better(self) -> bool:

@@ -35,6 +35,27 @@ class Everyone:
             return [str(index) for index in range(self.size)]
         return [str(index) for index in generator(key).choice(self.size, count, replace=False)]
 
+    def first(self, count: int) -> list[str]:
+        return [str(index) for index in range(min(count, self.size))]
+
+
+@final
+@dataclass(frozen=True)
+class Some:
+    """Some of the clients "0", "1", …, by number; all of them are drawn from as `Everyone` is."""
+
+    numbers: Sequence[int]
+
+    @property
+    def size(self) -> int:
+        return len(self.numbers)
+
+    def sample(self, key: int, count: int) -> list[str]:
+        return [str(self.numbers[int(place)]) for place in Everyone(self.size).sample(key, count)]
+
+    def first(self, count: int) -> list[str]:
+        return [str(number) for number in self.numbers[:count]]
+
 
 @final
 class Named:

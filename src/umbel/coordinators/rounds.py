@@ -109,7 +109,8 @@ class Rounds:
         number = self.round + 1
         least = self.least_available
         if available < least:
-            raise TooFewClients(number, f"{available} clients are available, min_available_clients is {least}")
+            there = f"match {config.where}" if config.where else "are available"
+            raise TooFewClients(number, f"{available} clients {there}, min_available_clients is {least}")
         wanted = _count(config.fraction_fit, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
         first_count = asked if self.timed else wanted

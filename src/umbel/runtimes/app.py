@@ -34,6 +34,7 @@ class App:
         client_fn: builds a client when it is asked.
         run: `(config) → fl.Run`; it may take no argument.
         config: the default settings, name → plain value.
+        flower: whether clients written for Flower may take part in its runs at a server with a door for them.
         digest: SHA-256 over the names and contents of the app's Python files and `pyproject.toml`.
     """
 
@@ -43,6 +44,7 @@ class App:
     run: Callable[..., Any]
     digest: str
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    flower: bool = False
 
     def describe(self, settings: Mapping[str, Any]) -> Run:
         """The run that the app describes for these settings.
@@ -111,6 +113,7 @@ def load_app(path: str | Path) -> App:
         run=_function(table, "run", folder),
         digest=digest(folder),
         config=_settings(table, folder),
+        flower=_flower(table, folder),
     )
 
 
@@ -158,6 +161,13 @@ def _table(project: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise AppError(f"{folder / 'pyproject.toml'} has no [tool.umbel], so it is not an app; add {EXAMPLE}")
     return cast("dict[str, Any]", table)
+
+
+def _flower(table: Mapping[str, Any], folder: Path) -> bool:
+    value = table.get("flower", False)
+    if not isinstance(value, bool):
+        raise AppError(f"[tool.umbel] flower of {folder} is true or false, got {value!r}")
+    return value
 
 
 def _settings(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:

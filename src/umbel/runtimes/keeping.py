@@ -69,7 +69,8 @@ class Kept:
         if self.before is not None:
             self.store.set_status(self.run, "running")
         if fresh:
-            self.store.rewind(self.run, -1)
+            if self.before is not None:
+                self.store.rewind(self.run, -1)
             state = strategy.init(initial())
         else:
             reached, state, coordination, notes = checkpoint.latest(self.store, self.run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from umbel.arrays import Arrays, ArraysLike, is_numbered
 from umbel.dtypes import finite
 from umbel.errors import ConfigError, NotSupported, UmbelError
@@ -15,15 +17,19 @@ from umbel.strategy import Strategy
 PROBES = 3
 
 
-def probe(program: Program) -> tuple[LocalClient, Context]:
+def probe(program: Program, clients: Sequence[str]) -> tuple[LocalClient, Context]:
     """Build one client, to see what it can and perhaps to ask for its parameters.
+
+    Args:
+        clients: the ids of the first that can be asked.
 
     Raises:
         ConfigError: none of the first clients can be built, or such clients do not suit the strategy.
     """
     problem: Exception | None = None
-    for index in range(min(PROBES, program.num_clients)):
-        ask = Ask(str(index), "properties", Task(0, Arrays.of({})))
+    # If none can be asked the first round says so; until then the first client stands for all.
+    for name in clients or ["0"]:
+        ask = Ask(name, "properties", Task(0, Arrays.of({})))
         ctx = program.context(ask, None)
         try:
             client = program.build(ctx)
@@ -35,7 +41,7 @@ def probe(program: Program) -> tuple[LocalClient, Context]:
         check_capable(program.strategy, client)
         return client, ctx
     assert problem is not None
-    raise ConfigError(f"client_fn cannot build client 0: {sentence(problem)}") from problem
+    raise ConfigError(f"client_fn cannot build client {[*clients, '0'][0]}: {sentence(problem)}") from problem
 
 
 def initial(client: LocalClient, ctx: Context, given: ArraysLike | None) -> Arrays:

@@ -30,6 +30,7 @@ class Run:
     evaluate_fn: Callable[..., Any] | None = None
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
+    attributes: Callable[[str], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")

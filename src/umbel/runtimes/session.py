@@ -220,6 +220,8 @@ class Session:
         if self.wall_clock is not None:
             event["at_s"] = self.wall_clock()
             event["node_seconds"] = math.fsum(_worked(receipt) for receipt in tally.receipts)
+        if self.coordinator.config.where:
+            event["matching"] = self.coordinator.population.size
         if len(done) <= LISTED_CLIENTS:
             event["clients"] = sorted([receipt.client, receipt.steps] for receipt in done)
         if self.coordinator.config.per_client_metrics:

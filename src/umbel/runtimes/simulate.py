@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Everyone, Rounds, ServerConfig
+from umbel.coordinators import Everyone, Rounds, ServerConfig, Some
 from umbel.errors import ConfigError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
+from umbel.runtimes.matching import AttributesFn, population
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
@@ -35,6 +36,7 @@ def simulate(
     evaluate_fn: Callable[..., Any] | None = None,
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
+    attributes: AttributesFn | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -59,6 +61,7 @@ def simulate(
         initial_parameters: a list or mapping of arrays; None asks a client.
         evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
+        attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core,
@@ -113,7 +116,8 @@ def simulate(
         named = config.per_client_metrics or hooks.per_client
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
         plan = {**_plan(program, config, app), "engine": choice}
-        session = _session(program, config, plan, kept, info, name, initial_parameters, hooks)
+        asked = population(config, num_clients, attributes)
+        session = _session(program, config, asked, plan, kept, info, name, initial_parameters, hooks)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
@@ -149,6 +153,7 @@ def _driven(session: Session, engine: Engine) -> str:
 def _session(
     program: Program,
     config: ServerConfig,
+    asked: Everyone | Some,
     plan: Mapping[str, Any],
     store: Store,
     info: RunInfo | None,
@@ -157,12 +162,12 @@ def _session(
     hooks: Hooks,
 ) -> Session:
     """The session at its first round, or where the run that `info` names was left."""
-    client, ctx = probe.probe(program)
+    client, ctx = probe.probe(program, asked.first(probe.PROBES))
     run = keeping.kept(store, info, name, plan)
     try:
         session = run.session(
             program.strategy,
-            Rounds(config, Everyone(program.num_clients)),
+            Rounds(config, asked),
             hooks,
             lambda: probe.initial(client, ctx, initial_parameters),
         )

@@ -81,6 +81,10 @@ class Listener(ABC):
     async def close(self) -> None:
         """Take no more links; those that are there stay."""
 
+    @abstractmethod
+    def renew(self, tls: Tls) -> None:
+        """Show these certificates to links from now on; those that are there stay. Only where it listens with TLS."""
+
 
 class Transport(ABC):
     """A way to make links."""

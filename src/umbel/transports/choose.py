@@ -1,5 +1,7 @@
 """The transport that an address names: "tcp://host:port" (the default), "grpc://…", "ws://…".
 
+"wss://…" is "ws://…" that takes no plaintext.
+
 Others register in the entry points `umbel.transports`, under the word that stands before "://".
 """
 
@@ -27,13 +29,15 @@ def transport_for(address: str) -> tuple[Transport, str]:
         ConfigError: there is no such transport, or its library is not installed.
     """
     scheme, separator, rest = address.partition("://")
+    options = {"only_tls": True} if scheme == "wss" else {}
+    scheme = "ws" if scheme == "wss" else scheme
     if not separator:
         scheme, rest = "tcp", address
     if scheme not in _HOMES:
         return _registered(scheme, address)(), rest
     module, name, extra = _HOMES[scheme]
     try:
-        return getattr(importlib.import_module(module), name)(), rest
+        return getattr(importlib.import_module(module), name)(**options), rest
     except ImportError as error:
         raise ConfigError(f"{scheme}:// needs {error.name}; install it with: pip install 'umbel[{extra}]'") from None
 

@@ -141,6 +141,7 @@ class _GrpcListener(Listener):
         self._arrived = arrived
         self._open = 0
         self._stopping: asyncio.Task[None] | None = None
+        self.certificates: _Certificates | None = None
 
     async def serve(self, requests: Any, context: Any) -> None:
         """One stream, from its beginning to its end."""
@@ -161,6 +162,10 @@ class _GrpcListener(Listener):
         finally:
             self._open -= 1
             link.abort()
+
+    def renew(self, tls: Tls) -> None:
+        if self.certificates is not None:
+            self.certificates.renew(tls)
 
     async def close(self) -> None:
         stopping = self._stopping
@@ -192,7 +197,10 @@ class GrpcTransport(Transport):
         listener = _GrpcListener(arrived)
         method = cast("Any", grpc).stream_stream_rpc_method_handler(listener.serve)
         handlers = [grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}), *self._also]
-        listener.server, listener.address = await serving(address, handlers, tls, largest_bytes=self._largest_bytes)
+        listener.certificates = None if tls is None else _Certificates(tls)
+        listener.server, listener.address = await serving(
+            address, handlers, listener.certificates, largest_bytes=self._largest_bytes
+        )
         return listener
 
     async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
@@ -231,7 +239,9 @@ def _why(address: str, error: grpc.aio.AioRpcError, *, secure: bool) -> str:
     return f"what listens at {address} does not speak plain gRPC ({details}); does it use TLS or another transport?"
 
 
-async def serving(address: str, handlers: Sequence[Any], tls: Tls | None, *, largest_bytes: int) -> tuple[Any, str]:
+async def serving(
+    address: str, handlers: Sequence[Any], tls: Tls | _Certificates | None, *, largest_bytes: int
+) -> tuple[Any, str]:
     """A gRPC server at "host:port" that has begun to serve, and the address that it took.
 
     Raises:
@@ -243,7 +253,9 @@ async def serving(address: str, handlers: Sequence[Any], tls: Tls | None, *, lar
     server.add_generic_rpc_handlers(handlers)
     try:
         taken = (
-            server.add_insecure_port(place) if tls is None else server.add_secure_port(place, _server_credentials(tls))
+            server.add_insecure_port(place)
+            if tls is None
+            else server.add_secure_port(place, (_Certificates(tls) if isinstance(tls, Tls) else tls).credentials)
         )
     except RuntimeError:
         taken = 0
@@ -260,8 +272,26 @@ def _no_server(address: str) -> str:
     return f"what listens at {address} is no Umbel server, but another one that speaks gRPC; look at host and port"
 
 
-def _server_credentials(tls: Tls) -> Any:
-    return grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.ca, require_client_auth=tls.clients)
+@final
+class _Certificates:
+    """What a server shows; gRPC asks anew before each handshake."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._fresh: Any = None
+        self.credentials: Any = cast("Any", grpc).dynamic_ssl_server_credentials(
+            _configuration(tls), self._fetch, require_client_authentication=tls.clients
+        )
+
+    def renew(self, tls: Tls) -> None:
+        self._fresh = _configuration(tls)
+
+    def _fetch(self) -> Any:
+        fresh, self._fresh = self._fresh, None
+        return fresh
+
+
+def _configuration(tls: Tls) -> Any:
+    return cast("Any", grpc).ssl_server_certificate_configuration([(tls.key, tls.certificate)], tls.ca)
 
 
 def _client_credentials(tls: Tls) -> Any:

@@ -96,6 +96,9 @@ class _MemoryListener(Listener):
     async def close(self) -> None:
         self._transport.arrivals.pop(self.address, None)
 
+    def renew(self, tls: Tls) -> None:
+        return None
+
 
 @final
 class MemoryTransport(Transport):

@@ -200,13 +200,17 @@ class TcpLink(asyncio.BufferedProtocol, Link):
 
 @final
 class _TcpListener(Listener):
-    def __init__(self, server: asyncio.Server) -> None:
-        self._server = server
+    def __init__(self, server: asyncio.Server, context: ssl.SSLContext | None) -> None:
+        self._server, self._context = server, context
         host, port = server.sockets[0].getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def close(self) -> None:
         self._server.close()
+
+    def renew(self, tls: Tls) -> None:
+        if self._context is not None:
+            tls.load_into(self._context)
 
 
 @final
@@ -218,7 +222,8 @@ class TcpTransport(Transport):
 
     async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         host, port = host_and_port(address)
-        secure: dict[str, Any] = {} if tls is None else {"ssl": tls.server_context(), **_PATIENCE}
+        context = None if tls is None else tls.server_context()
+        secure: dict[str, Any] = {} if context is None else {"ssl": context, **_PATIENCE}
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
@@ -229,7 +234,7 @@ class TcpTransport(Transport):
             raise LinkError(
                 f"cannot listen at {address}: {reason}; choose another address, or stop what listens there"
             ) from None
-        return _TcpListener(server)
+        return _TcpListener(server, context)
 
     async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
         host, port = host_and_port(address)

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHandshake, InvalidURI
 
-from umbel.errors import LinkError
+from umbel.errors import ConfigError, LinkError
 from umbel.transports.abstract import Arrival, Link, Listener, Transport
 from umbel.transports.choose import host_and_port
 from umbel.transports.pumped import PumpedLink, broken
@@ -75,8 +75,8 @@ def _link(connection: Any, address: str) -> PumpedLink:
 
 @final
 class _WebSocketListener(Listener):
-    def __init__(self, server: Any) -> None:
-        self._server = server
+    def __init__(self, server: Any, context: ssl.SSLContext | None) -> None:
+        self._server, self._context = server, context
         host, port = next(iter(server.sockets)).getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -84,13 +84,25 @@ class _WebSocketListener(Listener):
         self._server.close(close_connections=False)
         await asyncio.sleep(0)  # it lets go of the port in the loop's next turn
 
+    def renew(self, tls: Tls) -> None:
+        if self._context is not None:
+            tls.load_into(self._context)
+
 
 @final
 class WebSocketTransport(Transport):
-    """WebSocket, or WebSocket over TLS."""
+    """WebSocket, or WebSocket over TLS.
+
+    Args:
+        only_tls: connect with certificates or not at all (wss://).
+    """
+
+    def __init__(self, *, only_tls: bool = False) -> None:
+        self._only_tls = only_tls
 
     async def listen(self, address: str, arrived: Arrival, *, tls: Tls | None = None) -> Listener:
         host, port = host_and_port(address)
+        context = None if tls is None else tls.server_context()
 
         async def serve_one(connection: Any) -> None:
             name = connection.remote_address
@@ -103,7 +115,7 @@ class WebSocketTransport(Transport):
                 serve_one,
                 host,
                 port,
-                ssl=None if tls is None else tls.server_context(),
+                ssl=context,
                 process_request=_only_our_path,
                 server_header=None,
                 **_OPTIONS,
@@ -113,12 +125,14 @@ class WebSocketTransport(Transport):
             raise LinkError(
                 f"cannot listen at {address}: {reason}; choose another address, or stop what listens there"
             ) from None
-        return _WebSocketListener(server)
+        return _WebSocketListener(server, context)
 
     async def connect(self, address: str, *, tls: Tls | None = None, timeout_s: float = 10.0) -> Link:
         host, port = host_and_port(address)
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         options: dict[str, Any] = {**_OPTIONS, "open_timeout": timeout_s}
+        if tls is None and self._only_tls:
+            raise ConfigError(f"wss://{address} needs certificates, and there are none; give them, or write ws://")
         try:
             if tls is None:
                 connection = await connect(f"ws://{place}{PATH}", **options)

@@ -25,6 +25,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.worker import Finished, LocalWorker
 from umbel.runtimes.server.desk import Desk
 from umbel.transports import Link
+from umbel.transports.abstract import Arrival
 from umbel.transports.grpc import GrpcTransport, serving
 from umbel.transports.memory import MemoryTransport
 from umbel.transports.tls import Tls
@@ -40,10 +41,14 @@ LARGEST_MESSAGE_BYTES = MAX_MESSAGE_BYTES
 
 @final
 class FlowerNodes:
-    """Flower clients as nodes of a desk."""
+    """Flower clients as nodes of a desk.
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    Args:
+        arrived: told each client's link, in the place of the desk.
+    """
+
+    def __init__(self, desk: Desk, arrived: Arrival | None = None) -> None:
+        self._desk, self._arrived = desk, arrived or desk.arrived
         self._messages = Messages()
         self._nodes: set[asyncio.Task[None]] = set()
         method = cast("Any", grpc).stream_stream_rpc_method_handler(self._serve)
@@ -70,7 +75,7 @@ class FlowerNodes:
             )
         name = f"flower-{secrets.token_hex(6)}"
         line = Line(context, name)
-        node = asyncio.ensure_future(_Node(self._desk, name, line, self._messages).live())
+        node = asyncio.ensure_future(_Node(self._desk, self._arrived, name, line, self._messages).live())
         self._nodes.add(node)
         node.add_done_callback(self._nodes.discard)
         try:
@@ -89,7 +94,8 @@ class FlowerNodes:
 class _Node:
     """One Flower client as a node."""
 
-    def __init__(self, desk: Desk, name: str, line: Line, messages: Messages) -> None:
+    def __init__(self, desk: Desk, arrived: Arrival, name: str, line: Line, messages: Messages) -> None:
+        self._arrived = arrived
         self._desk, self._name, self._line = desk, name, line
         self._executor = ThreadPoolExecutor(1, name)
         self._worker = _Watched(LocalWorker(client_of(line.ask, messages), self._executor, name))
@@ -103,7 +109,7 @@ class _Node:
             self._left.set()
             raise LinkError(self._line.over.result())
         network = MemoryTransport()
-        await network.listen("desk", self._desk.arrived)
+        await network.listen("desk", self._arrived)
         self._link = await network.connect("desk")
         return self._link
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
-import umbel
+from umbel.coordinators.where import checked_attributes
 from umbel.errors import LinkError
 from umbel.identity import Credentials, renew
 from umbel.runtimes.app import AppFolder
+from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.policy import Policy
@@ -38,6 +36,7 @@ class NodeLife:
         address: the server's, or several with commas between them; None takes that of the credentials.
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
+        attributes: what the node says of itself, as far as the policy does not say otherwise.
         review: whether the data's owner has to agree to each plan.
         ask: how they are asked, as in `Reviewer`.
     """
@@ -50,6 +49,7 @@ class NodeLife:
     threads: int | None = None
     secure: bool = True
     policy: Policy | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     review: bool = False
     ask: Callable[[str], bool] | None = None
 
@@ -65,11 +65,9 @@ class NodeLife:
         name = credentials.name if credentials is not None else self.name or "node"
         about = {
             "apps": {self.app.name: self.app.digest},
-            "versions": {
-                "umbel": umbel.__version__,
-                "python": sys.version.split()[0],
-                "numpy": np.__version__,
-            },
+            "versions": versions(),
+            # The owner's word is the last.
+            "attributes": checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})}),
         }
         keeper = DiskKeeper(self.folder / "node.db")
         try:
@@ -143,7 +141,10 @@ class NodeLife:
 
 def _renewed(folder: Path, addresses: Sequence[str]) -> Credentials:
     """Fresh credentials from the first server that answers; if none does, the old ones, which are good for a while."""
-    for address in addresses:
+    # Certificates are renewed where one joins: at the server's port, which the other doors are beside.
+    ports = [address.removeprefix("tcp://") for address in addresses]
+    own = Credentials.load(folder).address
+    for address in [port for port in ports if "://" not in port] or [own]:
         try:
             return renew(folder, address=address)
         except LinkError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+from umbel.coordinators.where import checked_attributes
 from umbel.errors import ConfigError
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.rules import (
@@ -35,6 +36,8 @@ __all__ = ["WORKERS", "Conditions", "Policy", "digest_of", "load_policy", "read_
 Reader: TypeAlias = "Callable[[Any], Any]"
 # A worker in the node's own process cannot keep these; one in a process of its own says that it does.
 WORKERS = ("limits.cpu_seconds_per_round", "limits.memory_gb", "limits.threads")
+# The one table whose keys are the owner's own.
+ATTRIBUTES = "attributes"
 _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 
 
@@ -65,10 +68,15 @@ def load_policy(path: str | Path, *, worker_enforces: Collection[str] = ()) -> P
 
 
 def _table(path: str | Path, name: str, value: Any) -> dict[str, Any]:
-    if name not in _KEYS:
-        raise _unknown(path, name, _KEYS)
+    if name not in (*_KEYS, ATTRIBUTES):
+        raise _unknown(path, name, (*_KEYS, ATTRIBUTES))
     if not isinstance(value, dict):
         raise ConfigError(f"the policy {path}: {name} is a table, write [{name}]")
+    if name == ATTRIBUTES:
+        try:
+            return dict(checked_attributes(cast("dict[str, Any]", value)))
+        except ConfigError as error:
+            raise ConfigError(f"the policy {path}: {error}") from None
     found: dict[str, Any] = {}
     for key, given in cast("dict[str, Any]", value).items():
         if key not in _KEYS[name]:
@@ -185,4 +193,5 @@ _MADE_OF: Mapping[str, Callable[..., Any]] = {
     "limits": Limits,
     "when": When,
     "data": Data,
+    ATTRIBUTES: dict[str, Any],
 }

@@ -99,6 +99,8 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     when: When = field(default_factory=When)
     data: Data = field(default_factory=Data)
+    attributes: Mapping[str, bool | int | float | str] = field(default_factory=dict[str, "bool | int | float | str"])
+    """What the node says of itself."""
 
     def why_not_plan(self, plan: Plan) -> str | None:
         """Why a run is not taken part in.

@@ -9,13 +9,15 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar, final
 
 from umbel.clients import as_client
+from umbel.coordinators.where import checked_attributes
 from umbel.errors import ConfigError
 from umbel.message import Context
+from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
@@ -35,6 +37,7 @@ def start_client(
     root_certificates: Pem | None = None,
     certificates: Certificates | None = None,
     threads: int | None = None,
+    attributes: Mapping[str, Any] | None = None,
     give_up_s: float | None = None,
     progress: bool = True,
 ) -> None:
@@ -52,6 +55,8 @@ def start_client(
         root_certificates: the CA whose certificate the server has to show, as a PEM file or bytes: TLS.
         certificates: (CA, certificate, key): TLS, and this client shows who it is.
         threads: threads for NumPy and torch; None leaves them as they are.
+        attributes: what this client says of itself, for runs that ask where something holds: names and values such as
+            {"gpu": True, "region": "eu"}.
         give_up_s: how long to try before the first contact; None tries for ever.
         progress: print what goes on.
 
@@ -60,6 +65,7 @@ def start_client(
         LinkError: the server will not have this client, or was not found within `give_up_s`.
     """
     build = _client_fn(client, client_fn)
+    about = {"versions": versions(), "attributes": checked_attributes(attributes or {})}
     own = name or f"{socket.gethostname()}-{os.getpid()}"
     server = InTurn(server_address)
     tls = None
@@ -72,7 +78,7 @@ def start_client(
         return await server.connect(tls)
 
     executor = ThisThread()
-    agent = _agent(connect, build, own, partition, threads, executor, _printed if progress else _silent)
+    agent = _agent(connect, build, (own, about), partition, threads, executor, _printed if progress else _silent)
     executor.run(lambda: agent(give_up_s))
 
 
@@ -97,15 +103,17 @@ def _client_fn(client: Any, client_fn: Callable[..., Any] | None) -> Callable[..
 def _agent(
     connect: Callable[[], Awaitable[Link]],
     build: Callable[..., Any],
-    name: str,
+    who: tuple[str, Mapping[str, Any]],
     partition: int | None,
     threads: int | None,
     executor: Executor,
     say: Callable[[str], None],
 ) -> Callable[[float | None], Awaitable[str]]:
+    name, about = who
+
     async def live(give_up_s: float | None) -> str:
         worker = LocalWorker(build, executor, name, partition=partition, threads=threads)
-        identity = Identity(name, secrets.token_bytes(16), {"python": sys.version.split()[0]})
+        identity = Identity(name, secrets.token_bytes(16), about)
         agent = Agent(connect, identity, worker, MemoryKeeper(), say=say)
         reason = await agent.run(give_up_s=give_up_s)
         say(reason)

@@ -10,7 +10,7 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Rounds, ServerConfig
+from umbel.coordinators import Rounds, ServerConfig, read_where
 from umbel.errors import RoundError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
@@ -100,14 +100,21 @@ class Conduct:
         self._kept = keeping.kept(store, info, order.name, self.plan)
         self.run = self._kept.run
         self.nodes = Nodes()
+        self._where = read_where(config.where) if config.where else None
         self.leader = Leader(
-            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=order.allowed, say=self._note
+            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=self._takes, say=self._note
         )
+
+    def _takes(self, node: Node) -> bool:
+        return self.order.allowed(node) and (self._where is None or self._where.matches(node.facts))
 
     def _for_nodes(self) -> dict[str, Any]:
         """What nodes are told: nothing of the root seed, and of the app only what names it."""
         app = self.order.app
+        # Only where it says something: a plan without it keeps the digest that data owners have agreed to.
+        where = {"where": self.config.where} if self.config.where else {}
         return {
+            **where,
             "run": self.run,
             "name": self.order.name,
             "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
@@ -137,7 +144,15 @@ class Conduct:
     def waits_for(self) -> str | None:
         """What the run waits for before it can begin, in a sentence."""
         wanted, there = self.config.min_available_clients or 1, self.nodes.size
-        return None if there >= wanted else f"waiting for nodes: {there} of {wanted} are ready"
+        return None if there >= wanted else f"waiting for nodes: {there} of {wanted} {self.are_what}"
+
+    @property
+    def are_what(self) -> str:
+        """What a node has to be to count, with how many there are in all if that is a question."""
+        if self._where is None:
+            return "are ready"
+        there = sum(map(self.order.allowed, self._desk.nodes.values()))
+        return f"match {self._where.text} ({there} connected)"
 
     async def drive(self) -> History:
         """Offer the run to nodes and lead it to its end.
@@ -172,7 +187,8 @@ class Conduct:
         if kept.fresh:
             given = None if order.initial is None else Arrays.of(order.initial)
             try:
-                params = await self.leader.initial(players, given, least=config.min_available_clients or 1)
+                least = config.min_available_clients or 1
+                params = await self.leader.initial(players, given, least=least, timeout_s=config.round_timeout)
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise

@@ -15,6 +15,7 @@ from umbel.errors import StoreError, UmbelError
 from umbel.identity import Authority, Credentials, make_request, read_code
 from umbel.runtimes.app import App
 from umbel.runtimes.server import front
+from umbel.runtimes.server.also import Also, scheme_of
 from umbel.runtimes.server.api import api, protocol_for
 from umbel.runtimes.server.house import House
 from umbel.runtimes.server.memory import Memory
@@ -34,6 +35,7 @@ class Daemon:
     Attributes:
         folder: where it keeps its runs, its CA and the operator's credentials.
         listen: "host:port".
+        also: more doors: "grpc://host:port", "ws://host:port", "flower://host:port".
         hosts: names and addresses at which nodes reach it, for its certificate.
         memory: what a round may take.
         standby: wait, if another server leads on the same store, until that one has ended.
@@ -45,6 +47,7 @@ class Daemon:
     listen: str
     apps: Sequence[App]
     hosts: Sequence[str] = ()
+    also: Sequence[str] = ()
     secure: bool = True
     standby: bool = False
     store: str | None = None
@@ -54,9 +57,12 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
 
         Raises:
-            LinkError: the address cannot be listened at.
+            ConfigError: an address is none.
+            LinkError: an address cannot be listened at.
             StoreError: the folder cannot be used, or another server leads there and this one is not to stand by.
         """
+        for address in self.also:
+            scheme_of(address)
         authority = self._authority() if self.secure else None
         try:
             await self._serve(authority, say)
@@ -86,8 +92,10 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        renewing = asyncio.ensure_future(_renew(authority, tls, say)) if authority and tls else None
         self._introduce(authority, address, say)
+        also = Also(house, authority, say)
+        await also.open(self.also)
+        renewing = asyncio.ensure_future(_renew(authority, tls, also, say)) if authority and tls else None
         if await self._leads(house, stop, say):
             self._begin(authority, address, say)
             await self._until_end(house, stop)
@@ -95,7 +103,9 @@ class Daemon:
         if renewing is not None:
             renewing.cancel()
         server.close()
+        await also.close()
         await house.close()
+        await also.let_go()
 
     async def _leads(self, house: House, stop: asyncio.Event, say: Callable[[str], None]) -> bool:
         """Wait until this server leads; False if it is to end before."""
@@ -158,13 +168,14 @@ def certified(authority: Authority, context: ssl.SSLContext | None = None) -> ss
     return context
 
 
-async def _renew(authority: Authority, context: ssl.SSLContext, say: Callable[[str], None]) -> None:
+async def _renew(authority: Authority, context: ssl.SSLContext, also: Also, say: Callable[[str], None]) -> None:
     """See to it that a server that runs for years never shows a certificate that has ended."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(RENEWAL_LOOK_S)
         try:
             await loop.run_in_executor(None, certified, authority, context)
+            await loop.run_in_executor(None, also.renew)
         except UmbelError as error:
             say(f"the server's certificate cannot be renewed: {error}")
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, final
 
+from umbel.coordinators.where import Plain
 from umbel.errors import ProtocolError, UmbelError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.facts import attributes_in, facts_of
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
 from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
 from umbel.runtimes.stream import Stream
@@ -81,11 +83,17 @@ class Node:
     address: str
     stream: Stream
     since_s: float
+    attributes: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
     federation: str | None = None
     ready: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
     sending: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+
+    @property
+    def facts(self) -> dict[str, Plain]:
+        """What conditions on nodes can speak of."""
+        return facts_of(self.name, self.about, self.attributes, address=self.address, federation=self.federation)
 
 
 @final
@@ -182,12 +190,13 @@ class Desk:
         if not isinstance(about, dict):
             raise ProtocolError("what a node says about itself is no JSON object")
         told: dict[str, Any] = cast("dict[str, Any]", about)
+        attributes = attributes_in(told)
         name = stream.link.peer or hello.name
         before = self.nodes.get(name)
         if before is not None:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
-        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
+        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
         self.nodes[name] = node
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
         for lead in self.leads.values():
@@ -356,6 +365,12 @@ class Desk:
         self._queue = deque(entry for entry in self._queue if entry[1] is not message)
         for token in [token for token, (_, held) in self._uploads.items() if held is message]:
             self._release(token)
+
+    def arriving(self, run: str, client: str) -> tuple[bool, int]:
+        """Whether an answer of a node waits here for room, and how many bytes of those that do not have come."""
+        waits = any(owner.name == client and message.run == run for owner, message in self._queue)
+        held = (message for owner, message in self._uploads.values() if owner.name == client and message.run == run)
+        return waits, sum(1 + message.got for message in held)
 
     def _release(self, token: int) -> None:
         if self._uploads.pop(token, None) is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 from umbel.errors import ConfigError, LinkError
 from umbel.runtimes.server.desk import Desk
 from umbel.transports import Listener, transport_for
+from umbel.transports.abstract import Arrival
 from umbel.transports.tls import Certificates, server_tls
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ class Doors:
         open_doors = self.addresses[1:] if self.secure else self.addresses
         for address in self.addresses[1:]:
             say(f"listening at {address} for Flower clients")
-        if not self.secure and any(map(_is_public, open_doors)):
+        if not self.secure and any(map(is_public, open_doors)):
             say(
                 "warning: this server speaks plaintext to whoever reaches it: models and updates can be read and "
                 "changed on the way. Pass certificates=(ca, certificate, key), or listen at 127.0.0.1"
             )
-        elif any(map(_is_public, open_doors)):
+        elif any(map(is_public, open_doors)):
             say(
                 "warning: Flower clients show no certificates: whoever reaches their port can take part in the run. "
                 "Leave flower=... out, or listen at 127.0.0.1 for them"
@@ -60,7 +61,8 @@ class Doors:
         await self._nodes.close()
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
+    """Whether others than this machine's programs may reach an address."""
     return not address.rpartition(":")[0].startswith(("127.", "[::1]"))
 
 
@@ -79,7 +81,7 @@ async def open_doors(desk: Desk, address: str, flower: Flower, certificates: Cer
     if not shared and not flower:
         nodes = await transport.listen(place, desk.arrived, tls=tls)
         return Doors((nodes.address,), tls is not None, nodes)
-    guests = _guests(desk)
+    guests = guests_of(desk)
     if shared:
         nodes = await guests.beside_nodes().listen(place, desk.arrived)
         return Doors((nodes.address,), False, nodes, guests)
@@ -94,9 +96,17 @@ async def open_doors(desk: Desk, address: str, flower: Flower, certificates: Cer
     return Doors((nodes.address, taken), tls is not None, nodes, guests, server)
 
 
-def _guests(desk: Desk) -> FlowerNodes:
+def guests_of(desk: Desk, arrived: Arrival | None = None) -> FlowerNodes:
+    """Where Flower clients come in.
+
+    Args:
+        arrived: told each one's link, in the place of the desk.
+
+    Raises:
+        ConfigError: gRPC is not installed.
+    """
     try:
         from umbel.runtimes.flower.service import FlowerNodes
     except ImportError as error:
-        raise ConfigError(f"flower=... needs {error.name}; install it with: pip install 'umbel[flower]'") from None
-    return FlowerNodes(desk)
+        raise ConfigError(f"Flower clients need {error.name}; install it with: pip install 'umbel[flower]'") from None
+    return FlowerNodes(desk, arrived)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, final
+from weakref import WeakSet
 
 from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, UmbelError
 from umbel.identity import Authority, Federation
@@ -53,6 +54,7 @@ class House:
         self.store = store
         self._say, self._authority, self._memory = say, authority, memory
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
+        self._guests: WeakSet[Link] = WeakSet()
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unresumed: set[str] = set()
@@ -62,11 +64,23 @@ class House:
         self._looks: asyncio.Task[None] | None = None
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
 
+    def guest_arrived(self, link: Link) -> None:
+        """A client without a certificate, from a door that is for such: it may take part where an app says so."""
+        self._guests.add(link)
+        self.desk.arrived(link)
+
+    def _may_run(self, node: Node, app: App) -> bool:
+        if node.stream.link in self._guests:
+            return app.flower
+        return app.name in (node.about.get("apps") or ())
+
     def _admit(self, hello: Hello, link: Link) -> str | None:
         return self._still(link)
 
     def _still(self, link: Link) -> str | None:
-        return None if self._authority is None else self._authority.why_refused(link.certificate)
+        if self._authority is None or link in self._guests:
+            return None
+        return self._authority.why_refused(link.certificate)
 
     def _federation(self, name: str) -> Federation:
         """The one of this name; of one that was removed no run goes on."""
@@ -188,7 +202,7 @@ class House:
             app=app.entry(settings),
             settings=settings,
             num_clients=run.num_clients,
-            allowed=lambda node: app.name in (node.about.get("apps") or ()) and self._is_in(node, federation),
+            allowed=lambda node: self._may_run(node, app) and self._is_in(node, federation),
             federation=None if federation == DEFAULT else federation,
             why_not=self._queue.why_not,
         )
@@ -381,6 +395,7 @@ def _described(node: Node) -> dict[str, Any]:
         "name": node.name,
         "address": node.address,
         "about": dict(node.about),
+        "attributes": dict(node.attributes),
         "runs": sorted(node.ready),
         "refused": dict(node.refused),
     }

@@ -13,11 +13,11 @@ from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, R
 from umbel.message import Task, Update, validate
 from umbel.runtimes.mail import Answer
 from umbel.runtimes.node.host import PARAMETERS
-from umbel.runtimes.players import Steps
+from umbel.runtimes.players import Interrupted, Steps
 from umbel.runtimes.probe import named_like, not_empty
 from umbel.runtimes.room import fresh
 from umbel.runtimes.server.desk import Desk, Node
-from umbel.runtimes.server.players import Came, Joined, Left, NodePlayers, Nodes, Spoiled, Stopped
+from umbel.runtimes.server.players import Came, Joined, Left, Moved, NodePlayers, Nodes, Spoiled, Stopped
 from umbel.runtimes.server.spool import Sheet
 from umbel.runtimes.session import Session
 from umbel.schema import ArraySpec, Schema
@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 DONE = object()
 SPOOLED_LEAST_BYTES = 2**16
+PATIENCE_S = 60.0
 
 
 @final
@@ -62,6 +63,7 @@ class Leader:
         self._evaluators: set[str] = set()
         self._schemas: dict[str, Schema | None] = {}
         self._there: dict[str, Node] = {}
+        self._arrived: dict[str, int] = {}
 
     # What the desk tells.
 
@@ -122,33 +124,56 @@ class Leader:
 
     # What the run does.
 
-    async def initial(self, players: NodePlayers, given: Arrays | None, *, least: int = 1) -> Arrays:
+    async def initial(
+        self, players: NodePlayers, given: Arrays | None, *, least: int = 1, timeout_s: float | None = None
+    ) -> Arrays:
         """The model to start from: the given one, named as open clients have it, or a node's own.
+
+        A node that does not answer is not waited for alone: another is asked as well, and the first answer counts.
 
         Args:
             least: how many nodes have to be unable to say before that is the answer.
+            timeout_s: how long one may take; None is a minute in which nothing of an answer comes.
 
         Raises:
             RoundError: the run was stopped meanwhile.
             UmbelError: no node can say.
         """
         unable: dict[str, UmbelError] = {}
+        loop = asyncio.get_running_loop()
+
+        def next_client(tried: set[str]) -> str | None:
+            return next((name for name in self.nodes.names if name not in unable and name not in tried), None)
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(self._say, text)
+
         while True:
-            while not (names := [name for name in self.nodes.names if name not in unable]):
+            while (name := next_client(set())) is None:
                 if len(unable) >= least:
                     raise UmbelError(f"there are no initial parameters, and {next(iter(unable.values()))}")
                 for event in await self._events(math.inf):
                     if isinstance(event, Stopped):
                         raise RoundError(0, f"it was not begun: {event.reason}")
             if given is not None:
-                return named_like(self._schemas.get(names[0]), given)
-            task = Task(0, Arrays.of({}), config={"query": PARAMETERS})
+                return named_like(self._schemas.get(name), given)
+            steps = players.query(
+                next_client,
+                Task(0, Arrays.of({}), config={"query": PARAMETERS}),
+                unable,
+                patience_s=timeout_s or PATIENCE_S,
+                progress_counts=timeout_s is None,
+                say=say,
+            )
             try:
-                update = await self._follow(players, players.query(names[0], task))
-                if update is not None:
-                    return _model(names[0], update)
-            except (ClientError, ConfigError, ProtocolError) as error:
-                unable[names[0]] = error
+                found = await self._follow(players, steps)
+            except Interrupted as stopped:
+                raise RoundError(0, f"it was not begun: {stopped}") from None
+            if found is not None:
+                try:
+                    return _model(*found)
+                except (ClientError, ConfigError, ProtocolError) as error:
+                    unable[found[0]] = error
 
     async def lead(self, session: Session, players: NodePlayers) -> str:
         """All rounds; returns why the run ended.
@@ -172,7 +197,13 @@ class Leader:
                 self._desk.do(self.run, command)
             if outcome is DONE:
                 return value
-            events = await self._events(value)
+            events = [*await self._events(value), *self._moved(players)]
+
+    def _moved(self, players: NodePlayers) -> list[Moved]:
+        """Of which queried nodes more has come since the last look."""
+        found = {name: self._desk.arriving(self.run, name) for name in players.queried}
+        before, self._arrived = self._arrived, {name: came for name, (_, came) in found.items()}
+        return [Moved(name) for name, (waits, came) in found.items() if waits or came != before.get(name, 0)]
 
     async def _events(self, until_s: float) -> list[Any]:
         """What has come; waits for the first, at most until then."""

@@ -125,6 +125,14 @@ class Left:
 
 @final
 @dataclass(frozen=True)
+class Moved:
+    """More of a node's answer has come, or it waits for its turn to come."""
+
+    client: str
+
+
+@final
+@dataclass(frozen=True)
 class Stopped:
     """Somebody wants the run to end."""
 
@@ -496,24 +504,79 @@ class NodePlayers(Players):
     def _count(self, client: str, judged: Evaluation, examples: float, warnings: Sequence[str], tally: Tally) -> None:
         self._measure(client, {"loss": judged.loss, **judged.metrics}, examples, tally, warnings)
 
-    def query(self, client: str, task: Task, *, kind: str = "query") -> Steps[Update | None]:
-        """Ask one node one thing; None if it left or refused."""
-        opened = self._begin(task, kind, 0, math.inf, {}, [client])
+    def query(
+        self,
+        next_client: Callable[[set[str]], str | None],
+        task: Task,
+        unable: dict[str, UmbelError],
+        *,
+        patience_s: float,
+        progress_counts: bool,
+        say: Callable[[str], None],
+    ) -> Steps[tuple[str, Update] | None]:
+        """Ask one node one thing, and one more each time that they take too long; the first answer counts.
+
+        Args:
+            next_client: whom to ask, other than these; None if there is nobody.
+            unable: where it is noted who has no answer, and why.
+            patience_s: how long to wait before another node is asked as well.
+            progress_counts: whether that is without anything of an answer coming, or in all.
+            say: told that another node is asked.
+
+        Returns:
+            (client, update); None if all that were asked have left or have no answer.
+        """
+        opened = self._begin(task, "query", 0, math.inf, {}, [])
         opened.answer_bytes = MAX_QUERY_BYTES
-        found: Update | None = None
-        while opened.asks:
-            for event in self._stop_if_asked((yield math.inf)):
-                if isinstance(event, Came) and event.client == client and isinstance(event.data, memoryview):
-                    self.outbox.append(Release(event.token))
-                    opened.asks.clear()
-                    answer = read_answer(event.data)
-                    if answer.update is None:
-                        raise ClientError(client, answer.reason or "answers no queries")
-                    found = answer.update
-                elif isinstance(event, Left) and event.client == client:
-                    opened.asks.clear()
-        self._open = None
+        tried: set[str] = set()
+        moved_s = -math.inf
+        found: tuple[str, Update] | None = None
+        while found is None:
+            late = self._clock() >= moved_s + patience_s
+            client = next_client(tried) if late or not tried else None
+            if client is not None:
+                if tried:
+                    unheard = " and ".join(sorted(opened.asks))
+                    say(f"no first model has come from {unheard} for {patience_s:g} s; {client} is asked, too")
+                tried.add(client)
+                self._ask_more([client])
+                moved_s = self._clock()
+            if not opened.asks:
+                break
+            # Whether an answer is on its way is looked at in between; who joins rings a bell.
+            until = math.inf if late and client is None else min(moved_s + patience_s, self._clock() + patience_s / 4)
+            for event in self._stop_if_asked((yield until)):
+                if isinstance(event, Moved) and progress_counts and event.client in opened.asks:
+                    moved_s = self._clock()
+                elif isinstance(event, Left):
+                    opened.asks.pop(event.client, None)
+                elif isinstance(event, Came):
+                    told = self._told(event, unable)
+                    found = found or told
+        self._call_off()
         return found
+
+    def _told(self, came: Came, unable: dict[str, UmbelError]) -> tuple[str, Update] | None:
+        """The answer to a query, if there is one in it."""
+        self.outbox.append(Release(came.token))
+        phase = self._open
+        if phase is None or isinstance(came.data, Sheet) or phase.asks.pop(came.client, None) is None:
+            return None
+        try:
+            answer = read_answer(came.data)
+        except ProtocolError as error:
+            unable[came.client] = error
+            return None
+        if answer.update is None:
+            unable[came.client] = ClientError(came.client, answer.reason or "answers no queries")
+            return None
+        return came.client, answer.update
+
+    @property
+    def queried(self) -> list[str]:
+        """The clients whose answer to a query is waited for."""
+        phase = self._open
+        return list(phase.asks) if phase is not None and phase.kind == "query" else []
 
     def kept(self, round: int, tally: Tally) -> None:
         for client, number, attempt, included in self._unsettled:

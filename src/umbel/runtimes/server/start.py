@@ -24,7 +24,6 @@ from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.doors import open_doors
 from umbel.runtimes.server.lead import Leader
 from umbel.runtimes.server.memory import Memory, memory_for
-from umbel.runtimes.server.players import Nodes
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
 from umbel.strategy import Strategy
@@ -155,7 +154,7 @@ async def _serve(
         for address in doors.addresses:
             ready(address)
     doors.announce(say)
-    reminder = asyncio.ensure_future(_remind(say, conduct.nodes, conduct.config))
+    reminder = asyncio.ensure_future(_remind(say, conduct))
     restore = _on_interrupt(conduct.leader)
     reason = "the server was stopped"
     try:
@@ -173,14 +172,15 @@ async def _serve(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-async def _remind(say: Say, nodes: Nodes, config: ServerConfig) -> None:
+async def _remind(say: Say, conduct: Conduct) -> None:
     """Say what is waited for while there are too few clients."""
-    wanted = config.min_available_clients or 1
+    nodes, wanted = conduct.nodes, conduct.config.min_available_clients or 1
     await asyncio.sleep(FIRST_REMINDER_S)
     while True:
         if nodes.size < wanted:
+            match = f" {conduct.are_what}" if conduct.config.where else ""
             say(
-                f"waiting for clients: {nodes.size} of {wanted}, start another, or set "
+                f"waiting for clients: {nodes.size} of {wanted}{match}, start another, or set "
                 f"min_available_clients={max(nodes.size, 1)}"
             )
         await asyncio.sleep(REMINDER_S)
