@@ -24,6 +24,7 @@ HEARTBEAT_S = 15.0
 MAX_READY_BYTES = 4 * 2**20
 UPLOADS_AT_ONCE = 2
 MAX_NAME = 200
+NOT_WANTED = "this answer is no longer wanted"
 STANDS_BY = "this server stands by for another one; try the other address"
 
 
@@ -240,6 +241,7 @@ class Desk:
             self._deliver(run, node, command)
         elif isinstance(command, CallOff):
             node.stream.say(Cancel(run, command.round, command.attempt, command.kind))
+            self._let_go(node, (run, command.round, command.attempt))
         elif isinstance(command, HurryUp):
             node.stream.say(Hurry(run, command.round, command.attempt, int(1000 * command.left_s)))
         else:
@@ -303,7 +305,7 @@ class Desk:
         elif message.kind != "answer":
             raise ProtocolError(f"a node announces a message of the unknown kind {message.kind!r}")
         elif not lead.expects(node, message.round, message.attempt):
-            channel.refuse(message, "this answer is no longer wanted")
+            channel.refuse(message, NOT_WANTED)
         elif message.size > lead.upload_bytes + SLACK_BYTES:
             allowed = lead.upload_bytes + SLACK_BYTES
             raise ProtocolError(f"an answer of {message.size} bytes is announced, at most {allowed} fit the task")
@@ -319,7 +321,7 @@ class Desk:
             if self.nodes.get(node.name) is not node:
                 continue
             if lead is None or not lead.expects(node, message.round, message.attempt):
-                node.stream.channel.refuse(message, "this answer is no longer wanted")
+                node.stream.channel.refuse(message, NOT_WANTED)
             else:
                 self._tokens += 1
                 self._uploads[self._tokens] = (node, message)
@@ -329,6 +331,15 @@ class Desk:
                 else:
                     node.stream.channel.accept(message, memoryview(bytearray(message.size)))
             node.stream.pump()
+
+    def _let_go(self, node: Node, turn: tuple[str, int, int]) -> None:
+        """Take no more of an answer that was called off: a slow one would keep its room from other runs' answers."""
+        coming = [*self._queue, *(upload for upload in self._uploads.values() if not upload[1].complete)]
+        for owner, message in coming:
+            if owner is node and (message.run, message.round, message.attempt) == turn:
+                node.stream.channel.refuse(message, NOT_WANTED)
+                self._forget_upload(message)
+        node.stream.pump()
 
     def _forget_upload(self, message: Incoming) -> None:
         """A message that does not come makes room for the next."""
