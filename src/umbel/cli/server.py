@@ -37,6 +37,13 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
 @click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
+@click.option(
+    "--away",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    show_default=True,
+    help="Seconds that devices which check in stay away, at the most on average.",
+)
 @log.option
 @with_folder
 def server(
@@ -46,6 +53,7 @@ def server(
     insecure: bool,
     standby: bool,
     store: str | None,
+    away: float,
     log_format: str,
     folder: Path,
 ) -> None:
@@ -68,6 +76,7 @@ def server(
             secure=not insecure,
             standby=standby,
             store=store,
+            away_s=away,
         )
         asyncio.run(daemon.serve(say))
 

@@ -22,6 +22,7 @@ class Hello:
     name: str = number(3, "")
     boot: Bytes = number(4, b"")
     about: str = number(5, "")
+    checks_in: bool = number(6, False)
 
 
 @final

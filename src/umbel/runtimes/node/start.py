@@ -9,7 +9,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar, final
 
@@ -17,6 +17,7 @@ from umbel.clients import as_client
 from umbel.errors import ConfigError
 from umbel.message import Context
 from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.transports import InTurn, Link
@@ -36,6 +37,7 @@ def start_client(
     certificates: Certificates | None = None,
     threads: int | None = None,
     give_up_s: float | None = None,
+    check_in: bool = False,
     progress: bool = True,
 ) -> None:
     """Take part in a server's run until it has finished.
@@ -53,6 +55,8 @@ def start_client(
         certificates: (CA, certificate, key): TLS, and this client shows who it is.
         threads: threads for NumPy and torch; None leaves them as they are.
         give_up_s: how long to try before the first contact; None tries for ever.
+        check_in: connect for a moment, take a task or come back when the server says; for devices that are online now
+            and then, in runs with `ServerConfig(arrivals=True)`. Others have nothing for such a client.
         progress: print what goes on.
 
     Raises:
@@ -72,7 +76,8 @@ def start_client(
         return await server.connect(tls)
 
     executor = ThisThread()
-    agent = _agent(connect, build, own, partition, threads, executor, _printed if progress else _silent)
+    say = _printed if progress else _silent
+    agent = _agent(connect, build, own, partition, threads, executor, say, reporter(None) if check_in else None)
     executor.run(lambda: agent(give_up_s))
 
 
@@ -102,11 +107,12 @@ def _agent(
     threads: int | None,
     executor: Executor,
     say: Callable[[str], None],
+    check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None,
 ) -> Callable[[float | None], Awaitable[str]]:
     async def live(give_up_s: float | None) -> str:
         worker = LocalWorker(build, executor, name, partition=partition, threads=threads)
         identity = Identity(name, secrets.token_bytes(16), {"python": sys.version.split()[0]})
-        agent = Agent(connect, identity, worker, MemoryKeeper(), say=say)
+        agent = Agent(connect, identity, worker, MemoryKeeper(), say=say, check_in=check_in)
         reason = await agent.run(give_up_s=give_up_s)
         say(reason)
         return reason

@@ -10,8 +10,8 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Rounds, ServerConfig
-from umbel.errors import RoundError
+from umbel.coordinators import Rounds, ServerConfig, arrivals_per_s
+from umbel.errors import ConfigError, RoundError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
 from umbel.runtimes.halves import client_half
@@ -71,7 +71,12 @@ class Conduct:
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
         config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
-        if config.min_available_clients is None:
+        if config.arrivals and order.strategy.counts_clients:
+            raise ConfigError(
+                f"{type(order.strategy).__name__} needs to know how many clients there are, which nobody does with "
+                "arrivals=True; use FedAvg, or draw cohorts of nodes that stay connected"
+            )
+        if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=LEAST_CLIENTS)
         self.config = config
         self.plan: dict[str, Any] = {
@@ -90,7 +95,14 @@ class Conduct:
         self.run = self._kept.run
         self.nodes = Nodes()
         self.leader = Leader(
-            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=order.allowed, say=self._note
+            self.run,
+            self._for_nodes(),
+            desk,
+            self.nodes,
+            offload=offload,
+            allowed=order.allowed,
+            say=self._note,
+            arrivals_per_s=arrivals_per_s(config),
         )
 
     def _for_nodes(self) -> dict[str, Any]:
@@ -125,7 +137,7 @@ class Conduct:
     @property
     def waits_for(self) -> str | None:
         """What the run waits for before it can begin, in a sentence."""
-        wanted, there = self.config.min_available_clients or 1, self.nodes.size
+        wanted, there = 0 if self.config.arrivals else self.config.min_available_clients or 1, self.nodes.size
         return None if there >= wanted else f"waiting for nodes: {there} of {wanted} are ready"
 
     async def drive(self) -> History:

@@ -16,6 +16,7 @@ from umbel.identity import Authority, Credentials, make_request, read_code
 from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.api import api, protocol_for
+from umbel.runtimes.server.desk import Limits
 from umbel.runtimes.server.house import House
 from umbel.stores import store_for
 from umbel.transports.tls import server_tls
@@ -36,6 +37,7 @@ class Daemon:
         hosts: names and addresses at which nodes reach it, for its certificate.
         standby: wait, if another server leads on the same store, until that one has ended.
         store: "postgresql://…"; None is a file in the folder.
+        away_s: the longest that devices which check in are told to stay away.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
     """
 
@@ -46,6 +48,7 @@ class Daemon:
     secure: bool = True
     standby: bool = False
     store: str | None = None
+    away_s: float = Limits().most_away_s
 
     async def serve(self, say: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
@@ -67,7 +70,8 @@ class Daemon:
     async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
         name = socket.gethostname()
         store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
-        house = House(store, self.apps, name=name, say=say, authority=authority)
+        limits = Limits(most_away_s=self.away_s)
+        house = House(store, self.apps, name=name, say=say, authority=authority, limits=limits)
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()

@@ -7,11 +7,13 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Protocol, cast, final
 
+from umbel.coordinators import Pace
 from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
-from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
+from umbel.runtimes.server.players import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import pack_parts
@@ -25,6 +27,7 @@ MAX_READY_BYTES = 4 * 2**20
 UPLOADS_AT_ONCE = 2
 MAX_NAME = 200
 NOT_WANTED = "this answer is no longer wanted"
+AWAY = "there is nothing to do now; come back later"
 STANDS_BY = "this server stands by for another one; try the other address"
 
 
@@ -35,6 +38,15 @@ class Lead(Protocol):
 
     def plan_for(self, node: Node) -> Mapping[str, Any] | None:
         """The plan to send to a node; None if it may not take part."""
+        ...
+
+    def invites(self, name: str, *, willing: bool) -> bool:
+        """Whether a device that checks in is to stay for this run."""
+        ...
+
+    @property
+    def arrivals_per_s(self) -> float:
+        """How many check-ins per second the run can use."""
         ...
 
     def is_ready(self, node: Node, answer: Any) -> None:
@@ -71,6 +83,9 @@ class Node:
     stream: Stream
     since_s: float
     federation: str | None = None
+    checks_in: bool = False
+    works: set[str] = field(default_factory=set[str])
+    """Of a device that checks in: the runs that it stays for."""
     ready: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
@@ -86,11 +101,14 @@ class Limits:
         uploads_at_once: how many announced answers are in memory at a time; others wait for their grant.
         nodes: how many nodes may be connected.
         heartbeat_s: how often each side says something.
+        least_away_s, most_away_s: between which devices that check in are told to come back, as in `Pace`.
     """
 
     uploads_at_once: int = UPLOADS_AT_ONCE
     nodes: int = 100_000
     heartbeat_s: float = HEARTBEAT_S
+    least_away_s: float = 1.0
+    most_away_s: float = 3600.0
 
 
 @final
@@ -102,6 +120,7 @@ class Desk:
         say: told what goes on, in sentences.
         admit: looks at a node that says hello: None lets it in, a sentence turns it away.
         still: looks at a connected node's link again, now and then, in the same way.
+        rng: spreads devices that check in.
     """
 
     def __init__(
@@ -112,6 +131,7 @@ class Desk:
         limits: Limits | None = None,
         admit: Callable[[Hello, Link], str | None] | None = None,
         still: Callable[[Link], str | None] | None = None,
+        rng: Random | None = None,
     ) -> None:
         self.name, self.limits = name, limits or Limits()
         self.nodes: dict[str, Node] = {}
@@ -127,6 +147,10 @@ class Desk:
         self.stands_by = False
         """Whether nodes are sent on, as another server leads."""
         self._quiet = False
+        self.pace = Pace(self.limits.least_away_s, self.limits.most_away_s)
+        self.checked_in = 0
+        """How many check-ins there were."""
+        self._rng, self._due_s = rng or Random(), 0.0
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
@@ -177,11 +201,42 @@ class Desk:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
         node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
+        if hello.checks_in:
+            node.checks_in = True
+            self._checks_in(node)
+            if not node.works:
+                self._send_away(node)
+                return None
         self.nodes[name] = node
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
         for lead in self.leads.values():
-            self._send_plan(lead, node)
+            self._offer(lead, node)
         return node
+
+    def _checks_in(self, node: Node) -> None:
+        """Count a device that is here for a moment, and see which runs have something for it."""
+        self.checked_in += 1
+        since: Any = node.about.get("since_s")
+        known = isinstance(since, (int, float)) and not isinstance(since, bool) and since >= 0
+        self.pace.checked_in(asyncio.get_running_loop().time(), float(since) if known else None)
+        willing = node.about.get("willing", True) is not False
+        node.works |= {
+            run for run, lead in self.leads.items() if lead.plan_for(node) and lead.invites(node.name, willing=willing)
+        }
+
+    def _send_away(self, node: Node) -> None:
+        """Tell a device when to come back."""
+        now_s = asyncio.get_running_loop().time()
+        wanted = sum(lead.arrivals_per_s for lead in self.leads.values() if lead.plan_for(node))
+        pause_s = self.pace.come_back_s(now_s, wanted, self._rng)
+        self._due_s = max(self._due_s, now_s + pause_s)
+        node.stream.end(AWAY, retry_ms=max(1, round(1000 * pause_s)))
+
+    def _done(self, node: Node, run: str) -> None:
+        """A device has nothing more to do for a run: it goes when that was the last one."""
+        node.works.discard(run)
+        if node.checks_in and not node.works and not self._quiet:
+            self._send_away(node)
 
     def _why_not(self, hello: Hello, stream: Stream) -> tuple[str | None, int]:
         if hello.oldest > VERSION or hello.version < OLDEST:
@@ -208,6 +263,10 @@ class Desk:
             return f"{self.limits.nodes} nodes are connected, which is all this server takes", int(4000 * beat)
         return None, 0
 
+    def _offer(self, lead: Lead, node: Node) -> None:
+        if not node.checks_in or lead.run in node.works:
+            self._send_plan(lead, node)
+
     def _send_plan(self, lead: Lead, node: Node) -> None:
         plan = lead.plan_for(node)
         if plan is not None:
@@ -217,17 +276,19 @@ class Desk:
         """Offer a run to all nodes."""
         self.leads[lead.run] = lead
         for node in self.nodes.values():
-            self._send_plan(lead, node)
+            self._offer(lead, node)
 
     def end(self, lead: Lead) -> None:
         """The run is over: nodes let go of it."""
         self.leads.pop(lead.run, None)
         self._forget_blobs(lead.run, keep=set())
-        for node in self.nodes.values():
+        for node in list(self.nodes.values()):
             if lead.run in node.ready or lead.run in node.refused:
                 node.ready.discard(lead.run)
                 node.refused.pop(lead.run, None)
                 node.stream.send("retire", [b""], run=lead.run)
+            # A desk that closes now has something else to say to them.
+            asyncio.get_running_loop().call_soon(self._done, node, lead.run)
 
     def do(self, run: str, command: Command) -> None:
         """Carry out what a run's players want."""
@@ -242,11 +303,15 @@ class Desk:
         elif isinstance(command, CallOff):
             node.stream.say(Cancel(run, command.round, command.attempt, command.kind))
             self._let_go(node, (run, command.round, command.attempt))
+            self._done(node, run)
+        elif isinstance(command, Dismiss):
+            self._done(node, run)
         elif isinstance(command, HurryUp):
             node.stream.say(Hurry(run, command.round, command.attempt, int(1000 * command.left_s)))
         else:
             assert isinstance(command, Settle)
             node.stream.say(Settled(run, command.round, command.attempt, command.included))
+            self._done(node, run)
 
     def _deliver(self, run: str, node: Node, command: Deliver) -> None:
         on_the_way = {digest for _, digest in node.sending.values()}
@@ -360,6 +425,8 @@ class Desk:
             self._release(token)
         elif message.kind == "ready":
             lead.is_ready(node, read_answer(data))
+            if message.run in node.refused:
+                self._done(node, message.run)
         elif message.kind == "answer":
             if message.size > lead.upload_bytes + SLACK_BYTES:
                 raise ProtocolError(f"an answer of {message.size} bytes does not fit the task")
@@ -375,8 +442,8 @@ class Desk:
         if self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        if not self._quiet:
-            # Those that are let go by `close` have heard of it.
+        if not self._quiet and not node.checks_in:
+            # Those that are let go by `close` have heard of it, and devices come and go.
             self.missing.add(node.name)
             self._say(f"node {node.name} is gone: {reason}")
         for token, (owner, message) in list(self._uploads.items()):
@@ -411,7 +478,7 @@ class Desk:
         self.missing = (self.missing - streams.keys()) | {n for n, s in streams.items() if not s.gone.done()}
         loop = asyncio.get_running_loop()
         until_s = loop.time() + linger_s
-        while finished and self.missing and loop.time() < until_s:
+        while finished and (self.missing or loop.time() < self._due_s) and loop.time() < until_s:
             await asyncio.sleep(0.05)
         for stream in streams.values():
             stream.link.abort()

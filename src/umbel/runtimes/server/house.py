@@ -175,7 +175,7 @@ class House:
     def _order(self, app: App, settings: Mapping[str, Any], name: str, federation: str) -> Order:
         run = app.describe(settings)
         config = run.config
-        if config.min_available_clients is None:
+        if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=run.num_clients)
         return Order(
             strategy=run.strategy,
@@ -218,7 +218,7 @@ class House:
         self._conducts[conduct.run], self._turns[conduct.run] = conduct, asyncio.Event()
         self._queue.enter(conduct.run, federation)
         self._tasks[conduct.run] = asyncio.ensure_future(self._drive(conduct, store, executor))
-        self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients} nodes")
+        self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients or 1} nodes")
         if self._looks is None:
             self._looks = asyncio.ensure_future(self._look_on())
         self._look()
@@ -379,5 +379,6 @@ def _described(node: Node) -> dict[str, Any]:
         "address": node.address,
         "about": dict(node.about),
         "runs": sorted(node.ready),
+        "checks_in": node.checks_in,
         "refused": dict(node.refused),
     }

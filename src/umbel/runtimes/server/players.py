@@ -81,7 +81,15 @@ class Release:
     token: int
 
 
-Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release
+@final
+@dataclass(frozen=True)
+class Dismiss:
+    """There is no seat for a device that came: nothing is asked of it."""
+
+    client: str
+
+
+Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release | Dismiss
 
 
 @final
@@ -121,7 +129,10 @@ class Stopped:
 @final
 @dataclass
 class Nodes:
-    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go."""
+    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go.
+
+    A device that checks in can be asked once each time that it comes.
+    """
 
     names: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
@@ -191,6 +202,8 @@ class NodePlayers(Players):
         self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
+        self.seats = 0
+        """How many more devices the round under way takes in."""
 
     def tell_through(self, say: Say, progress: Progress | None) -> None:
         """Write warnings with `say`, and tell `progress` how far a phase is."""
@@ -208,6 +221,11 @@ class NodePlayers(Players):
         ask = None if phase is None else phase.asks.get(client)
         return ask is not None and (ask.task.round, ask.attempt) == (round, attempt)
 
+    def awaits(self, client: str) -> bool:
+        """Whether this client has been asked something that it has not answered."""
+        phase = self._open
+        return phase is not None and client in phase.asks
+
     def ready(self, round: int, least: int) -> Steps[None]:
         while (waits := self.why_not()) or self.nodes.size < least:
             self._stop_if_asked((yield self._clock() + TURN_LOOK_S if waits else math.inf))
@@ -222,8 +240,11 @@ class NodePlayers(Players):
         tally, failures = Tally(), list[Receipt]()
         schema = dict(self.strategy.schema(task, {}))
         opened = self._begin(task, "fit", phase.attempt, phase.ends_at_s, schema, phase.clients)
+        if coordinator.arrives:
+            self._seat_all(phase, coordinator)
         closed = False
         while not closed:
+            self.seats = coordinator.seats
             until = min(coordinator.looks_at_s, _hurries_at(opened))
             events = self._stop_if_asked((yield until))
             for event in events:
@@ -233,15 +254,30 @@ class NodePlayers(Players):
                     self._ask_more(coordinator.lost(event.client, self._clock()).ask)
                 elif isinstance(event, Joined) and coordinator.back(event.client):
                     self._deliver(event.client)
+                elif isinstance(event, Joined) and coordinator.arrives:
+                    self._seat(event.client, coordinator)
             # What is waited with must not hold an update that is folded.
             events = event = None
             if not closed and coordinator.tick(self._clock()):
                 closed = True
             self._hurry(opened)
-            self._tell(phase.round, "fit", tally, len(phase.clients))
+            self._tell(phase.round, "fit", tally, len(phase.clients) or coordinator.config.min_fit_clients)
+        self.seats = 0
         self._call_off()
         self._pending = tally.states
         return tally, failures
+
+    def _seat_all(self, phase: Phase, coordinator: Rounds) -> None:
+        """Of those who came before the round was open, some are in its cohort."""
+        for client in self.nodes.names:
+            if client not in phase.clients:
+                self._seat(client, coordinator)
+
+    def _seat(self, client: str, coordinator: Rounds) -> None:
+        seated = coordinator.arrived(client).ask
+        self._ask_more(seated)
+        if not seated:
+            self.outbox.append(Dismiss(client))
 
     def _begin(
         self,

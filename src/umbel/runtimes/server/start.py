@@ -149,6 +149,8 @@ async def _serve(
     reminder = asyncio.ensure_future(_remind(say, conduct.nodes, conduct.config))
     restore = _on_interrupt(conduct.leader)
     reason = "the server was stopped"
+    # Devices that are away hear of the end when they come back.
+    linger_s = LINGER_S if not order.config.arrivals else max(LINGER_S, 2 * (order.config.round_timeout or 0.0))
     try:
         history = await conduct.drive()
         reason = f"the run ended: {history.ended}"
@@ -159,13 +161,15 @@ async def _serve(
     finally:
         restore()
         reminder.cancel()
-        await desk.close(reason, finished=True, linger_s=LINGER_S)
+        await desk.close(reason, finished=True, linger_s=linger_s)
         await doors.close()
         executor.shutdown(wait=False, cancel_futures=True)
 
 
 async def _remind(say: Say, nodes: Nodes, config: ServerConfig) -> None:
     """Say what is waited for while there are too few clients."""
+    if config.arrivals:
+        return
     wanted = config.min_available_clients or 1
     await asyncio.sleep(FIRST_REMINDER_S)
     while True:
