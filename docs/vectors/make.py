@@ -83,6 +83,7 @@ def packets() -> list[dict[str, Any]]:
     """One packet of each kind, and the corners of the encoding."""
     samples: list[Packet] = [
         Hello(1, 1, "ward-7", bytes(range(16)), '{"gpu":false}'),
+        Hello(1, 1, "phone-7", bytes(16), '{"conditions":{"charging":true},"since_s":3600,"willing":true}', True),
         Welcome(1, "hub", 15_000),
         Goodbye("the run has finished", finished=True),
         Goodbye("come back later", retry_ms=2_000),

@@ -22,6 +22,19 @@ CONFIG = {"num_rounds": ROUNDS, "arrivals": True, "fraction_evaluate": 0.0, "rou
 AT_MOST = 20
 
 
+class Worker(SlowWorker):
+    """Says since when it works."""
+
+    since_s = None
+
+    async def play(self, run, letter, blobs, memory):
+        self.since_s = asyncio.get_running_loop().time()
+        try:
+            return await super().play(run, letter, blobs, memory)
+        finally:
+            self.since_s = None
+
+
 class Device:
     """Online for a while, offline for longer. Offline its links are cut; it connects as soon as it is online again."""
 
@@ -29,7 +42,7 @@ class Device:
         self.phones, self.name = phones, name
         self.rng = random.Random(phones.rng.random())
         self.online, self.links = asyncio.Event(), []
-        self.worker = SlowWorker(TOY.client, name, self.rng, phones.work_s)
+        self.worker = Worker(phones.client_fn, name, self.rng, phones.work_s)
 
     async def live(self):
         living = asyncio.ensure_future(self._agent().run())
@@ -70,8 +83,9 @@ class Device:
 class Phones:
     """The server, its devices, and what happened when."""
 
-    def __init__(self, seed, *, devices=DEVICES, online=ONLINE, work_s=5.0, **config):
+    def __init__(self, seed, *, devices=DEVICES, online=ONLINE, work_s=5.0, client_fn=TOY.client, **config):
         self.rng = random.Random(seed)
+        self.client_fn, self.while_working = client_fn, []
         self.network = Network(self.rng)
         self.count, self.online, self.work_s = devices, online, work_s
         self.config = fl.ServerConfig(
@@ -113,12 +127,22 @@ class Phones:
         order = Order(strategy=fl.FedAvg(), config=self.config, initial={"w": [0.0] * TOY.dim})
         conduct = Conduct(order, self.store, desk, offload=inline, say=lambda text: None)
         await self.network.transport.listen("server", desk.arrived)
+        looking = asyncio.ensure_future(self._look_on())
         history = await conduct.drive()
-        self.population, self.still_there = desk.pace.population(loop.time()), len(desk.nodes)
+        looking.cancel()
         await desk.close("finished", finished=True)
         for life in living:
             life.cancel()
         return history
+
+    async def _look_on(self):
+        """Whether those that have worked for long are connected."""
+        while True:
+            await asyncio.sleep(1.0)
+            long_ago_s = asyncio.get_running_loop().time() - STAYS_S - 1.0
+            for device in self.devices:
+                if device.worker.since_s is not None and device.worker.since_s < long_ago_s:
+                    self.while_working.append(any(not link.is_closed for link in device.links))
 
     @property
     def turns(self):
@@ -178,13 +202,26 @@ def test_the_same_seed_tells_the_same_story():
     assert told(8)[0] != told(9)[0]
 
 
+ALWAYS_ONLINE = {"devices": 30, "online": 0.999, "work_s": 20 * STAYS_S, "min_fit_clients": 5, "round_timeout": 3600.0}
+
+
 def test_long_work_is_done_without_a_connection_and_answered_later():
-    phones = Phones(
-        1, devices=30, online=0.999, work_s=20 * STAYS_S, num_rounds=3, min_fit_clients=5, round_timeout=3600.0
-    )
+    phones = Phones(1, num_rounds=3, **ALWAYS_ONLINE)
     history = phones.play()
     assert [record.participants for record in history.rounds if record.round] == [5, 5, 5]
     assert history.parameters == replayed(fl.FedAvg(), TOY, phones.store.events(history.run))
-    # Nobody worked twice, and who worked long was away meanwhile: it came with a Hello more.
     assert len(phones.turns) == len(set(phones.turns))
-    assert len({name for _, name in phones.check_ins}) < len(phones.check_ins)
+    assert len(phones.while_working) > 100
+    assert not any(phones.while_working)
+
+
+def test_a_failure_is_told_later_too_and_not_worked_on_again():
+    def client_fn(context):
+        if context.partition_id % 2 and context.round:
+            raise ValueError("no data today")
+        return TOY.client(context)
+
+    phones = Phones(1, num_rounds=2, client_fn=client_fn, **ALWAYS_ONLINE)
+    history = phones.play()
+    assert any(record.failures for record in history.rounds)
+    assert len(phones.turns) == len(set(phones.turns))

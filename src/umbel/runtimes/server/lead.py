@@ -181,7 +181,7 @@ class Leader:
             outcome, value = await self._offload(lambda events=events: _advance(steps, events))
             outbox, players.outbox = players.outbox, []
             for command in outbox:
-                self._heard(command)
+                self.heard(command)
                 self._desk.do(self.run, command)
             if outcome is DONE:
                 return value
@@ -189,7 +189,7 @@ class Leader:
                 events.clear()  # an update that is folded is held by nobody
             events = await self._events(value)
 
-    def _heard(self, command: Command) -> None:
+    def heard(self, command: Command) -> None:
         """A device that came hears now whether there is a seat for it."""
         if isinstance(command, Dismiss) or (isinstance(command, Deliver) and command.ask.kind == "fit"):
             self._invited.discard(command.client)
