@@ -37,6 +37,7 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--insecure", is_flag=True, help="Plaintext, and everybody may do everything.")
 @click.option("--standby", is_flag=True, help="If another server leads there, take over when it ends.")
 @click.option("--store", metavar="URL", help="postgresql://… to keep runs there; default a file in the folder.")
+@click.option("--compress", type=click.Choice(["zstd"]), help="Pack models and updates; good for sparse and int8 ones.")
 @click.option(
     "--away",
     type=click.FloatRange(min=1),
@@ -53,6 +54,7 @@ def server(
     insecure: bool,
     standby: bool,
     store: str | None,
+    compress: str | None,
     away: float,
     log_format: str,
     folder: Path,
@@ -76,6 +78,7 @@ def server(
             secure=not insecure,
             standby=standby,
             store=store,
+            compress=compress,
             away_s=away,
         )
         asyncio.run(daemon.serve(say))

@@ -23,9 +23,21 @@ from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
-from umbel.wire import unpack
+from umbel.wire import unpack, zstd
 from umbel.wire.channel import Announced, Arrived, Event, Incoming, Withdrawn
-from umbel.wire.packets import OLDEST, VERSION, Cancel, Goodbye, Hello, Hurry, Ping, Settled, Want, Welcome
+from umbel.wire.packets import (
+    INLINE_BYTES,
+    OLDEST,
+    VERSION,
+    Cancel,
+    Goodbye,
+    Hello,
+    Hurry,
+    Ping,
+    Settled,
+    Want,
+    Welcome,
+)
 from umbel.wire.protobuf import Bytes
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
@@ -109,7 +121,7 @@ class Agent:
         self._stream: Stream | None = None
         self._end: asyncio.Future[Goodbye | str] | None = None
         self._heartbeat_s = HEARTBEAT_S
-        self._heard = False
+        self._heard = self._packs = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, *, give_up_s: float | None = None) -> str:
@@ -171,8 +183,9 @@ class Agent:
         self._checked_in_s = loop.time()
         self._end = loop.create_future()
         stream = self._stream = Stream(link, self._happened, self._ended)
-        who = self._identity
-        stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(about), self._check_in is not None))
+        who, unpacks = self._identity, zstd.NAME if zstd.available() else ""
+        self._packs = False
+        stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(about), self._check_in is not None, unpacks))
         stream.start()
         beat = asyncio.ensure_future(self._beat(stream))
         try:
@@ -247,7 +260,7 @@ class Agent:
     def _welcomed(self, event: Welcome) -> None:
         if not OLDEST <= event.version <= VERSION:
             raise ProtocolError(f"the server speaks version {event.version}, this node {OLDEST} to {VERSION}")
-        self._heard = True
+        self._heard, self._packs = True, event.packing == zstd.NAME and zstd.available()
         if event.heartbeat_ms:
             self._heartbeat_s = event.heartbeat_ms / 1000
         self._say(f"connected to {event.server or 'the server'} as {self._identity.name}")
@@ -271,7 +284,7 @@ class Agent:
         got = 0
         buffer, before = self._partial.pop(message.digest, (None, None))
         if before is not None and before.size == message.size:
-            got = before.got
+            got = message.got_of(before)
         if buffer is None or len(buffer) != message.size:
             buffer = self._worker.room(message.size)
         if message.kind == "blob":
@@ -408,9 +421,13 @@ class Agent:
         if reason:
             self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
             finished = without(letter, "unwilling", reason)
+        packed = None
+        if self._packs and finished.nbytes > INLINE_BYTES:
+            packed = await asyncio.get_running_loop().run_in_executor(None, zstd.packed, finished.parts)
         if self._stream is not None:
             place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
-            self._stream.send("answer", finished.parts, digest=finished.digest, **place)
+            packed = packed if self._packs else None
+            self._stream.send("answer", finished.parts, digest=finished.digest, packed=packed, **place)
             self._unsent = None
         else:
             self._unsent = _about(letter), finished

@@ -166,6 +166,7 @@ class Conduct:
             clock=loop.time,
             per_client_metrics=config.per_client_metrics or order.hooks.per_client,
             evaluation_timeout_s=config.round_timeout,
+            packs=self._desk.compress is not None,
         )
         players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})

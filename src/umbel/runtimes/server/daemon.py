@@ -37,6 +37,7 @@ class Daemon:
         hosts: names and addresses at which nodes reach it, for its certificate.
         standby: wait, if another server leads on the same store, until that one has ended.
         store: "postgresql://…"; None is a file in the folder.
+        compress: "zstd" packs models and updates for nodes that can unpack them; None packs nothing.
         away_s: the longest that devices which check in are told to stay away.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
     """
@@ -48,6 +49,7 @@ class Daemon:
     secure: bool = True
     standby: bool = False
     store: str | None = None
+    compress: str | None = None
     away_s: float = Limits().most_away_s
 
     async def serve(self, say: Callable[[str], None]) -> None:
@@ -71,7 +73,7 @@ class Daemon:
         name = socket.gethostname()
         store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
         limits = Limits(most_away_s=self.away_s)
-        house = House(store, self.apps, name=name, say=say, authority=authority, limits=limits)
+        house = House(store, self.apps, name=name, say=say, authority=authority, limits=limits, compress=self.compress)
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()

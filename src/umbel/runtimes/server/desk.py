@@ -16,7 +16,7 @@ from umbel.runtimes.mail import SLACK_BYTES, read_answer
 from umbel.runtimes.server.players import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
-from umbel.wire import pack_parts
+from umbel.wire import pack_parts, zstd
 from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
 
@@ -83,6 +83,7 @@ class Node:
     stream: Stream
     since_s: float
     federation: str | None = None
+    unpacks: bool = False
     checks_in: bool = False
     works: set[str] = field(default_factory=set[str])
     """Of a device that checks in: the runs that it stays for."""
@@ -121,6 +122,10 @@ class Desk:
         admit: looks at a node that says hello: None lets it in, a sentence turns it away.
         still: looks at a connected node's link again, now and then, in the same way.
         rng: spreads devices that check in.
+        compress: "zstd" packs large messages, to and from nodes that can do it, too; None packs nothing.
+
+    Raises:
+        ConfigError: what `compress` says cannot be done here.
     """
 
     def __init__(
@@ -132,7 +137,9 @@ class Desk:
         admit: Callable[[Hello, Link], str | None] | None = None,
         still: Callable[[Link], str | None] | None = None,
         rng: Random | None = None,
+        compress: str | None = None,
     ) -> None:
+        self.compress = zstd.checked(compress)
         self.name, self.limits = name, limits or Limits()
         self.nodes: dict[str, Node] = {}
         self.leads: dict[str, Lead] = {}
@@ -141,6 +148,7 @@ class Desk:
         self._uploads: dict[int, tuple[Node, Incoming]] = {}
         self._broken_off: OrderedDict[bytes, Incoming] = OrderedDict()
         self._queue: deque[tuple[Node, Incoming]] = deque()
+        self._packed: dict[tuple[str, str], bytes] = {}
         self._blobs: dict[tuple[str, str], memoryview] = {}
         """By run and digest: what one run's nodes may have, another's may not."""
         self._closing: str | None = None
@@ -201,6 +209,7 @@ class Desk:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
         node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time())
+        node.unpacks = self.compress is not None and self.compress in hello.unpacks.split(",")
         if hello.checks_in:
             node.checks_in = True
             self._checks_in(node)
@@ -208,7 +217,8 @@ class Desk:
                 self._send_away(node)
                 return None
         self.nodes[name] = node
-        stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
+        packing = zstd.NAME if node.unpacks else ""
+        stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s), packing))
         for lead in self.leads.values():
             self._offer(lead, node)
         return node
@@ -317,6 +327,8 @@ class Desk:
         on_the_way = {digest for _, digest in node.sending.values()}
         for digest, arrays in command.blobs.items():
             self._blobs[run, digest] = arrays.buffer.data
+            if digest in command.packed:
+                self._packed[run, digest] = command.packed[digest]
             if digest not in node.held and digest not in on_the_way:
                 self._send_blob(run, node, digest)
         self._forget_blobs(run, keep=set(command.blobs))
@@ -324,12 +336,14 @@ class Desk:
 
     def _send_blob(self, run: str, node: Node, digest: str) -> None:
         data = self._blobs[run, digest]
-        number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest))
+        packed = self._packed.get((run, digest)) if node.unpacks else None
+        number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest), packed=packed)
         node.sending[number] = (run, digest)
 
     def _forget_blobs(self, run: str, keep: set[str]) -> None:
         for key in [key for key in self._blobs if key[0] == run and key[1] not in keep]:
             del self._blobs[key]
+            self._packed.pop(key, None)
 
     def happened(self, node: Node, event: Event) -> None:
         """Something came from a node."""
@@ -392,7 +406,7 @@ class Desk:
                 self._uploads[self._tokens] = (node, message)
                 before = self._broken_off.pop(message.digest, None)
                 if before is not None and before.buffer is not None and before.size == message.size:
-                    node.stream.channel.accept(message, before.buffer, got=before.got)
+                    node.stream.channel.accept(message, before.buffer, got=message.got_of(before))
                 else:
                     node.stream.channel.accept(message, memoryview(bytearray(message.size)))
             node.stream.pump()

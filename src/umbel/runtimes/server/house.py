@@ -46,11 +46,12 @@ class House:
         say: Callable[[str], None],
         authority: Authority | None = None,
         limits: Limits | None = None,
+        compress: str | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
         self.store = store
         self._say, self._authority = say, authority
-        self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
+        self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still, compress=compress)
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unresumed: set[str] = set()

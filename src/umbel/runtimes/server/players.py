@@ -23,6 +23,8 @@ from umbel.runtimes.turn import sentence
 from umbel.schema import Schema
 from umbel.stores import Store
 from umbel.strategy import Strategy
+from umbel.wire import zstd
+from umbel.wire.packets import INLINE_BYTES
 
 HURRY_SHARE, HURRY_LEAST_S = 0.1, 0.5
 MAX_QUERY_BYTES = 2**36
@@ -38,6 +40,7 @@ class Deliver:
     ask: Ask
     parts: list[Any]
     blobs: dict[str, Arrays]
+    packed: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 @final
@@ -173,6 +176,7 @@ class NodePlayers(Players):
         clock: the session's clock.
         evaluation_timeout_s: how long a cohort may evaluate; None waits.
         grace_s: how long an evaluation waits for nodes that are gone.
+        packs: whether to pack large arrays for nodes that can unpack them.
     """
 
     def __init__(
@@ -187,7 +191,9 @@ class NodePlayers(Players):
         per_client_metrics: bool = False,
         evaluation_timeout_s: float | None = None,
         grace_s: float = 10.0,
+        packs: bool = False,
     ) -> None:
+        self._packs, self._packed = packs, dict[str, bytes | None]()
         self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
         self.outbox: list[Command] = []
         self._seed, self._clock = seed, clock
@@ -289,6 +295,10 @@ class NodePlayers(Players):
         clients: Sequence[str],
     ) -> _Open:
         blobs = blobs_of(task)
+        if self._packs:
+            # Once for all nodes, and for the round after an evaluation of the same model.
+            known = self._packed
+            self._packed = {d: known[d] if d in known else _packed(arrays) for d, arrays in blobs.items()}
         digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in task.extra.items()}}
         self._open = _Open(task, kind, attempt, self._clock(), ends_at_s, schema, blobs, digests)
         self._open.answer_bytes = sum(expected.nbytes for expected in schema.values())
@@ -310,7 +320,11 @@ class NodePlayers(Players):
         ask = phase.asks[client]
         basis = self._basis(ask)
         parts = write_letter(self.run, ask, phase.digests, basis, left_s(phase.ends_at_s, self._clock()))
-        self.outbox.append(Deliver(client, ask, parts, phase.blobs))
+        self.outbox.append(Deliver(client, ask, parts, phase.blobs, self._packed_now))
+
+    @property
+    def _packed_now(self) -> dict[str, bytes]:
+        return {digest: data for digest, data in self._packed.items() if data is not None}
 
     def _basis(self, ask: Ask) -> Basis:
         pending = self._pending.get(ask.client) if ask.kind == "evaluate" else None
@@ -497,6 +511,10 @@ class NodePlayers(Players):
 
     def close(self) -> None:
         self._call_off()
+
+
+def _packed(arrays: Arrays) -> bytes | None:
+    return zstd.packed([arrays.buffer.data]) if arrays.buffer.nbytes > INLINE_BYTES else None
 
 
 def _hurries_at(phase: _Open) -> float:
