@@ -27,6 +27,8 @@ MAX_READY_BYTES = 4 * 2**20
 UPLOADS_AT_ONCE = 2
 MAX_NAME = 200
 NOT_WANTED = "this answer is no longer wanted"
+# Of so many devices that are away a server that ends knows that they are to hear of it.
+AWAY_NAMES = 1_000
 AWAY = "there is nothing to do now; come back later"
 STANDS_BY = "this server stands by for another one; try the other address"
 
@@ -158,7 +160,7 @@ class Desk:
         self.pace = Pace(self.limits.least_away_s, self.limits.most_away_s)
         self.checked_in = 0
         """How many check-ins there were."""
-        self._rng, self._due_s = rng or Random(), 0.0
+        self._rng, self._away = rng or Random(), set[str]()
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
@@ -192,6 +194,7 @@ class Desk:
         if refusal is not None:
             stream.end(refusal, refused=not retry_ms, retry_ms=retry_ms)
             return None
+        self._away.discard(stream.link.peer or hello.name)
         if self._closing is not None:
             self.missing.discard(stream.link.peer or hello.name)
             stream.end(self._closing, finished=True)
@@ -239,7 +242,8 @@ class Desk:
         now_s = asyncio.get_running_loop().time()
         wanted = sum(lead.arrivals_per_s for lead in self.leads.values() if lead.plan_for(node))
         pause_s = self.pace.come_back_s(now_s, wanted, self._rng)
-        self._due_s = max(self._due_s, now_s + pause_s)
+        if len(self._away) < AWAY_NAMES:
+            self._away.add(node.name)
         node.stream.end(AWAY, retry_ms=max(1, round(1000 * pause_s)))
 
     def _done(self, node: Node, run: str) -> None:
@@ -492,7 +496,7 @@ class Desk:
         self.missing = (self.missing - streams.keys()) | {n for n, s in streams.items() if not s.gone.done()}
         loop = asyncio.get_running_loop()
         until_s = loop.time() + linger_s
-        while finished and (self.missing or loop.time() < self._due_s) and loop.time() < until_s:
+        while finished and (self.missing or self._away) and loop.time() < until_s:
             await asyncio.sleep(0.05)
         for stream in streams.values():
             stream.link.abort()

@@ -154,7 +154,7 @@ async def _serve(
     restore = _on_interrupt(conduct.leader)
     reason = "the server was stopped"
     # Devices that are away hear of the end when they come back.
-    linger_s = LINGER_S if not order.config.arrivals else max(LINGER_S, 2 * (order.config.round_timeout or 0.0))
+    linger_s = LINGER_S + (2 * (order.config.round_timeout or 0.0) if order.config.arrivals else 0.0)
     try:
         history = await conduct.drive()
         reason = f"the run ended: {history.ended}"
