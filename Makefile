@@ -36,13 +36,13 @@ chaos: $(VENV)/ready-dev
 
 # Every decoder in turn under a coverage-guided fuzzer, FUZZ_S seconds each, in an environment of its own.
 FUZZ_S ?= 60
-FUZZED ?= packet protobuf frame stranger records letter answer arrays
+FUZZED ?= packet protobuf frame stranger records letter answer arrays zstd
 fuzz: .venv-fuzz/ready
 	set -e; for target in $(FUZZED); do .venv-fuzz/bin/python tests/fuzz/run.py $$target $(FUZZ_S); done
 
 .venv-fuzz/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-fuzz
-	.venv-fuzz/bin/python -m pip install -q atheris -e .
+	.venv-fuzz/bin/python -m pip install -q atheris -e '.[zstd]'
 	touch $@
 
 # The container files, manifests and units in deploy/, and whether aarch64 needs a compiler.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from umbelbench.goal import Row, table
 from umbelbench.goals import (
+    checkin,
     deployed_flwr,
     exact_sum,
     fleet,
@@ -27,13 +28,27 @@ from umbelbench.goals import (
     memory,
     noop,
     noop_flwr,
+    packing,
     start,
 )
 from umbelbench.options import Options
 
 BENCHES = {
     bench.NAME: bench.run
-    for bench in (import_time, exact_sum, start, noop, memory, lenet, lenet_flwr, fleet, large, deployed_flwr)
+    for bench in (
+        import_time,
+        exact_sum,
+        start,
+        noop,
+        memory,
+        lenet,
+        lenet_flwr,
+        fleet,
+        checkin,
+        packing,
+        large,
+        deployed_flwr,
+    )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
 QUICK = ("import", "exact_sum", "noop", "memory", "lenet")

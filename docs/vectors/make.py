@@ -1,6 +1,7 @@
 """Writes the test vectors of docs/protocol.md: `python docs/vectors/make.py`. Bytes stand in hexadecimal digits."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -83,12 +84,16 @@ def packets() -> list[dict[str, Any]]:
     """One packet of each kind, and the corners of the encoding."""
     samples: list[Packet] = [
         Hello(1, 1, "ward-7", bytes(range(16)), '{"gpu":false}'),
+        Hello(1, 1, "phone-7", bytes(16), '{"conditions":{"charging":true},"since_s":3600,"willing":true}', True),
+        Hello(1, 1, "ward-7", bytes(16), "{}", unpacks="zstd"),
         Welcome(1, "hub", 15_000),
+        Welcome(1, "hub", 15_000, "zstd"),
         Goodbye("the run has finished", finished=True),
         Goodbye("come back later", retry_ms=2_000),
         Goodbye("this server stands by", standby=True),
         Announce(1, "ask", 5, bytes(range(32)), RUN, b"hello", 1, 0),
         Announce(300, "answer", 1_000_000, bytes(32), RUN, b"", 2, 1),
+        Announce(301, "blob", 1_000_000, bytes(32), RUN, packing="zstd", packed_size=20_000),
         Grant(300, 262_144, 1_000_000),
         Chunk(300, 262_144, b"a piece"),
         Acknowledge(300),
@@ -243,12 +248,29 @@ def invitations() -> list[dict[str, str]]:
     ]
 
 
+def packed() -> list[dict[str, Any]]:
+    """A packed message: how it is announced, and one Zstandard frame of its content (there are others, as right).
+
+    The frame by hand: magic, a descriptor (0x60), the size less 256 in two bytes, and one last block that says "this
+    byte, 20,000 times".
+    """
+    size, byte = 20_000, 7
+    block = 1 | 1 << 1 | size << 3
+    frame = (
+        bytes.fromhex("28b52ffd60") + (size - 256).to_bytes(2, "little") + block.to_bytes(3, "little") + bytes([byte])
+    )
+    digest = hashlib.sha256(bytes([byte]) * size).digest()
+    announce = Announce(7, "blob", size, digest, RUN, packing="zstd", packed_size=len(frame))
+    return [{"announce": joined(write(announce)).hex(), "frame": frame.hex(), "size": size, "byte": byte}]
+
+
 FILES: dict[str, Callable[[], Any]] = {
     "packets.json": packets,
     "buffers.json": buffers,
     "frames.json": frames,
     "conversation.json": conversation,
     "invitations.json": invitations,
+    "packed.json": packed,
 }
 
 

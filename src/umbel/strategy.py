@@ -38,6 +38,9 @@ class Strategy(ABC):
     """Whether `step` changes each element by what belongs to it alone (and by weights, counts, scalars and groups of
     other names), so that a step on pieces of the model gives the same bits as one on the whole."""
 
+    counts_clients: ClassVar[bool] = False
+    """Whether `step` uses how many clients could have been asked; such a strategy needs to know them."""
+
     @property
     def corrects(self) -> str | None:
         """The name of the correction to each local gradient, if there is one; such clients must be open or apply it."""

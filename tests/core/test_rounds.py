@@ -229,3 +229,71 @@ def test_a_restored_coordinator_goes_on_where_it_was():
 def test_settings_out_of_range_are_refused_by_name(config, sentence):
     with pytest.raises(ConfigError, match=sentence):
         ServerConfig(**config)
+
+
+def arriving(*there, **config):
+    wants = {"arrivals": True, "round_timeout": 60.0, "fraction_evaluate": 0.0, "min_fit_clients": 2, **config}
+    return rounds(Named(there), timed=True, **wants)
+
+
+def test_with_arrivals_devices_are_asked_as_they_come_until_there_are_enough():
+    coordinator = arriving("there", over_selection=0.5)
+    phase = coordinator.begin(0.0)
+    assert (phase.clients, phase.ends_at_s) == (("there",), 60.0)
+    assert [coordinator.arrived(client).ask for client in "abc"] == [("a",), ("b",), ()]
+    assert coordinator.seats == 0
+
+
+def test_with_arrivals_a_round_may_begin_without_anybody():
+    coordinator = arriving()
+    assert coordinator.begin(0.0).clients == ()
+    assert not coordinator.tick(59.0)
+    assert coordinator.tick(60.0)
+    with pytest.raises(TooFewClients):
+        coordinator.close()
+
+
+def test_with_arrivals_a_round_waits_for_more_when_all_that_came_have_answered():
+    coordinator = arriving()
+    phase = coordinator.begin(0.0)
+    coordinator.arrived("a")
+    decision = coordinator.receipt(answer(phase, "a"))
+    assert decision.accept
+    assert not decision.close
+    coordinator.arrived("b")
+    assert coordinator.receipt(answer(phase, "b")).close
+
+
+def test_with_arrivals_a_failure_leaves_its_seat_to_another_device():
+    coordinator = arriving()
+    phase = coordinator.begin(0.0)
+    assert [coordinator.arrived(client).ask for client in "abc"] == [("a",), ("b",), ()]
+    assert not coordinator.receipt(answer(phase, "a", "failed")).close
+    assert coordinator.arrived("a").ask == ()  # it had its turn
+    assert coordinator.arrived("c").ask == ("c",)
+
+
+def test_with_arrivals_nobody_is_asked_twice_in_a_round():
+    coordinator = arriving()
+    phase = coordinator.begin(0.0)
+    assert coordinator.arrived("a").ask == ("a",)
+    assert coordinator.arrived("a").ask == ()
+    coordinator.receipt(answer(phase, "a"))
+    assert coordinator.arrived("a").ask == ()
+
+
+def test_with_arrivals_a_device_that_is_gone_keeps_its_seat_until_the_deadline():
+    coordinator = arriving()
+    phase = coordinator.begin(0.0)
+    coordinator.arrived("a")
+    coordinator.arrived("b")
+    assert coordinator.lost("a", 1.0).ask == ()
+    coordinator.receipt(answer(phase, "b"))
+    assert coordinator.looks_at_s == 60.0
+    assert coordinator.back("a")
+    assert coordinator.receipt(answer(phase, "a")).accept
+
+
+def test_where_no_time_passes_arrivals_draw_their_cohort():
+    coordinator = rounds(10, arrivals=True, round_timeout=60.0, fraction_evaluate=0.0, min_fit_clients=3)
+    assert len(coordinator.begin().clients) == 3

@@ -16,22 +16,22 @@ class Federation:
         self._more = more
         self._threads: list[threading.Thread] = []
 
-    def run(self, names, client_fn, *, listen="127.0.0.1:0", **server):
+    def run(self, names, client_fn, *, listen="127.0.0.1:0", check_in=False, **server):
         """The history of a server's run with a client for each name."""
         addresses: Queue[str] = Queue()
         history: Future = Future()
         self.spawn(history, lambda: fl.server.start_server(listen, progress=False, ready=addresses.put, **server))
         scheme = listen.partition("://")[0] + "://" if "://" in listen else ""
         address = scheme + addresses.get(timeout=20)
-        clients = [self.client(address, name, client_fn) for name in names]
+        clients = [self.client(address, name, client_fn, check_in=check_in) for name in names]
         found = history.result(timeout=60)
         for client in clients:
             client.result(timeout=20)
         return found
 
-    def client(self, address, name, client_fn) -> Future:
+    def client(self, address, name, client_fn, **more) -> Future:
         done: Future = Future()
-        more = {"client_fn": client_fn, "name": name, "progress": False, **self._more(name)}
+        more = {"client_fn": client_fn, "name": name, "progress": False, **self._more(name), **more}
         self.spawn(done, lambda: fl.client.start_client(address, **more))
         return done
 

@@ -11,7 +11,7 @@ from umbel.arrays import Arrays
 from umbel.errors import ArraysError, ProtocolError, WireError
 from umbel.message import Ask, Group, Task, Update
 from umbel.runtimes.mail import Answer, read_answer, read_letter, write_answer, write_letter
-from umbel.wire import decode, encode, pack, unpack
+from umbel.wire import decode, encode, pack, unpack, zstd
 from umbel.wire.packets import KINDS, Announce, Chunk, Hello, read, write
 from umbel.wire.protobuf import decode as decode_message
 
@@ -90,6 +90,16 @@ def _all_messages(data: bytes) -> Any:
     return found
 
 
+def _unpacked(data: bytes) -> bytes:
+    """Packed bytes in two pieces, into room for as much as the valid sample holds."""
+    room = bytearray(len(ANSWER))
+    unpacker = zstd.Unpacker(memoryview(room))
+    unpacker.feed(data[: len(data) // 2])
+    unpacker.feed(data[len(data) // 2 :])
+    unpacker.finish()
+    return bytes(room)
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -101,5 +111,6 @@ TARGETS = {
         Target("letter", lambda data: read_letter(memoryview(data)), ProtocolError, (LETTER,), sealed=True),
         Target("answer", lambda data: read_answer(memoryview(data)), ProtocolError, (ANSWER,), sealed=True),
         Target("arrays", Arrays.from_buffer, ArraysError, (MODEL.buffer.tobytes(), Arrays.of({}).buffer.tobytes())),
+        *([Target("zstd", _unpacked, ProtocolError, (zstd.packed([ANSWER]) or b"",))] if zstd.available() else []),
     )
 }

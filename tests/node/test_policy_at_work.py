@@ -18,7 +18,7 @@ from umbel.runtimes.node.policy import Conditions
 from umbel.runtimes.node.rules import Limits, Policy, Privacy, When
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.runtimes.server.desk import Desk
-from umbel.runtimes.server.players import Deliver
+from umbel.runtimes.server.events import Deliver
 from umbel.transports.memory import MemoryTransport
 
 PLAN = {
@@ -122,7 +122,7 @@ class World:
     async def ask(self, kind="fit", round=1, **more) -> Answer:
         self.send(kind, round, **more)
         answer, token = await asyncio.wait_for(self.lead.answers.get(), 20)
-        self.desk._release(token)
+        self.desk.uploads.release(token)
         return answer
 
     def send(self, kind="fit", round=1, *, size=1000, run="r", attempt=0) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import umbel as fl
 from umbel.arrays import Arrays
 from umbel.runtimes.server.desk import Desk
+from umbel.runtimes.server.events import Deliver
 from umbel.runtimes.server.lead import Leader
-from umbel.runtimes.server.players import Deliver
 
 
 def anonymous_bytes() -> int:

@@ -30,6 +30,7 @@ DEFAULT_FOLDER = Path(".umbel/node")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
 @click.option("--review", is_flag=True, help="Show each new plan on the terminal, and take part only after a yes.")
 @click.option("--attribute", "attributes", metavar="NAME=VALUE", multiple=True, help="What it is like. Repeatable.")
+@click.option("--check-in", is_flag=True, help="Connect for a moment, take a task or come back when the server says.")
 @click.option("--threads", type=int, help="Threads that the client may use; default as many as it takes.")
 @click.option("--server", "address", metavar="ADDRESS", help="Where the server is; default as the code said.")
 @click.option("--insecure", is_flag=True, help="Plaintext, to a server that speaks it.")
@@ -46,6 +47,7 @@ def node(
     policy: Path | None,
     review: bool,
     attributes: tuple[str, ...],
+    check_in: bool,
     threads: int | None,
     address: str | None,
     insecure: bool,
@@ -78,6 +80,7 @@ def node(
             policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
             attributes=said,
             review=review,
+            check_in=check_in,
             ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
         )
         life.live(say)

@@ -44,6 +44,14 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
     "--memory-gb", type=float, help="What a round's sums and uploads may take; default most of the machine's."
 )
 @click.option("--spool", is_flag=True, help="Keep updates on disk, encrypted, instead of in memory.")
+@click.option("--compress", type=click.Choice(["zstd"]), help="Pack models and updates; good for sparse and int8 ones.")
+@click.option(
+    "--away",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    show_default=True,
+    help="Seconds that devices which check in stay away, at the most on average.",
+)
 @log.option
 @with_folder
 def server(
@@ -56,6 +64,8 @@ def server(
     store: str | None,
     memory_gb: float | None,
     spool: bool,
+    compress: str | None,
+    away: float,
     log_format: str,
     folder: Path,
 ) -> None:
@@ -82,6 +92,8 @@ def server(
             standby=standby,
             store=store,
             memory=memory_for(memory_gb, spool=spool),
+            compress=compress,
+            away_s=away,
         )
         asyncio.run(daemon.serve(say))
 

@@ -38,6 +38,9 @@ class ServerConfig:
         target: stop as soon as the monitored metric is this good.
         patience: stop after so many evaluations without improvement.
         per_client_metrics: keep each client's metrics in the log; off by default, for privacy.
+        arrivals: the cohort is not drawn: a round takes in devices that check in, as they come, until it has
+            `min_fit_clients` and `over_selection`. Needs a `round_timeout`, which says how soon they are wanted, and
+            `fraction_evaluate=0.0`. In a simulation, which has no time, it draws `min_fit_clients`.
         checkpoint_every: write a checkpoint after every so many rounds, at least 1.
     """
 
@@ -63,6 +66,7 @@ class ServerConfig:
     per_client_metrics: bool = False
     checkpoint_every: int = 1
     where: str | None = None
+    arrivals: bool = False
 
     def __post_init__(self) -> None:
         for name in ("fraction_fit", "fraction_evaluate", "quorum"):
@@ -97,6 +101,9 @@ class ServerConfig:
         require(fine, f"target must be a finite number or None, got {target!r}")
         require(_is_name(self.monitor), f"monitor must be the name of a metric, got {self.monitor!r}")
         require(_is_flag(self.accept_failures), f"accept_failures is True or False, got {self.accept_failures!r}")
+        require(_is_flag(self.arrivals), f"arrivals is True or False, got {self.arrivals!r}")
+        if self.arrivals:
+            self._check_arrivals()
         require(self.mode in ("auto", "min", "max"), f'mode must be "auto", "min" or "max", got {self.mode!r}')
         require(
             self.seed is None or isinstance(self.seed, int),  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -105,6 +112,27 @@ class ServerConfig:
 
         if self.where is not None and self.where != "":
             read_where(self.where)
+
+    def _check_arrivals(self) -> None:
+        """What makes no sense where nobody knows who will come."""
+        require(
+            self.round_timeout is not None,
+            "arrivals=True needs a round_timeout, got None: a device that was asked may never come back; try 600",
+        )
+        require(
+            self.fraction_fit == 1.0,
+            f"arrivals=True takes min_fit_clients devices as they come, got fraction_fit={self.fraction_fit!r}; "
+            "leave it out and set min_fit_clients",
+        )
+        require(
+            self.fraction_evaluate == 0,
+            f"arrivals=True asks no devices to evaluate, got fraction_evaluate={self.fraction_evaluate!r}; set it to "
+            "0.0 and evaluate at the server with evaluate_fn",
+        )
+        require(
+            not self.min_available_clients,
+            f"arrivals=True waits for nobody, got min_available_clients={self.min_available_clients!r}; leave it out",
+        )
 
     @property
     def less_is_better(self) -> bool:

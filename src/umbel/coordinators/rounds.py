@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.pacing import wanted as wanted_of
 from umbel.coordinators.population import Population, cohort_key
 from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Receipt
@@ -59,6 +60,8 @@ class _Open:
     gone: dict[str, float] = field(default_factory=dict[str, float])
     accepted: list[str] = field(default_factory=list[str])
     failures: list[Receipt] = field(default_factory=list[Receipt])
+    seats: int = 0
+    """With `arrivals`: how many more may be taken in."""
 
 
 @final
@@ -93,8 +96,15 @@ class Rounds:
         self._open: _Open | None = None
 
     @property
+    def arrives(self) -> bool:
+        """Whether rounds take in who comes. Where no time passes nobody comes."""
+        return self.config.arrivals and self.timed
+
+    @property
     def least_available(self) -> int:
         """How many clients there have to be before a round."""
+        if self.arrives:
+            return 0
         return max(self.config.min_available_clients or 1, 1)
 
     def begin(self, now_s: float = 0.0) -> Phase | Ended:
@@ -111,7 +121,10 @@ class Rounds:
         if available < least:
             there = f"match {config.where}" if config.where else "are available"
             raise TooFewClients(number, f"{available} clients {there}, min_available_clients is {least}")
-        wanted = _count(config.fraction_fit, config.min_fit_clients, available)
+        if self.arrives:
+            return self._open_doors(number, now_s)
+        share = 0.0 if config.arrivals else config.fraction_fit
+        wanted = _count(share, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
         first_count = asked if self.timed else wanted
         drawn = min(available, 2 * asked) if self.timed else asked
@@ -120,6 +133,31 @@ class Rounds:
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
         self._open = _Open(number, self.attempt, wanted, cohort[len(first) :], ends, set(first))
         return Phase(number, "fit", tuple(first), self.attempt, ends)
+
+    def _open_doors(self, number: int, now_s: float) -> Phase:
+        """A round that takes in who is there, and then who comes."""
+        wanted, asked = wanted_of(self.config)
+        first = self.population.sample(cohort_key(self.seed, number, self.attempt, "fit"), asked)
+        assert self.config.round_timeout is not None
+        ends = now_s + self.config.round_timeout
+        self._open = _Open(number, self.attempt, wanted, [], ends, set(first), seats=asked - len(first))
+        return Phase(number, "fit", tuple(first), self.attempt, ends)
+
+    @property
+    def seats(self) -> int:
+        """How many more devices the open round takes in."""
+        return 0 if self._open is None else self._open.seats
+
+    def arrived(self, client: str) -> Decision:
+        """Take note that a device has come; it is asked if the open round has a seat for it and has not had it yet."""
+        phase = self._open
+        if phase is None or phase.seats < 1 or client in phase.waiting or client in phase.accepted:
+            return Decision(False)
+        if any(receipt.client == client for receipt in phase.failures):
+            return Decision(False)
+        phase.seats -= 1
+        phase.waiting.add(client)
+        return Decision(False, (client,))
 
     def receipt(self, receipt: Receipt) -> Decision:
         """Take note of an answer. Late ones, of another round or attempt or asked twice, are dropped."""
@@ -136,6 +174,7 @@ class Rounds:
                 phase.accepted.append(receipt.client)
             return Decision(accept, close=self._complete(phase))
         phase.failures.append(receipt)
+        phase.seats += self.arrives
         instead = self._replacement(phase) if self.config.accept_failures else ()
         return Decision(False, instead, self._complete(phase))
 
@@ -148,9 +187,10 @@ class Rounds:
     def lost(self, client: str, now_s: float) -> Decision:
         """Take note that the link to a client is gone. Another is asked in its place, if there is one.
 
-        The client stays in the cohort: if it comes back with its answer in time, that counts.
+        The client stays in the cohort: if it comes back with its answer in time, that counts. Devices that check in
+        come and go; they are not given up before the deadline.
         """
-        phase = self._open
+        phase = None if self.arrives else self._open
         if phase is None or client not in phase.waiting or client in phase.gone:
             return Decision(False)
         phase.gone[client] = now_s
@@ -167,7 +207,7 @@ class Rounds:
     def _complete(self, phase: _Open) -> bool:
         if phase.failures and not self.config.accept_failures:
             return True
-        return len(phase.accepted) >= phase.wanted or not phase.waiting
+        return len(phase.accepted) >= phase.wanted or not (phase.waiting or self.arrives)
 
     @property
     def looks_at_s(self) -> float:

@@ -35,6 +35,7 @@ class FedDyn(Averaging):
     """
 
     elementwise: ClassVar[bool] = True
+    counts_clients: ClassVar[bool] = True
 
     alpha: float = 0.1
     weighting: Literal["examples", "uniform"] = "uniform"

@@ -34,6 +34,7 @@ class Scaffold(Averaging):
     """
 
     elementwise: ClassVar[bool] = True
+    counts_clients: ClassVar[bool] = True
 
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit", "inside"})
 

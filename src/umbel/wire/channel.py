@@ -12,9 +12,10 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 from umbel.errors import ProtocolError
+from umbel.wire import zstd
 from umbel.wire.packets import (
     CHUNK_BYTES,
     INLINE_BYTES,
@@ -29,24 +30,21 @@ from umbel.wire.packets import (
     write,
 )
 from umbel.wire.protobuf import Bytes
+from umbel.wire.target import Target
 
 MAX_HELD = 4_096
 MAX_UNSAID = 10_000
 MAX_KIND, MAX_RUN = 64, 256
 
 
-class Target(Protocol):
-    """Where a message's bytes are put as they come, from the first to the last."""
-
-    def __len__(self) -> int: ...
-
-    def __setitem__(self, place: slice, data: Any, /) -> None: ...
-
-
 @final
 @dataclass(eq=False)
 class Incoming:
-    """A message that the other side announced; `buffer` is set once it may come."""
+    """A message that the other side announced; `buffer` is set once it may come.
+
+    Attributes:
+        packed_size: how many bytes travel, if it is packed; `got` counts in them. 0 if it is not.
+    """
 
     id: int
     kind: str
@@ -57,10 +55,21 @@ class Incoming:
     attempt: int = 0
     buffer: Any = None
     got: int = 0
+    packed_size: int = 0
+    unpacker: zstd.Unpacker | None = None
+
+    @property
+    def travels(self) -> int:
+        return self.packed_size or self.size
 
     @property
     def complete(self) -> bool:
-        return self.buffer is not None and self.got == self.size
+        return self.buffer is not None and self.got == self.travels
+
+    def got_of(self, before: Incoming) -> int:
+        """How much of this message is here from an interrupted try; a packed one begins again."""
+        plain = not self.packed_size and not before.packed_size
+        return before.got if plain and before.size == self.size else 0
 
 
 @final
@@ -157,8 +166,13 @@ class Channel:
         digest: bytes | None = None,
         round: int = 0,
         attempt: int = 0,
+        packed: bytes | None = None,
     ) -> int:
-        """Announce a message, whose parts must not change until it is taken; returns its id."""
+        """Announce a message, whose parts must not change until it is taken; returns its id.
+
+        Args:
+            packed: what is sent in its place, from `zstd.packed`. The other side has to be able to unpack it.
+        """
         views = [memoryview(part).cast("B") for part in parts]
         size = sum(len(view) for view in views)
         if digest is None:
@@ -169,13 +183,16 @@ class Channel:
         number = self._next_id
         self._next_id += 1
         small = b"".join(views) if size <= INLINE_BYTES else b""
-        message = _Outgoing([] if small else views, size)
+        packing = "" if small or packed is None else zstd.NAME
+        travel = views if not packing or packed is None else [memoryview(packed)]
+        message = _Outgoing([] if small else travel, sum(len(view) for view in travel))
         start = 0
         for view in message.parts:
             message.starts.append(start)
             start += len(view)
         self._outgoing[number] = message
-        self._control.append(Announce(number, kind, size, digest, run, small, round, attempt))
+        packed_size = message.size if packing else 0
+        self._control.append(Announce(number, kind, size, digest, run, small, round, attempt, packing, packed_size))
         return number
 
     def accept(self, message: Incoming, buffer: Target, *, got: int = 0) -> None:
@@ -188,8 +205,10 @@ class Channel:
             raise ValueError(f"message {message.id} does not wait to be accepted")
         if len(buffer) != message.size or not 0 <= got < message.size:
             raise ValueError(f"{got} of {len(buffer)} bytes do not fit a message of {message.size}; use have()")
+        if message.packed_size:
+            got, message.unpacker = 0, zstd.Unpacker(buffer)
         message.buffer, message.got = buffer, got
-        self._control.append(Grant(message.id, got, message.size))
+        self._control.append(Grant(message.id, got, message.travels))
 
     def have(self, message: Incoming) -> None:
         """The message is here already."""
@@ -254,6 +273,9 @@ class Channel:
         message = Incoming(
             packet.id, packet.kind, packet.size, bytes(packet.digest), packet.run, packet.round, packet.attempt
         )
+        if packet.packing or packet.packed_size:
+            _check_packing(packet)
+            message.packed_size = packet.packed_size
         if not packet.data and packet.size:
             self._incoming[packet.id] = message
             return Announced(message)
@@ -270,12 +292,18 @@ class Channel:
         if message.buffer is None or packet.offset != message.got:
             raise ProtocolError(f"a chunk of message {packet.id} starts at {packet.offset}, {message.got} was granted")
         size = len(packet.data)
-        if size > CHUNK_BYTES or size > message.size - message.got or not size:
+        if size > CHUNK_BYTES or size > message.travels - message.got or not size:
             raise ProtocolError(f"a chunk of {size} bytes at {packet.offset} does not fit message {packet.id}")
-        message.buffer[message.got : message.got + size] = packet.data
+        if message.unpacker is None:
+            message.buffer[message.got : message.got + size] = packet.data
+        else:
+            message.unpacker.feed(packet.data)
         message.got += size
         if not message.complete:
             return None
+        if message.unpacker is not None:
+            message.unpacker.finish()
+            message.unpacker = None
         del self._incoming[packet.id]
         self._control.append(Acknowledge(packet.id))
         return Arrived(message)
@@ -324,3 +352,12 @@ class Channel:
                 self._bulk.append(number)
             return write(packet)
         return None
+
+
+def _check_packing(packet: Announce) -> None:
+    if packet.packing != zstd.NAME or not zstd.available():
+        raise ProtocolError(f"message {packet.id} is packed with {packet.packing!r}, which was not agreed")
+    if packet.data or not 0 < packet.packed_size < packet.size:
+        raise ProtocolError(
+            f"message {packet.id} of {packet.size} bytes claims to be packed in {packet.packed_size}; fewer are right"
+        )

@@ -22,6 +22,8 @@ class Hello:
     name: str = number(3, "")
     boot: Bytes = number(4, b"")
     about: str = number(5, "")
+    checks_in: bool = number(6, False)
+    unpacks: str = number(7, "")
 
 
 @final
@@ -30,6 +32,7 @@ class Welcome:
     version: int = number(1, 0, bits=32)
     server: str = number(2, "")
     heartbeat_ms: int = number(3, 0, bits=32)
+    packing: str = number(4, "")
 
 
 @final
@@ -53,6 +56,8 @@ class Announce:
     data: Bytes = number(6, b"")
     round: int = number(7, 0, bits=32)
     attempt: int = number(8, 0, bits=32)
+    packing: str = number(9, "")
+    packed_size: int = number(10, 0)
 
 
 @final

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,9 +23,21 @@ from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
-from umbel.wire import unpack
+from umbel.wire import unpack, zstd
 from umbel.wire.channel import Announced, Arrived, Event, Incoming, Withdrawn
-from umbel.wire.packets import OLDEST, VERSION, Cancel, Goodbye, Hello, Hurry, Ping, Settled, Want, Welcome
+from umbel.wire.packets import (
+    INLINE_BYTES,
+    OLDEST,
+    VERSION,
+    Cancel,
+    Goodbye,
+    Hello,
+    Hurry,
+    Ping,
+    Settled,
+    Want,
+    Welcome,
+)
 from umbel.wire.protobuf import Bytes
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
@@ -35,6 +48,8 @@ LARGE_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
 # A server that stands by takes over within a second or so, or sends to another address.
 STANDBY_WAIT_S = 2.0
+# A device that checks in keeps its connection while it works, if that is soon done.
+STAYS_S = 10.0
 HEARTBEAT_S = 15.0
 
 
@@ -62,6 +77,8 @@ class Agent:
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
         conditions: what the machine is doing, for the policy.
+        check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
+            server says. None stays connected.
         review: why a plan that the policy allows is not taken, after asking its data's owner; None asks nobody.
     """
 
@@ -78,6 +95,7 @@ class Agent:
         done_today: Callable[[], int] = lambda: 0,
         conditions: Callable[[], Conditions] = read_conditions,
         review: Callable[[Any], Awaitable[str | None]] | None = None,
+        check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
         kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
@@ -85,6 +103,11 @@ class Agent:
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
         self._review, self._reviewed = review, set[str]()
+        self._check_in, self._checked_in_s = check_in, math.nan
+        self._away, self._back = False, asyncio.Event()
+        self._begun: set[str] = set()
+        self._unsent: tuple[str, Finished] | None = None
+        """An answer that was ready while there was no connection, and to which ask."""
         self._declined: OrderedDict[str, str] = OrderedDict()
         self._rng = rng or random.Random()
         self._blobs: OrderedDict[str, Arrays] = OrderedDict()
@@ -98,7 +121,7 @@ class Agent:
         self._stream: Stream | None = None
         self._end: asyncio.Future[Goodbye | str] | None = None
         self._heartbeat_s = HEARTBEAT_S
-        self._heard = False
+        self._heard = self._packs = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, *, give_up_s: float | None = None) -> str:
@@ -117,7 +140,8 @@ class Agent:
             while True:
                 self._heard = False
                 try:
-                    ended = await self._converse(await self._connect())
+                    about = await self._about()
+                    ended = await self._converse(await self._connect(), about)
                 except LinkError as error:
                     if give_up_s is not None and not met and loop.time() - began >= give_up_s:
                         raise
@@ -127,11 +151,22 @@ class Agent:
                         return ended.reason
                     if ended.refused:
                         raise LinkError(f"the server refuses this node: {ended.reason}")
+                    if self._check_in is not None and ended.retry_ms:
+                        met, wait_s = True, FIRST_WAIT_S
+                        self._rest()
+                        self._say(f"{ended.reason}; coming back in {ended.retry_ms / 1000:.0f} s")
+                        # The server has spread its devices already.
+                        await asyncio.sleep(ended.retry_ms / 1000)
+                        continue
                     wait_s = max(wait_s, ended.retry_ms / 1000)
                     if ended.standby:
                         wait_s = min(wait_s, STANDBY_WAIT_S)
                 if self._heard:
                     met, wait_s = True, FIRST_WAIT_S
+                if self._away:
+                    await self._back.wait()
+                    self._away = False
+                    continue
                 text = ended.reason if isinstance(ended, Goodbye) else ended
                 pause = wait_s * self._rng.uniform(0.5, 1.5)
                 self._say(f"{text}; trying again in {pause:.1f} s")
@@ -142,13 +177,15 @@ class Agent:
             for task in self._tasks:
                 task.cancel()
 
-    async def _converse(self, link: Link) -> Goodbye | str:
+    async def _converse(self, link: Link, about: Mapping[str, Any]) -> Goodbye | str:
         """One connection, from hello to its end."""
         loop = asyncio.get_running_loop()
+        self._checked_in_s = loop.time()
         self._end = loop.create_future()
         stream = self._stream = Stream(link, self._happened, self._ended)
-        who = self._identity
-        stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(dict(who.about))))
+        who, unpacks = self._identity, zstd.NAME if zstd.available() else ""
+        self._packs = False
+        stream.say(Hello(VERSION, OLDEST, who.name, who.boot, json.dumps(about), self._check_in is not None, unpacks))
         stream.start()
         beat = asyncio.ensure_future(self._beat(stream))
         try:
@@ -158,6 +195,28 @@ class Agent:
             self._stream = None
             link.abort()
             await asyncio.wait([stream.gone], timeout=1.0)
+
+    async def _about(self) -> dict[str, Any]:
+        """What is told in hello; of a device that checks in also how it is, and for how long it was away."""
+        about = dict(self._identity.about)
+        if self._check_in is not None:
+            about |= await self._check_in()
+            if not math.isnan(self._checked_in_s):
+                about["since_s"] = round(asyncio.get_running_loop().time() - self._checked_in_s, 3)
+        return about
+
+    def _rest(self) -> None:
+        """Hold nothing while away: the run may be over when this device comes back."""
+        for run in self._begun:
+            self._worker.stop(run)
+        self._begun.clear()
+
+    def _leave(self) -> None:
+        """Work on without a connection, and come back with the answer."""
+        if self._stream is not None:
+            self._away = True
+            self._back.clear()
+            self._stream.end("working; the answer comes later")
 
     def reconnect(self, reason: str) -> None:
         """End the connection, if there is one; the next begins at once, and what was under way goes on in it."""
@@ -201,7 +260,7 @@ class Agent:
     def _welcomed(self, event: Welcome) -> None:
         if not OLDEST <= event.version <= VERSION:
             raise ProtocolError(f"the server speaks version {event.version}, this node {OLDEST} to {VERSION}")
-        self._heard = True
+        self._heard, self._packs = True, event.packing == zstd.NAME and zstd.available()
         if event.heartbeat_ms:
             self._heartbeat_s = event.heartbeat_ms / 1000
         self._say(f"connected to {event.server or 'the server'} as {self._identity.name}")
@@ -225,7 +284,7 @@ class Agent:
         got = 0
         buffer, before = self._partial.pop(message.digest, (None, None))
         if before is not None and before.size == message.size:
-            got = before.got
+            got = message.got_of(before)
         if buffer is None or len(buffer) != message.size:
             buffer = self._worker.room(message.size)
         if message.kind == "blob":
@@ -247,6 +306,7 @@ class Agent:
         elif message.kind == "retire":
             self._keeper.forget(message.run)
             self._reviewed.discard(message.run)
+            self._begun.discard(message.run)
             self._worker.stop(message.run)
 
     def _spawn(self, work: Any) -> None:
@@ -308,6 +368,7 @@ class Agent:
                     return  # it was over before its owner had answered
             if reason:
                 raise NotSupported(reason)
+            self._begun.add(run)
             facts = await self._worker.start(run, plan)
             answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
         except UmbelError as error:
@@ -350,6 +411,7 @@ class Agent:
                     await self._answer(letter, turn)
             finally:
                 self._now = None
+                self._back.set()
                 self._known.discard(turn)
                 self._cancelled.discard(turn)
 
@@ -366,13 +428,22 @@ class Agent:
         if reason:
             self._say(f"an answer of round {letter.round} of run {letter.run} does not leave: {reason}")
             finished = without(letter, "unwilling", reason)
+        packed = None
+        if self._packs and finished.nbytes > INLINE_BYTES:
+            packed = await asyncio.get_running_loop().run_in_executor(None, zstd.packed, finished.parts)
         if self._stream is not None:
             place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
-            self._stream.send("answer", finished.parts, digest=finished.digest, **place)
+            packed = packed if self._packs else None
+            self._stream.send("answer", finished.parts, digest=finished.digest, packed=packed, **place)
+            self._unsent = None
+        else:
+            self._unsent = _about(letter), finished
 
     async def _finished(self, letter: Letter) -> Finished:
         """The answer to an ask: the one that is kept, or a new one, which is kept until it is settled."""
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
+        if self._unsent is not None and self._unsent[0] == about:
+            return self._unsent[1]
         kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")
@@ -396,7 +467,15 @@ class Agent:
             memory = self._keeper.state(letter.run, letter.basis)
             if letter.basis is not None and memory is None:
                 return _forgetful(letter)
-            return await self._worker.play(letter.run, letter, await self._arrays(letter), memory)
+            arrays = await self._arrays(letter)
+            leaves = None
+            if self._check_in is not None:
+                leaves = asyncio.get_running_loop().call_later(STAYS_S, self._leave)
+            try:
+                return await self._worker.play(letter.run, letter, arrays, memory)
+            finally:
+                if leaves is not None:
+                    leaves.cancel()
         except NotSupported as error:
             return without(letter, "unwilling", str(error))
         except UmbelError as error:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, final
 
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.rules import Policy
+from umbel.runtimes.node.rules import IDLE_LOAD, Policy
+
+
+def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]]:
+    """What a device that checks in says about itself: how the machine is, and whether its owner lets it work now."""
+
+    async def report() -> Mapping[str, Any]:
+        facts = await asyncio.get_running_loop().run_in_executor(None, read_conditions)
+        idle = None if facts.load is None else facts.load <= IDLE_LOAD
+        told = {"conditions": {"idle": idle, "charging": facts.charging, "unmetered": facts.unmetered}}
+        willing = policy is None or policy.why_not_now(facts) is None
+        return {**told, "willing": willing}
+
+    return report
 
 
 @final

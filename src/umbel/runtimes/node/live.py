@@ -17,6 +17,7 @@ from umbel.runtimes.app import AppFolder
 from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
+from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
 from umbel.runtimes.node.reviewer import Reviewer, agreed
@@ -39,6 +40,7 @@ class NodeLife:
         attributes: what the node says of itself, as far as the policy does not say otherwise.
         review: whether the data's owner has to agree to each plan.
         ask: how they are asked, as in `Reviewer`.
+        check_in: connect for a moment, take a task or come back when the server says.
     """
 
     app: AppFolder
@@ -52,6 +54,7 @@ class NodeLife:
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     review: bool = False
     ask: Callable[[str], bool] | None = None
+    check_in: bool = False
 
     def live(self, say: Callable[[str], None]) -> None:
         """Take part until the process is ended.
@@ -97,6 +100,7 @@ class NodeLife:
                 policy=self._policy(),
                 done_today=keeper.done_today,
                 review=self._reviewer(),
+                check_in=reporter(self.policy) if self.check_in else None,
             )
             renewing = asyncio.ensure_future(self._renew(agent)) if self.secure else None
             try:

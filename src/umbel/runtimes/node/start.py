@@ -19,6 +19,7 @@ from umbel.errors import ConfigError
 from umbel.message import Context
 from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.transports import InTurn, Link
@@ -39,6 +40,7 @@ def start_client(
     threads: int | None = None,
     attributes: Mapping[str, Any] | None = None,
     give_up_s: float | None = None,
+    check_in: bool = False,
     progress: bool = True,
 ) -> None:
     """Take part in a server's run until it has finished.
@@ -58,6 +60,8 @@ def start_client(
         attributes: what this client says of itself, for runs that ask where something holds: names and values such as
             {"gpu": True, "region": "eu"}.
         give_up_s: how long to try before the first contact; None tries for ever.
+        check_in: connect for a moment, take a task or come back when the server says; for devices that are online now
+            and then, in runs with `ServerConfig(arrivals=True)`. Others have nothing for such a client.
         progress: print what goes on.
 
     Raises:
@@ -78,7 +82,9 @@ def start_client(
         return await server.connect(tls)
 
     executor = ThisThread()
-    agent = _agent(connect, build, (own, about), partition, threads, executor, _printed if progress else _silent)
+    say = _printed if progress else _silent
+    reports = reporter(None) if check_in else None
+    agent = _agent(connect, build, (own, about), partition, threads, executor, say, reports)
     executor.run(lambda: agent(give_up_s))
 
 
@@ -108,13 +114,14 @@ def _agent(
     threads: int | None,
     executor: Executor,
     say: Callable[[str], None],
+    check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None,
 ) -> Callable[[float | None], Awaitable[str]]:
     name, about = who
 
     async def live(give_up_s: float | None) -> str:
         worker = LocalWorker(build, executor, name, partition=partition, threads=threads)
         identity = Identity(name, secrets.token_bytes(16), about)
-        agent = Agent(connect, identity, worker, MemoryKeeper(), say=say)
+        agent = Agent(connect, identity, worker, MemoryKeeper(), say=say, check_in=check_in)
         reason = await agent.run(give_up_s=give_up_s)
         say(reason)
         return reason

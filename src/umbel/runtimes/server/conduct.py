@@ -10,8 +10,8 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Rounds, ServerConfig, read_where
-from umbel.errors import RoundError
+from umbel.coordinators import Rounds, ServerConfig, arrivals_per_s, read_where
+from umbel.errors import ConfigError, RoundError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import keeping
 from umbel.runtimes.halves import client_half
@@ -82,7 +82,12 @@ class Conduct:
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
         config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
-        if config.min_available_clients is None:
+        if config.arrivals and order.strategy.counts_clients:
+            raise ConfigError(
+                f"{type(order.strategy).__name__} needs to know how many clients there are, which nobody does with "
+                "arrivals=True; use FedAvg, or draw cohorts of nodes that stay connected"
+            )
+        if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=LEAST_CLIENTS)
         self.config = config
         self.plan: dict[str, Any] = {
@@ -102,7 +107,14 @@ class Conduct:
         self.nodes = Nodes()
         self._where = read_where(config.where) if config.where else None
         self.leader = Leader(
-            self.run, self._for_nodes(), desk, self.nodes, offload=offload, allowed=self._takes, say=self._note
+            self.run,
+            self._for_nodes(),
+            desk,
+            self.nodes,
+            offload=offload,
+            allowed=self._takes,
+            say=self._note,
+            arrivals_per_s=arrivals_per_s(config),
         )
 
     def _takes(self, node: Node) -> bool:
@@ -143,7 +155,7 @@ class Conduct:
     @property
     def waits_for(self) -> str | None:
         """What the run waits for before it can begin, in a sentence."""
-        wanted, there = self.config.min_available_clients or 1, self.nodes.size
+        wanted, there = 0 if self.config.arrivals else self.config.min_available_clients or 1, self.nodes.size
         return None if there >= wanted else f"waiting for nodes: {there} of {wanted} {self.are_what}"
 
     @property
@@ -181,6 +193,7 @@ class Conduct:
             per_client_metrics=config.per_client_metrics or order.hooks.per_client,
             evaluation_timeout_s=config.round_timeout,
             memory=replace(self._memory, folder=self._memory.folder or kept.store.folder),
+            packs=self._desk.compress is not None,
         )
         players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})

@@ -17,6 +17,7 @@ from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.also import Also, scheme_of
 from umbel.runtimes.server.api import api, protocol_for
+from umbel.runtimes.server.desk import Limits
 from umbel.runtimes.server.house import House
 from umbel.runtimes.server.memory import Memory
 from umbel.stores import store_for
@@ -40,6 +41,8 @@ class Daemon:
         memory: what a round may take.
         standby: wait, if another server leads on the same store, until that one has ended.
         store: "postgresql://…"; None is a file in the folder.
+        compress: "zstd" packs models and updates for nodes that can unpack them; None packs nothing.
+        away_s: the longest that devices which check in are told to stay away.
         secure: TLS and certificates; False lets everybody do everything, in plaintext.
     """
 
@@ -52,6 +55,8 @@ class Daemon:
     standby: bool = False
     store: str | None = None
     memory: Memory | None = None
+    compress: str | None = None
+    away_s: float = Limits().most_away_s
 
     async def serve(self, say: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT; runs finish their step, and go on after the next start.
@@ -76,7 +81,16 @@ class Daemon:
     async def _serve(self, authority: Authority | None, say: Callable[[str], None]) -> None:
         name = socket.gethostname()
         store = store_for(self.store or self.folder / "runs.db", patience_s=0.0)
-        house = House(store, self.apps, name=name, say=say, authority=authority, memory=self.memory)
+        house = House(
+            store,
+            self.apps,
+            name=name,
+            say=say,
+            authority=authority,
+            limits=Limits(most_away_s=self.away_s),
+            memory=self.memory,
+            compress=self.compress,
+        )
         house.desk.stands_by = not store.lead()
         if house.desk.stands_by and not self.standby:
             store.close()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast, final
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, cast, final
 
-from umbel.coordinators.where import Plain
-from umbel.errors import ProtocolError, UmbelError
+from umbel.coordinators import Pace
+from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
-from umbel.runtimes.server.facts import attributes_in, facts_of
+from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
+from umbel.runtimes.server.facts import attributes_in
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
-from umbel.runtimes.server.players import CallOff, Command, Deliver, HurryUp, Release, Settle
+from umbel.runtimes.server.peers import Lead, Node
+from umbel.runtimes.server.uploads import NOT_WANTED, Uploads
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
-from umbel.wire import pack_parts
-from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Target, Withdrawn
+from umbel.wire import pack_parts, zstd
+from umbel.wire.channel import Announced, Arrived, Event, Incoming, Refused, Taken, Withdrawn
 from umbel.wire.packets import OLDEST, VERSION, Cancel, Hello, Hurry, Settled, Want, Welcome
 
 HELLO_WITHIN_S = 10.0
@@ -26,74 +28,10 @@ FAREWELL_S = 1.0
 HEARTBEAT_S = 15.0
 MAX_READY_BYTES = 4 * 2**20
 MAX_NAME = 200
+# Of so many devices that are away a server that ends knows that they are to hear of it.
+AWAY_NAMES = 1_000
+AWAY = "there is nothing to do now; come back later"
 STANDS_BY = "this server stands by for another one; try the other address"
-
-
-class Lead(Protocol):
-    """A run as the desk sees it. All calls come from the event loop's thread."""
-
-    run: str
-
-    def plan_for(self, node: Node) -> Mapping[str, Any] | None:
-        """The plan to send to a node; None if it may not take part."""
-        ...
-
-    def is_ready(self, node: Node, answer: Any) -> None:
-        """A node said what its client can, or why it does not take part."""
-        ...
-
-    def room(self, nbytes: int) -> Target:
-        """Where an answer of so many bytes is put.
-
-        Raises:
-            UmbelError: nowhere; says why.
-        """
-        ...
-
-    def came(self, node: Node, data: Any, token: int) -> None:
-        """An answer is whole: `data` is what `room` gave, or bytes if it is small."""
-        ...
-
-    def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
-        """An answer cannot be taken."""
-        ...
-
-    def left(self, node: Node) -> None:
-        """The link to a node is gone."""
-        ...
-
-    def expects(self, node: Node, round: int, attempt: int) -> bool:
-        """Whether an answer is still wanted."""
-        ...
-
-    @property
-    def upload_bytes(self) -> int:
-        """The most that the arrays of an answer may have."""
-        ...
-
-
-@final
-@dataclass(eq=False)
-class Node:
-    """A node that is connected."""
-
-    name: str
-    boot: bytes
-    about: Mapping[str, Any]
-    address: str
-    stream: Stream
-    since_s: float
-    attributes: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
-    federation: str | None = None
-    ready: set[str] = field(default_factory=set[str])
-    refused: dict[str, str] = field(default_factory=dict[str, str])
-    held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
-    sending: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
-
-    @property
-    def facts(self) -> dict[str, Plain]:
-        """What conditions on nodes can speak of."""
-        return facts_of(self.name, self.about, self.attributes, address=self.address, federation=self.federation)
 
 
 @final
@@ -105,11 +43,14 @@ class Limits:
         uploads_at_once: how many announced answers are in memory at a time; others wait for their grant.
         nodes: how many nodes may be connected.
         heartbeat_s: how often each side says something.
+        least_away_s, most_away_s: between which devices that check in are told to come back, as in `Pace`.
     """
 
     uploads_at_once: int = UPLOADS_AT_ONCE
     nodes: int = 100_000
     heartbeat_s: float = HEARTBEAT_S
+    least_away_s: float = 1.0
+    most_away_s: float = 3600.0
 
 
 @final
@@ -121,6 +62,11 @@ class Desk:
         say: told what goes on, in sentences.
         admit: looks at a node that says hello: None lets it in, a sentence turns it away.
         still: looks at a connected node's link again, now and then, in the same way.
+        rng: spreads devices that check in.
+        compress: "zstd" packs large messages, to and from nodes that can do it, too; None packs nothing.
+
+    Raises:
+        ConfigError: what `compress` says cannot be done here.
     """
 
     def __init__(
@@ -131,21 +77,28 @@ class Desk:
         limits: Limits | None = None,
         admit: Callable[[Hello, Link], str | None] | None = None,
         still: Callable[[Link], str | None] | None = None,
+        rng: Random | None = None,
+        compress: str | None = None,
     ) -> None:
+        self.compress = zstd.checked(compress)
         self.name, self.limits = name, limits or Limits()
         self.nodes: dict[str, Node] = {}
         self.leads: dict[str, Lead] = {}
         self._say, self._admit, self._still = say, admit, still
-        self._tokens = 0
-        self._uploads: dict[int, tuple[Node, Incoming]] = {}
-        self._broken_off: OrderedDict[bytes, Incoming] = OrderedDict()
-        self._queue: deque[tuple[Node, Incoming]] = deque()
+        self.uploads = Uploads(
+            self.limits.uploads_at_once, self._lead_of, lambda node: self.nodes.get(node.name) is node
+        )
+        self._packed: dict[tuple[str, str], bytes] = {}
         self._blobs: dict[tuple[str, str], memoryview] = {}
         """By run and digest: what one run's nodes may have, another's may not."""
         self._closing: str | None = None
         self.stands_by = False
         """Whether nodes are sent on, as another server leads."""
         self._quiet = False
+        self.pace = Pace(self.limits.least_away_s, self.limits.most_away_s)
+        self.checked_in = 0
+        """How many check-ins there were."""
+        self._rng, self._away = rng or Random(), set[str]()
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
@@ -179,6 +132,7 @@ class Desk:
         if refusal is not None:
             stream.end(refusal, refused=not retry_ms, retry_ms=retry_ms)
             return None
+        self._away.discard(stream.link.peer or hello.name)
         if self._closing is not None:
             self.missing.discard(stream.link.peer or hello.name)
             stream.end(self._closing, finished=True)
@@ -197,11 +151,45 @@ class Desk:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
         node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
+        node.unpacks = self.compress is not None and self.compress in hello.unpacks.split(",")
+        if hello.checks_in:
+            node.checks_in = True
+            self._checks_in(node)
+            if not node.works:
+                self._send_away(node)
+                return None
         self.nodes[name] = node
-        stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s)))
+        packing = zstd.NAME if node.unpacks else ""
+        stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s), packing))
         for lead in self.leads.values():
-            self._send_plan(lead, node)
+            self._offer(lead, node)
         return node
+
+    def _checks_in(self, node: Node) -> None:
+        """Count a device that is here for a moment, and see which runs have something for it."""
+        self.checked_in += 1
+        since: Any = node.about.get("since_s")
+        known = isinstance(since, (int, float)) and not isinstance(since, bool) and since >= 0
+        self.pace.checked_in(asyncio.get_running_loop().time(), float(since) if known else None)
+        willing = node.about.get("willing", True) is not False
+        node.works |= {
+            run for run, lead in self.leads.items() if lead.plan_for(node) and lead.invites(node.name, willing=willing)
+        }
+
+    def _send_away(self, node: Node) -> None:
+        """Tell a device when to come back."""
+        now_s = asyncio.get_running_loop().time()
+        wanted = sum(lead.arrivals_per_s for lead in self.leads.values() if lead.plan_for(node))
+        pause_s = self.pace.come_back_s(now_s, wanted, self._rng)
+        if len(self._away) < AWAY_NAMES:
+            self._away.add(node.name)
+        node.stream.end(AWAY, retry_ms=max(1, round(1000 * pause_s)))
+
+    def _done(self, node: Node, run: str) -> None:
+        """A device has nothing more to do for a run: it goes when that was the last one."""
+        node.works.discard(run)
+        if node.checks_in and not node.works and not self._quiet:
+            self._send_away(node)
 
     def _why_not(self, hello: Hello, stream: Stream) -> tuple[str | None, int]:
         if hello.oldest > VERSION or hello.version < OLDEST:
@@ -228,6 +216,10 @@ class Desk:
             return f"{self.limits.nodes} nodes are connected, which is all this server takes", int(4000 * beat)
         return None, 0
 
+    def _offer(self, lead: Lead, node: Node) -> None:
+        if not node.checks_in or lead.run in node.works:
+            self._send_plan(lead, node)
+
     def _send_plan(self, lead: Lead, node: Node) -> None:
         plan = lead.plan_for(node)
         if plan is not None:
@@ -237,22 +229,25 @@ class Desk:
         """Offer a run to all nodes."""
         self.leads[lead.run] = lead
         for node in self.nodes.values():
-            self._send_plan(lead, node)
+            self._offer(lead, node)
 
     def end(self, lead: Lead) -> None:
         """The run is over: nodes let go of it."""
+        self.uploads.ended(lead.run)
         self.leads.pop(lead.run, None)
         self._forget_blobs(lead.run, keep=set())
-        for node in self.nodes.values():
+        for node in list(self.nodes.values()):
             if lead.run in node.ready or lead.run in node.refused:
                 node.ready.discard(lead.run)
                 node.refused.pop(lead.run, None)
                 node.stream.send("retire", [b""], run=lead.run)
+            # A desk that closes now has something else to say to them.
+            asyncio.get_running_loop().call_soon(self._done, node, lead.run)
 
     def do(self, run: str, command: Command) -> None:
         """Carry out what a run's players want."""
         if isinstance(command, Release):
-            self._release(command.token)
+            self.uploads.release(command.token)
             return
         node = self.nodes.get(command.client)
         if node is None:
@@ -261,16 +256,23 @@ class Desk:
             self._deliver(run, node, command)
         elif isinstance(command, CallOff):
             node.stream.say(Cancel(run, command.round, command.attempt, command.kind))
+            self.uploads.let_go(node, (run, command.round, command.attempt))
+            self._done(node, run)
+        elif isinstance(command, Dismiss):
+            self._done(node, run)
         elif isinstance(command, HurryUp):
             node.stream.say(Hurry(run, command.round, command.attempt, int(1000 * command.left_s)))
         else:
             assert isinstance(command, Settle)
             node.stream.say(Settled(run, command.round, command.attempt, command.included))
+            self._done(node, run)
 
     def _deliver(self, run: str, node: Node, command: Deliver) -> None:
         on_the_way = {digest for _, digest in node.sending.values()}
         for digest, arrays in command.blobs.items():
             self._blobs[run, digest] = arrays.buffer.data
+            if digest in command.packed:
+                self._packed[run, digest] = command.packed[digest]
             if digest not in node.held and digest not in on_the_way:
                 self._send_blob(run, node, digest)
         self._forget_blobs(run, keep=set(command.blobs))
@@ -278,12 +280,14 @@ class Desk:
 
     def _send_blob(self, run: str, node: Node, digest: str) -> None:
         data = self._blobs[run, digest]
-        number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest))
+        packed = self._packed.get((run, digest)) if node.unpacks else None
+        number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest), packed=packed)
         node.sending[number] = (run, digest)
 
     def _forget_blobs(self, run: str, keep: set[str]) -> None:
         for key in [key for key in self._blobs if key[0] == run and key[1] not in keep]:
             del self._blobs[key]
+            self._packed.pop(key, None)
 
     def happened(self, node: Node, event: Event) -> None:
         """Something came from a node."""
@@ -299,7 +303,7 @@ class Desk:
             node.sending.pop(event.id, None)
             self._say(f"node {node.name} does not take a message: {event.reason}")
         elif isinstance(event, Withdrawn):
-            self._forget_upload(event.message)
+            self.uploads.withdrawn(event.message)
         elif isinstance(event, Want):
             digest = bytes(event.digest).hex()
             wanted = self._lead_of(node, event.run) is not None and (event.run, digest) in self._blobs
@@ -324,74 +328,31 @@ class Desk:
         elif message.kind != "answer":
             raise ProtocolError(f"a node announces a message of the unknown kind {message.kind!r}")
         elif not lead.expects(node, message.round, message.attempt):
-            channel.refuse(message, "this answer is no longer wanted")
+            channel.refuse(message, NOT_WANTED)
         elif message.size > lead.upload_bytes + SLACK_BYTES:
             allowed = lead.upload_bytes + SLACK_BYTES
             raise ProtocolError(f"an answer of {message.size} bytes is announced, at most {allowed} fit the task")
         else:
-            self._queue.append((node, message))
-            self._grant()
-
-    def _grant(self) -> None:
-        """Let the next announced answers come, as long as few are held."""
-        while self._queue and len(self._uploads) < self.limits.uploads_at_once:
-            node, message = self._queue.popleft()
-            lead = self.leads.get(message.run)
-            if self.nodes.get(node.name) is not node:
-                continue
-            if lead is None or not lead.expects(node, message.round, message.attempt):
-                node.stream.channel.refuse(message, "this answer is no longer wanted")
-            else:
-                self._take(lead, node, message)
-            node.stream.pump()
-
-    def _take(self, lead: Lead, node: Node, message: Incoming) -> None:
-        before = self._broken_off.pop(message.digest, None)
-        try:
-            if before is not None and before.buffer is not None and before.size == message.size:
-                buffer, got = before.buffer, before.got
-            else:
-                buffer, got = lead.room(message.size), 0
-        except UmbelError as error:
-            node.stream.channel.refuse(message, str(error))
-            lead.spoiled(node, message.round, message.attempt, str(error))
-            return
-        self._tokens += 1
-        self._uploads[self._tokens] = (node, message)
-        node.stream.channel.accept(message, buffer, got=got)
-
-    def _forget_upload(self, message: Incoming) -> None:
-        """A message that does not come makes room for the next."""
-        self._queue = deque(entry for entry in self._queue if entry[1] is not message)
-        for token in [token for token, (_, held) in self._uploads.items() if held is message]:
-            self._release(token)
-
-    def arriving(self, run: str, client: str) -> tuple[bool, int]:
-        """Whether an answer of a node waits here for room, and how many bytes of those that do not have come."""
-        waits = any(owner.name == client and message.run == run for owner, message in self._queue)
-        held = (message for owner, message in self._uploads.values() if owner.name == client and message.run == run)
-        return waits, sum(1 + message.got for message in held)
-
-    def _release(self, token: int) -> None:
-        if self._uploads.pop(token, None) is not None:
-            self._grant()
+            self.uploads.announced(node, message)
 
     def _arrived(self, node: Node, message: Incoming) -> None:
         lead = self._lead_of(node, message.run)
-        token = next((t for t, (_, held) in self._uploads.items() if held is message), 0)
+        token = self.uploads.token_of(message)
         data = message.buffer
         assert data is not None
         if lead is None:
-            self._release(token)
+            self.uploads.release(token)
         elif message.kind == "ready":
             lead.is_ready(node, read_answer(data))
+            if message.run in node.refused:
+                self._done(node, message.run)
         elif message.kind == "answer":
             if message.size > lead.upload_bytes + SLACK_BYTES:
                 raise ProtocolError(f"an answer of {message.size} bytes does not fit the task")
             if lead.expects(node, message.round, message.attempt):
                 lead.came(node, data, token)
             else:
-                self._release(token)
+                self.uploads.release(token)
         else:
             raise ProtocolError(f"a node sends a message of the unknown kind {message.kind!r}")
 
@@ -400,20 +361,13 @@ class Desk:
         if self.nodes.get(node.name) is not node:
             return
         del self.nodes[node.name]
-        if not self._quiet:
-            # Those that are let go by `close` have heard of it.
+        if not self._quiet and not node.checks_in:
+            # Those that are let go by `close` have heard of it, and devices come and go.
             self.missing.add(node.name)
             self._say(f"node {node.name} is gone: {reason}")
-        for token, (owner, message) in list(self._uploads.items()):
-            if owner is node and not message.complete:
-                # What came of it is kept for a while: after a reconnection the rest is enough.
-                del self._uploads[token]
-                self._broken_off[message.digest] = message
-        while len(self._broken_off) > self.limits.uploads_at_once:
-            self._broken_off.popitem(last=False)
         for lead in list(self.leads.values()):
             lead.left(node)
-        self._grant()
+        self.uploads.gone(node)
 
     async def close(self, reason: str, *, finished: bool, linger_s: float = 0.0) -> None:
         """Say goodbye to all, and wait a little until it has gone out.
@@ -428,6 +382,7 @@ class Desk:
         streams = {node.name: node.stream for node in self.nodes.values()}
         for stream in streams.values():
             stream.end(reason, finished=finished)
+        self.uploads.close()
         if self._watch is not None:
             self._watch.cancel()
         if streams:
@@ -436,7 +391,7 @@ class Desk:
         self.missing = (self.missing - streams.keys()) | {n for n, s in streams.items() if not s.gone.done()}
         loop = asyncio.get_running_loop()
         until_s = loop.time() + linger_s
-        while finished and self.missing and loop.time() < until_s:
+        while finished and (self.missing or self._away) and loop.time() < until_s:
             await asyncio.sleep(0.05)
         for stream in streams.values():
             stream.link.abort()

@@ -49,11 +49,12 @@ class House:
         authority: Authority | None = None,
         limits: Limits | None = None,
         memory: Memory | None = None,
+        compress: str | None = None,
     ) -> None:
         self.apps = {app.name: app for app in apps}
         self.store = store
         self._say, self._authority, self._memory = say, authority, memory
-        self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still)
+        self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still, compress=compress)
         self._guests: WeakSet[Link] = WeakSet()
         self._conducts: dict[str, Conduct] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -191,7 +192,7 @@ class House:
     def _order(self, app: App, settings: Mapping[str, Any], name: str, federation: str) -> Order:
         run = app.describe(settings)
         config = run.config
-        if config.min_available_clients is None:
+        if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=run.num_clients)
         return Order(
             strategy=run.strategy,
@@ -235,7 +236,7 @@ class House:
         self._conducts[conduct.run], self._turns[conduct.run] = conduct, asyncio.Event()
         self._queue.enter(conduct.run, federation)
         self._tasks[conduct.run] = asyncio.ensure_future(self._drive(conduct, store, executor))
-        self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients} nodes")
+        self._say(f"run {conduct.run} ({order.name}) waits for {conduct.config.min_available_clients or 1} nodes")
         if self._looks is None:
             self._looks = asyncio.ensure_future(self._look_on())
         self._look()
@@ -397,5 +398,6 @@ def _described(node: Node) -> dict[str, Any]:
         "about": dict(node.about),
         "attributes": dict(node.attributes),
         "runs": sorted(node.ready),
+        "checks_in": node.checks_in,
         "refused": dict(node.refused),
     }

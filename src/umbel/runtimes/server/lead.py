@@ -16,12 +16,25 @@ from umbel.runtimes.node.host import PARAMETERS
 from umbel.runtimes.players import Interrupted, Steps
 from umbel.runtimes.probe import named_like, not_empty
 from umbel.runtimes.room import fresh
-from umbel.runtimes.server.desk import Desk, Node
-from umbel.runtimes.server.players import Came, Joined, Left, Moved, NodePlayers, Nodes, Spoiled, Stopped
+from umbel.runtimes.server.desk import Desk
+from umbel.runtimes.server.events import (
+    Came,
+    Command,
+    Deliver,
+    Dismiss,
+    Joined,
+    Left,
+    Moved,
+    Spoiled,
+    Stalled,
+    Stopped,
+)
+from umbel.runtimes.server.peers import Node
+from umbel.runtimes.server.players import NodePlayers, Nodes
 from umbel.runtimes.server.spool import Sheet
 from umbel.runtimes.session import Session
 from umbel.schema import ArraySpec, Schema
-from umbel.wire.channel import Target
+from umbel.wire.target import Target
 
 Result = TypeVar("Result")
 Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -41,6 +54,7 @@ class Leader:
         nodes: kept up to date with who is ready for the run.
         offload: runs a function where it does not hold up the event loop.
         allowed: whether a node may take part.
+        arrivals_per_s: how many devices should check in per second; 0 where the run takes in none.
     """
 
     def __init__(
@@ -53,6 +67,7 @@ class Leader:
         offload: Offload,
         allowed: Callable[[Node], bool] = lambda node: True,
         say: Callable[[str], None] = lambda text: None,
+        arrivals_per_s: float = 0.0,
     ) -> None:
         self.run, self.nodes = run, nodes
         self._plan, self._desk, self._offload = plan, desk, offload
@@ -64,15 +79,37 @@ class Leader:
         self._schemas: dict[str, Schema | None] = {}
         self._there: dict[str, Node] = {}
         self._arrived: dict[str, int] = {}
+        self.arrivals_per_s = arrivals_per_s
+        self._invited: set[str] = set()
+        """Devices that came for a seat and have not heard yet whether there is one."""
+        self._had: set[str] = set()
+        """Devices that were asked since they came; they are asked once."""
 
     # What the desk tells.
 
     def plan_for(self, node: Node) -> Mapping[str, Any] | None:
         return self._plan if self._allowed(node) else None
 
+    def invites(self, name: str, *, willing: bool) -> bool:
+        """Whether a device that checks in is to stay: for a seat that is free, or with an answer that is wanted."""
+        if not self.arrivals_per_s:
+            return False
+        players = self._players
+        if players is not None and players.awaits(name):
+            return True
+        if not willing:
+            return False
+        # A run that has no round open yet wants one device that says what its model looks like.
+        seats = 1 if players is None else players.seats
+        if len(self._invited) >= seats:
+            return False
+        self._invited.add(name)
+        return True
+
     def is_ready(self, node: Node, answer: Answer) -> None:
         if answer.verdict != "done":
             node.refused[self.run] = answer.reason
+            self._invited.discard(node.name)
             self._say(f"node {node.name} does not take part: {answer.reason}")
             return
         try:
@@ -87,7 +124,7 @@ class Leader:
         self._tell(Joined(node.name))
 
     def _update(self) -> None:
-        self.nodes.names = tuple(sorted(self._there))
+        self.nodes.names = tuple(sorted(self._there.keys() - self._had))
         self.nodes.evaluators = frozenset(self._evaluators)
 
     def room(self, nbytes: int) -> Target:
@@ -101,9 +138,14 @@ class Leader:
     def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
         self._tell(Spoiled(node.name, round, attempt, reason))
 
+    def stalled(self, node: Node, round: int, attempt: int) -> None:
+        self._tell(Stalled(node.name, round, attempt))
+
     def left(self, node: Node) -> None:
+        self._invited.discard(node.name)
         if self._there.get(node.name) is node:
             del self._there[node.name]
+            self._had.discard(node.name)
             self._update()
             self._tell(Left(node.name))
 
@@ -194,6 +236,7 @@ class Leader:
                 events.clear()  # an update that is folded is held by nobody, before the next one is let in
             outbox, players.outbox = players.outbox, []
             for command in outbox:
+                self.heard(command)
                 self._desk.do(self.run, command)
             if outcome is DONE:
                 return value
@@ -201,9 +244,18 @@ class Leader:
 
     def _moved(self, players: NodePlayers) -> list[Moved]:
         """Of which queried nodes more has come since the last look."""
-        found = {name: self._desk.arriving(self.run, name) for name in players.queried}
+        found = {name: self._desk.uploads.arriving(self.run, name) for name in players.queried}
         before, self._arrived = self._arrived, {name: came for name, (_, came) in found.items()}
         return [Moved(name) for name, (waits, came) in found.items() if waits or came != before.get(name, 0)]
+
+    def heard(self, command: Command) -> None:
+        """A device that came hears now whether there is a seat for it."""
+        if isinstance(command, Dismiss) or (isinstance(command, Deliver) and command.ask.kind == "fit"):
+            self._invited.discard(command.client)
+            node = self._there.get(command.client)
+            if node is not None and node.checks_in and command.client not in self._had:
+                self._had.add(command.client)
+                self._update()
 
     async def _events(self, until_s: float) -> list[Any]:
         """What has come; waits for the first, at most until then."""

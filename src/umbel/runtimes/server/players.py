@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.coordinators import Named, Phase, Rounds
@@ -18,6 +18,22 @@ from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_exampl
 from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
 from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
 from umbel.runtimes.program import turn_key
+from umbel.runtimes.server.events import (
+    CallOff,
+    Came,
+    Command,
+    Deliver,
+    Dismiss,
+    HurryUp,
+    Joined,
+    Left,
+    Moved,
+    Release,
+    Settle,
+    Spoiled,
+    Stalled,
+    Stopped,
+)
 from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.spool import Sheet, Spooled, read_sheet, validate_sheet
 from umbel.runtimes.tally import Tally
@@ -25,6 +41,8 @@ from umbel.runtimes.turn import sentence
 from umbel.schema import Schema
 from umbel.stores import Store
 from umbel.strategy import Strategy
+from umbel.wire import zstd
+from umbel.wire.packets import INLINE_BYTES
 
 HURRY_SHARE, HURRY_LEAST_S = 0.1, 0.5
 MAX_QUERY_BYTES = 2**36
@@ -32,117 +50,12 @@ TURN_LOOK_S = 0.5
 
 
 @final
-@dataclass(frozen=True)
-class Deliver:
-    """Send an ask to a node, with the arrays that it speaks of."""
-
-    client: str
-    ask: Ask
-    parts: list[Any]
-    blobs: dict[str, Arrays]
-
-
-@final
-@dataclass(frozen=True)
-class CallOff:
-    """The answer is no longer wanted."""
-
-    client: str
-    round: int
-    attempt: int
-    kind: str
-
-
-@final
-@dataclass(frozen=True)
-class HurryUp:
-    """Time is running out for an ask."""
-
-    client: str
-    round: int
-    attempt: int
-    left_s: float
-
-
-@final
-@dataclass(frozen=True)
-class Settle:
-    """An update is in a stored model, or never will be."""
-
-    client: str
-    round: int
-    attempt: int
-    included: bool
-
-
-@final
-@dataclass(frozen=True)
-class Release:
-    """The bytes of an answer are no longer needed."""
-
-    token: int
-
-
-Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release
-
-
-@final
-@dataclass(frozen=True)
-class Came:
-    """An answer is here; `token` stands for its bytes."""
-
-    client: str
-    data: memoryview | Sheet
-    token: int = 0
-
-
-@final
-@dataclass(frozen=True)
-class Spoiled:
-    """An answer was there and could not be taken: no room for it."""
-
-    client: str
-    round: int
-    attempt: int
-    reason: str
-
-
-@final
-@dataclass(frozen=True)
-class Joined:
-    """A node is there and ready for the run (again)."""
-
-    client: str
-
-
-@final
-@dataclass(frozen=True)
-class Left:
-    """The link to a node is gone."""
-
-    client: str
-
-
-@final
-@dataclass(frozen=True)
-class Moved:
-    """More of a node's answer has come, or it waits for its turn to come."""
-
-    client: str
-
-
-@final
-@dataclass(frozen=True)
-class Stopped:
-    """Somebody wants the run to end."""
-
-    reason: str
-
-
-@final
 @dataclass
 class Nodes:
-    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go."""
+    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go.
+
+    A device that checks in can be asked once each time that it comes.
+    """
 
     names: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
@@ -184,6 +97,7 @@ class NodePlayers(Players):
         evaluation_timeout_s: how long a cohort may evaluate; None waits.
         grace_s: how long an evaluation waits for nodes that are gone.
         memory: what a round may take.
+        packs: whether to pack large arrays for nodes that can unpack them.
     """
 
     def __init__(
@@ -199,7 +113,9 @@ class NodePlayers(Players):
         evaluation_timeout_s: float | None = None,
         grace_s: float = 10.0,
         memory: Memory | None = None,
+        packs: bool = False,
     ) -> None:
+        self._packs, self._packed = packs, dict[str, bytes | None]()
         self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
         self.outbox: list[Command] = []
         self.memory = memory or Memory()
@@ -216,6 +132,8 @@ class NodePlayers(Players):
         self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
+        self.seats = 0
+        """How many more devices the round under way takes in."""
 
     def tell_through(self, say: Say, progress: Progress | None) -> None:
         """Write warnings with `say`, and tell `progress` how far a phase is."""
@@ -238,6 +156,11 @@ class NodePlayers(Players):
         ask = None if phase is None else phase.asks.get(client)
         return ask is not None and (ask.task.round, ask.attempt) == (round, attempt)
 
+    def awaits(self, client: str) -> bool:
+        """Whether this client has been asked something that it has not answered."""
+        phase = self._open
+        return phase is not None and client in phase.asks
+
     def ready(self, round: int, least: int) -> Steps[None]:
         while (waits := self.why_not()) or self.nodes.size < least:
             self._stop_if_asked((yield self._clock() + TURN_LOOK_S if waits else math.inf))
@@ -256,28 +179,48 @@ class NodePlayers(Players):
         if sentence and self._spooled is None:
             self._say(phase.round, sentence)
         opened = self._begin(task, "fit", phase.attempt, phase.ends_at_s, schema, phase.clients)
+        if coordinator.arrives:
+            self._seat_all(phase, coordinator)
         closed = False
         while not closed:
+            self.seats = coordinator.seats
             until = min(coordinator.looks_at_s, _hurries_at(opened))
             events = self._stop_if_asked((yield until))
             for event in events:
                 if isinstance(event, Came):
                     closed = self._folded(event, coordinator, tally, failures) or closed
+                elif isinstance(event, Stalled) and self.expects(event.client, event.round, event.attempt):
+                    self._deliver(event.client)
                 elif isinstance(event, Spoiled):
                     closed = self._spoiled(event, coordinator, tally, failures) or closed
                 elif isinstance(event, Left):
                     self._ask_more(coordinator.lost(event.client, self._clock()).ask)
                 elif isinstance(event, Joined) and coordinator.back(event.client):
                     self._deliver(event.client)
+                elif isinstance(event, Joined) and coordinator.arrives:
+                    self._seat(event.client, coordinator)
             # What is waited with must not hold an update that is folded.
             events = event = None
             if not closed and coordinator.tick(self._clock()):
                 closed = True
             self._hurry(opened)
-            self._tell(phase.round, "fit", tally, len(phase.clients))
+            self._tell(phase.round, "fit", tally, len(phase.clients) or coordinator.config.min_fit_clients)
+        self.seats = 0
         self._call_off()
         self._pending, self._spooled = tally.states, None
         return tally, failures
+
+    def _seat_all(self, phase: Phase, coordinator: Rounds) -> None:
+        """Of those who came before the round was open, some are in its cohort."""
+        for client in self.nodes.names:
+            if client not in phase.clients:
+                self._seat(client, coordinator)
+
+    def _seat(self, client: str, coordinator: Rounds) -> None:
+        seated = coordinator.arrived(client).ask
+        self._ask_more(seated)
+        if not seated:
+            self.outbox.append(Dismiss(client))
 
     def _begin(
         self,
@@ -289,6 +232,10 @@ class NodePlayers(Players):
         clients: Sequence[str],
     ) -> _Open:
         blobs = blobs_of(task)
+        if self._packs:
+            # Once for all nodes, and for the round after an evaluation of the same model.
+            known = self._packed
+            self._packed = {d: known[d] if d in known else _packed(arrays) for d, arrays in blobs.items()}
         digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in task.extra.items()}}
         self._open = _Open(task, kind, attempt, self._clock(), ends_at_s, schema, blobs, digests)
         self._open.answer_bytes = sum(expected.nbytes for expected in schema.values())
@@ -310,7 +257,11 @@ class NodePlayers(Players):
         ask = phase.asks[client]
         basis = self._basis(ask)
         parts = write_letter(self.run, ask, phase.digests, basis, left_s(phase.ends_at_s, self._clock()))
-        self.outbox.append(Deliver(client, ask, parts, phase.blobs))
+        self.outbox.append(Deliver(client, ask, parts, phase.blobs, self._packed_now))
+
+    @property
+    def _packed_now(self) -> dict[str, bytes]:
+        return {digest: data for digest, data in self._packed.items() if data is not None}
 
     def _basis(self, ask: Ask) -> Basis:
         pending = self._pending.get(ask.client) if ask.kind == "evaluate" else None
@@ -590,6 +541,10 @@ class NodePlayers(Players):
 
     def close(self) -> None:
         self._call_off()
+
+
+def _packed(arrays: Arrays) -> bytes | None:
+    return zstd.packed([arrays.buffer.data]) if arrays.buffer.nbytes > INLINE_BYTES else None
 
 
 def _hurries_at(phase: _Open) -> float:
