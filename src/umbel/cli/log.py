@@ -43,6 +43,7 @@ EVENTS = tuple(
         ("turn_failed", "error", _TURN + r"(?: failed)?: (?P<reason>.*)"),
         ("connected", "info", r"connected to (?P<server>.+) as (?P<node>.+)"),
         ("disconnected", "warning", r"(?P<reason>.*); trying again in (?P<retry_s>[\d.]+) s"),
+        ("resting", "info", r"(?P<reason>.*); coming back in (?P<retry_s>[\d.]+) s"),
         ("joined", "info", r"joined (?P<address>\S+) as (?P<node>.+)"),
     )
 )
