@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from umbel.cli.codes import FAILED, FINE
+from umbel.cli.follow import tell
 from umbel.cli.options import with_json
 from umbel.cli.remote import Remote, remote, with_server
 from umbel.coordinators.where import shown
 from umbel.errors import ConfigError
-from umbel.runtimes.progress import plain_progress
 
 
 def needed(server: str | None, user: Path, insecure: bool) -> Remote:
@@ -54,21 +53,6 @@ def nodes(as_json: bool, server: str | None, user: Path, insecure: bool) -> None
 def logs(run: str, follow: bool, as_json: bool, server: str | None, user: Path, insecure: bool) -> int:
     """Print the log of RUN at a server."""
     return tell(needed(server, user, insecure), run, follow=follow, as_json=as_json)
-
-
-def tell(place: Remote, run: str, *, follow: bool, as_json: bool) -> int:
-    """Print a run's events; the exit code says whether it failed."""
-    observe, code = plain_progress(), FINE
-    for event in place.lines(f"/v1/runs/{run}/events?follow={int(follow)}"):
-        if as_json:
-            click.echo(json.dumps(event))
-        elif event["kind"] in ("round", "warning", "ended"):
-            observe(event)
-        elif event["kind"] == "waiting":
-            click.echo(event["text"])
-        if event["kind"] == "ended":
-            code = FAILED if str(event["reason"]).startswith("failed") else FINE
-    return code
 
 
 @click.command()

@@ -68,7 +68,7 @@ def drive(job: Job) -> int:
     """
     follower = _Follower(job.resume)
     try:
-        with _progress(job) as observe:
+        with _observed(job) as observe:
             history = _simulate(job, [follower, observe])
     except BaseException as error:
         if not follower.began:
@@ -105,11 +105,19 @@ def _simulate(job: Job, observers: list[Observer]) -> History:
 
 
 @contextmanager
-def _progress(job: Job) -> Generator[Observer]:
+def _observed(job: Job) -> Generator[Observer]:
     if job.out is not None:
         yield _json_lines(job.out)
-    elif sys.stdout.isatty():
-        with LiveProgress(job.run.config.num_rounds, console()) as live:
+    else:
+        with progress(job.run.config.num_rounds) as observe:
+            yield observe
+
+
+@contextmanager
+def progress(num_rounds: int) -> Generator[Observer]:
+    """An observer that shows a run's rounds: live on a terminal, line by line elsewhere."""
+    if sys.stdout.isatty():
+        with LiveProgress(num_rounds, console()) as live:
             yield live
     else:
         yield plain_progress()
@@ -154,6 +162,15 @@ def _tell(history: History, job: Job) -> None:
     if job.out is not None:
         job.out.write(json.dumps({"kind": "history", **history_data(history)}) + "\n")
         return
+    closing(history, _option(job.path))
+
+
+def closing(history: History, option: str) -> None:
+    """The table of a run's rounds, and what can be done with it.
+
+    Args:
+        option: what says where the run is kept, as on a command line.
+    """
     terminal = console()
     terminal.print()
     terminal.print(rounds_table(history.rounds))
@@ -162,7 +179,6 @@ def _tell(history: History, job: Job) -> None:
         return
     count = max((record.round for record in history.rounds), default=0)
     seconds = sum(record.seconds for record in history.rounds)
-    option = _option(job.path)
     click.echo(
         f"run {history.run}: {history.ended} after {count} round{'' if count == 1 else 's'} in {duration(seconds)}"
     )

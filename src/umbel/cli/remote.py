@@ -43,7 +43,14 @@ class Remote:
     def __init__(self, address: str, user: Path | None) -> None:
         self.address = address
         self._places = [(text, *host_and_port(text)) for text in addresses_in(address)]
+        self._user = user
         self._tls = None if user is None else _context(user)
+
+    @property
+    def option(self) -> str:
+        """What a command has to be given to ask the same server as the same user."""
+        who = " --insecure" if self._user is None else "" if self._user == DEFAULT_USER else f" --as {self._user}"
+        return f" --server {self.address}{who}"
 
     def get(self, path: str) -> Any:
         return self._ask("GET", path, None)
@@ -61,10 +68,17 @@ class Remote:
         return answer.read(), {name.lower(): value for name, value in answer.getheaders()}
 
     def lines(self, path: str) -> Iterator[dict[str, Any]]:
-        """One JSON object per line, as they come."""
+        """One JSON object per line, as they come.
+
+        Raises:
+            LinkError: the connection is lost, now or on the way.
+        """
         answer = self._open("GET", path, None)
-        for line in answer:
-            yield json.loads(line)
+        try:
+            for line in answer:
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError):
+            raise LinkError(f"the connection to {self.address} is lost") from None
 
     def _open(self, verb: str, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
         """The answer, if it is a good one.
@@ -111,8 +125,11 @@ def _good(address: str, answer: http.client.HTTPResponse) -> http.client.HTTPRes
     """The answer.
 
     Raises:
+        LinkError: it stands by.
         ConfigError: the server refuses; says why.
     """
+    if answer.status == STANDS_BY:
+        raise LinkError(f"{address} does not lead: {_reason(answer)}")
     if answer.status >= 400:
         raise ConfigError(f"{address} refuses: {_reason(answer)}")
     return answer

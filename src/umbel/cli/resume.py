@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from umbel.cli.control import tell
 from umbel.cli.drive import Job, drive, json_out
 from umbel.cli.options import find_run, opened, with_engine, with_json, with_set, with_store
 from umbel.cli.place import RemoteStore
 from umbel.cli.remote import Remote, remote, with_server
+from umbel.cli.run import shown_at
 from umbel.cli.settings import changed
 from umbel.errors import AppError, ConfigError
 from umbel.runtimes.app import App, load_app
@@ -109,4 +109,4 @@ def resume_at(place: Remote, run: str, changes: tuple[str, ...], *, as_json: boo
     info = find_run(RemoteStore(place), run)
     settings = changed(_entry(info)["settings"], changes)
     begun = place.post(f"/v1/runs/{info.id}/resume", {"settings": settings})["run"]
-    return tell(place, begun, follow=True, as_json=as_json)
+    return shown_at(place, begun, as_json=as_json)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from umbel.cli.codes import FINE
-from umbel.cli.control import tell
 from umbel.cli.drive import Job, drive, json_out
+from umbel.cli.follow import tell, watch
 from umbel.cli.options import opened, with_engine, with_json, with_set, with_store
 from umbel.cli.remote import Remote, remote, with_server
 from umbel.cli.settings import changed
@@ -69,10 +69,16 @@ def run_at(place: Remote, app: App, settings: Mapping[str, Any], name: str, *, a
     """Begin a run at a server and show it; to interrupt this leaves the run alone."""
     order = {"app": app.name, "digest": app.digest, "settings": dict(settings), "name": name}
     begun = place.post("/v1/runs", order)["run"]
-    if not as_json:
-        click.echo(f"run {begun} at {place.address}")
+    return shown_at(place, begun, as_json=as_json)
+
+
+def shown_at(place: Remote, run: str, *, as_json: bool) -> int:
+    """Show a run that is led at a server until it is over; to interrupt this leaves the run alone."""
     try:
-        return tell(place, begun, follow=True, as_json=as_json)
+        if as_json:
+            return tell(place, run, follow=True, as_json=True)
+        click.echo(f"run {run} at {place.address}")
+        return watch(place, run)
     except KeyboardInterrupt:
-        click.echo(f"run {begun} goes on; look at it with: umbel logs -f {begun} --server {place.address}")
+        click.echo(f"run {run} goes on; look at it with: umbel logs -f {run}{place.option}", err=as_json)
         return FINE

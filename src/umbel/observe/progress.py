@@ -68,6 +68,10 @@ class LiveProgress:
             self._round(event)
         elif kind == "warning":
             self._display.console.print(Text(f"warning: {event['text']}", style="yellow"))
+        elif kind == "waiting":
+            self._display.console.print(Text(event["text"]))
+        elif kind == "ended":
+            self._display.console.print(Text(f"{event['reason']} after round {event['round']}"))
 
     def _phase(self, event: Mapping[str, Any]) -> None:
         name = PHASES.get(event["phase"], str(event["phase"]))

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 LEAST_SECONDS = 0.2
 
 
-def plain_progress(out: TextIO | None = None) -> Callable[[Mapping[str, Any]], None]:
-    """An observer that prints a line per round, at most five a second, and every warning."""
+def plain_progress(out: TextIO | None = None, *, least_s: float = LEAST_SECONDS) -> Callable[[Mapping[str, Any]], None]:
+    """An observer that prints rounds, one in `least_s` seconds at most, and every warning and wait."""
     last = 0.0
 
     def observe(event: Mapping[str, Any]) -> None:
@@ -19,9 +19,11 @@ def plain_progress(out: TextIO | None = None) -> Callable[[Mapping[str, Any]], N
         stream = out or sys.stdout
         if event["kind"] == "warning":
             stream.write(f"warning: {event['text']}\n")
-        elif event["kind"] == "round" and time.monotonic() - last >= LEAST_SECONDS:
+        elif event["kind"] == "round" and time.monotonic() - last >= least_s:
             last = time.monotonic()
             stream.write(line(event) + "\n")
+        elif event["kind"] == "waiting":
+            stream.write(f"{event['text']}\n")
         elif event["kind"] == "ended":
             stream.write(f"{event['reason']} after round {event['round']}\n")
 

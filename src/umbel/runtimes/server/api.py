@@ -26,6 +26,8 @@ from umbel.runtimes.server.desk import STANDS_BY
 from umbel.runtimes.server.house import House
 from umbel.stores import RunInfo
 
+# Events that are not in the log.
+PASSING = ("progress", "waiting")
 MAX_BODY_BYTES = 2**20
 RANK = {"node": 1, "viewer": 2, "researcher": 3, "admin": 4}
 Handler: TypeAlias = Callable[[House, Request], Awaitable[Response]]
@@ -229,7 +231,7 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
             yield json.dumps({"run": run, "kind": "waiting", "text": waits_for}) + "\n"
         while queue is not None:
             event = await queue.get()
-            if event is not None and event["kind"] == "progress":
+            if event is not None and event["kind"] in PASSING:
                 yield json.dumps(dict(event)) + "\n"
                 continue
             # What is in the log is read from the log, so that nothing comes twice or is missed.

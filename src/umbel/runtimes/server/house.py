@@ -64,6 +64,7 @@ class House:
         self._turns: dict[str, asyncio.Event] = {}
         self._looks: asyncio.Task[None] | None = None
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
+        self._waits: dict[str, str | None] = {}
 
     def guest_arrived(self, link: Link) -> None:
         """A client without a certificate, from a door that is for such: it may take part where an app says so."""
@@ -256,6 +257,15 @@ class House:
                 self._look()
             except UmbelError as error:
                 self._say(f"it cannot be seen whose turn it is: {error}")
+            self._tell_waits()
+
+    def _tell_waits(self) -> None:
+        """Tell those who follow a run what it waits for, when that has changed."""
+        for run in self._followers:
+            text = self.waits_for(run)
+            if text is not None and self._waits.get(run, text) != text:
+                self._tell(run, {"run": run, "kind": "waiting", "text": text})
+            self._waits[run] = text
 
     async def _drive(self, conduct: Conduct, store: Store, executor: ThreadPoolExecutor) -> None:
         try:
@@ -306,6 +316,9 @@ class House:
 
     def unfollow(self, run: str, queue: asyncio.Queue[Mapping[str, Any] | None]) -> None:
         self._followers.get(run, set()).discard(queue)
+        if not self._followers.get(run):
+            self._followers.pop(run, None)
+            self._waits.pop(run, None)
 
     def stop(self, run: str, *, federation: str | None = None) -> str:
         """End a run after the step under way; it can be resumed.
