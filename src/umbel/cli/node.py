@@ -88,7 +88,7 @@ def node(
 
 @click.command()
 @click.argument("code")
-@click.option("--name", help="Your name at the server; default as the invitation has it.")
+@click.option("--name", help="Your name at the server.")
 @click.option(
     "--as", "user", type=Path, default=DEFAULT_USER, show_default=True, help="The folder for your credentials."
 )
