@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ SERVER, NODES, BARE = (
     "umbelbench.contestants.bare_grpc",
 )
 UPLOADS = 2
+SPOOLED_GB = 0.5
 
 
 def started(options: Options, *arguments: str) -> subprocess.Popen:
@@ -63,10 +65,9 @@ def bare_seconds(options: Options, size: int, times: int) -> list[float]:
         ended(server, sender)
 
 
-def models(told: list[dict], size: int) -> float:
-    """The server's anonymous memory above what it had before it had a model, in models."""
-    peak = next(line["peak_bytes"] for line in told if "peak_bytes" in line)
-    return (peak - told[0]["idle_bytes"]) / size
+def above_idle(told: list[dict]) -> int:
+    """The server's anonymous memory above what it had before it had a model, in bytes."""
+    return next(line["peak_bytes"] for line in told if "peak_bytes" in line) - told[0]["idle_bytes"]
 
 
 def one(value: float) -> Estimate:
@@ -86,25 +87,23 @@ def run(options: Options) -> list[Row]:
         Row(NAME, "model down, of bare gRPC", estimate([fastest / s for s in down]), at_least=0.5, bounded=True),
         Row(NAME, "update up, of bare gRPC", estimate([fastest / s for s in up]), at_least=0.5, bounded=True),
     ]
-    few = (2,) if options.quick else (2, 8, 32)
-    # In models: the sums, and the uploads that are held. What a server needs beside is measured with them.
+    # In models: the sums, and the uploads that are held; None is spooled. What a server needs beside is measured with
+    # them.
     kinds = {
-        "FedAvg": ((), 4 + UPLOADS),
-        "Mean(exact=False)": (("--reducer", "plain"), 2 + UPLOADS),
-        "FedAdam": (("--server", "adam"), 4 + UPLOADS),
-        "spooled": (("--spool",), 0.5),
-        "spooled Median": (("--reducer", "median", "--spool"), 0.5),
+        "FedAvg": ((), 4 + UPLOADS, (2, 8, 32)),
+        "Mean(exact=False)": (("--reducer", "plain"), 2 + UPLOADS, (2, 8, 32)),
+        "FedAdam": (("--server", "adam"), 4 + UPLOADS, (8,)),
+        "spooled": (("--spool",), None, (2, 8, 32)),
+        "spooled Median": (("--reducer", "median", "--spool"), None, (8,)),
     }
-    for kind, (more, most) in kinds.items():
-        for nodes_there in few:
-            told, _ = play(options, parameters, nodes_there, 1, *more)
-            rows.append(
-                Row(
-                    NAME,
-                    f"server's memory, {kind}, {nodes_there} nodes",
-                    one(models(told, size)),
-                    "models",
-                    at_most=most + 0.2,
-                )
-            )
+    for kind, (more, most, counts) in kinds.items():
+        for there in counts[:1] if options.quick else counts:
+            told, _ = play(options, parameters, there, 1, *more)
+            what, found = f"server's memory, {kind}, {there} nodes", above_idle(told)
+            if most is None:
+                rows.append(Row(NAME, what, one(found / 1e9), "GB", at_most=SPOOLED_GB))
+            else:
+                rows.append(Row(NAME, what, one(found / size), "models", at_most=most + 0.2))
+            # One play takes minutes.
+            print(f"{what}: {found / size:.2f} models, {found / 1e9:.2f} GB", file=sys.stderr, flush=True)
     return rows
