@@ -12,7 +12,7 @@ from umbel.cli.options import find_run, with_json
 from umbel.cli.place import Place, with_place
 from umbel.errors import CheckpointCorrupt, ConfigError, WireError
 from umbel.runtimes import checkpoint
-from umbel.stores import Store
+from umbel.stores import RunReader
 from umbel.strategy import State
 
 
@@ -41,7 +41,7 @@ def export(run: str, file: Path, number: int | None, force: bool, as_json: bool,
     click.echo(f"{file}: the model of run {info.id} after round {after}, {len(params)} arrays, {params.nbytes} bytes")
 
 
-def _state(store: Store, run: str, number: int | None) -> tuple[int, State]:
+def _state(store: RunReader, run: str, number: int | None) -> tuple[int, State]:
     if number is None:
         after, state, _, sentences = checkpoint.latest(store, run)
         for text in sentences:

@@ -14,7 +14,7 @@ from umbel.arrays import Arrays
 from umbel.cli.codes import FAILED, FINE
 from umbel.cli.drive import closing, progress
 from umbel.cli.options import find_run
-from umbel.cli.place import RemoteStore
+from umbel.cli.place import RemoteRuns
 from umbel.cli.remote import Remote
 from umbel.errors import LinkError
 from umbel.runtimes.history import History
@@ -39,7 +39,7 @@ def tell(place: Remote, run: str, *, follow: bool, as_json: bool) -> int:
     Raises:
         LinkError: the server is gone, and did not come back within `PATIENCE_S`.
     """
-    info = find_run(RemoteStore(place), run)
+    info = find_run(RemoteRuns(place), run)
     ended, observe = "", plain_progress(least_s=0)
     for event in _events(place, info, follow=follow):
         ended = event["reason"] if event["kind"] == "ended" else ended
@@ -52,7 +52,7 @@ def tell(place: Remote, run: str, *, follow: bool, as_json: bool) -> int:
 
 def watch(place: Remote, run: str) -> int:
     """Show a run until it is over as a simulation is shown; as `tell` otherwise."""
-    info = find_run(RemoteStore(place), run)
+    info = find_run(RemoteRuns(place), run)
     kept: list[Mapping[str, Any]] = []
     with progress(info.plan["config"]["num_rounds"]) as observe:
         for event in _events(place, info, follow=True):
@@ -89,7 +89,7 @@ def _events(place: Remote, info: RunInfo, *, follow: bool) -> Iterator[Mapping[s
                         continue
                     others.add(key)
                 yield event
-            if not follow or find_run(RemoteStore(place), info.id).status not in UNDER_WAY:
+            if not follow or find_run(RemoteRuns(place), info.id).status not in UNDER_WAY:
                 return
             heard = time.monotonic()
         except LinkError as error:

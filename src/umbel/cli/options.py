@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from umbel.errors import ConfigError, StoreError
-from umbel.stores import RunInfo, SQLiteStore, Store
+from umbel.stores import RunInfo, RunReader, SQLiteStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 DEFAULT_STORE = Path(".umbel/runs.db")
@@ -72,7 +72,7 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def find_run(store: Store, text: str) -> RunInfo:
+def find_run(store: RunReader, text: str) -> RunInfo:
     """The run whose id begins with `text`; "last" is the newest.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,8 @@ from typing import Any, TypeVar, final
 
 from umbel.cli.options import opened, with_store
 from umbel.cli.remote import Remote, remote, with_server
-from umbel.errors import StoreError
-from umbel.stores import RunInfo, Store
-from umbel.stores.abstract import Event, Part
+from umbel.stores import RunInfo, RunReader
+from umbel.stores.abstract import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,13 +28,13 @@ class Place:
     insecure: bool
 
     @contextmanager
-    def opened(self) -> Generator[Store]:
+    def opened(self) -> Generator[RunReader]:
         """The store, or the server's as far as it can be read from here."""
         if self.server is None:
             with opened(self.path) as store:
                 yield store
         else:
-            yield RemoteStore(remote(self.server, self.user, self.insecure))
+            yield RemoteRuns(remote(self.server, self.user, self.insecure))
 
 
 def with_place(command: Command) -> Command:
@@ -49,8 +48,8 @@ def with_place(command: Command) -> Command:
 
 
 @final
-class RemoteStore(Store):
-    """A server's runs, to read only."""
+class RemoteRuns(RunReader):
+    """A server's runs."""
 
     def __init__(self, place: Remote) -> None:
         self._place = place
@@ -71,39 +70,5 @@ class RemoteStore(Store):
     def checkpoint(self, run: str, round: int) -> bytes:
         return self._place.data(f"/v1/runs/{run}/checkpoints/{round}")[0]
 
-    def create(self, run: RunInfo) -> None:
-        raise _read_only()
-
-    def set_status(self, run: str, status: str) -> None:
-        raise _read_only()
-
-    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
-        raise _read_only()
-
     def is_claimed(self, run: str) -> bool:
         return True  # of its own runs, a server knows
-
-    def append(self, run: str, event: Event) -> None:
-        raise _read_only()
-
-    def commit(
-        self,
-        run: str,
-        event: Event,
-        *,
-        round: int,
-        checkpoint: Sequence[Part] | None,
-        states: Mapping[str, bytes],
-        keep: Collection[int],
-    ) -> None:
-        raise _read_only()
-
-    def state(self, run: str, client: str, round: int) -> bytes | None:
-        raise _read_only()
-
-    def rewind(self, run: str, round: int) -> None:
-        raise _read_only()
-
-
-def _read_only() -> StoreError:
-    return StoreError("a server's runs can only be read from here")

@@ -10,7 +10,7 @@ import click
 
 from umbel.cli.drive import Job, drive, json_out
 from umbel.cli.options import find_run, opened, with_engine, with_json, with_set, with_store
-from umbel.cli.place import RemoteStore
+from umbel.cli.place import RemoteRuns
 from umbel.cli.remote import Remote, remote, with_server
 from umbel.cli.run import shown_at
 from umbel.cli.settings import changed
@@ -106,7 +106,7 @@ def _check_unfinished(info: RunInfo, described: Run) -> None:
 
 def resume_at(place: Remote, run: str, changes: tuple[str, ...], *, as_json: bool) -> int:
     """Go on with a run at a server, and show it."""
-    info = find_run(RemoteStore(place), run)
+    info = find_run(RemoteRuns(place), run)
     settings = changed(_entry(info)["settings"], changes)
     begun = place.post(f"/v1/runs/{info.id}/resume", {"settings": settings})["run"]
     return shown_at(place, begun, as_json=as_json)

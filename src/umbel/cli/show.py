@@ -15,11 +15,11 @@ from rich.text import Text
 
 from umbel.arrays import Arrays
 from umbel.cli.options import console, find_run, with_json
-from umbel.cli.place import Place, RemoteStore, with_place
+from umbel.cli.place import Place, RemoteRuns, with_place
 from umbel.observe.sparkline import sparkline
 from umbel.observe.table import number, rounds_table
 from umbel.runtimes.history import History
-from umbel.stores import RunInfo, Store
+from umbel.stores import RunInfo, RunReader
 
 NEWEST = 20
 FAILURES = 10
@@ -34,7 +34,7 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
     with place.opened() as store:
         runs = store.runs()
         chosen = runs if everything else runs[-NEWEST:]
-        waits = store.waits_for if isinstance(store, RemoteStore) else {}
+        waits = store.waits_for if isinstance(store, RemoteRuns) else {}
         lines: list[dict[str, Any]] = [{**_line(store, run), "waits_for": waits.get(run.id)} for run in chosen]
     if as_json:
         click.echo(json.dumps(lines))
@@ -54,7 +54,7 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
         click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
 
 
-def _line(store: Store, info: RunInfo) -> dict[str, Any]:
+def _line(store: RunReader, info: RunInfo) -> dict[str, Any]:
     history = _history(store, info)
     return {
         "run": info.id,
@@ -68,11 +68,11 @@ def _line(store: Store, info: RunInfo) -> dict[str, Any]:
     }
 
 
-def _history(store: Store, info: RunInfo) -> History:
+def _history(store: RunReader, info: RunInfo) -> History:
     return History.of(store.events(info.id), Arrays.of({}), info.id, info.plan)
 
 
-def _status(store: Store, info: RunInfo) -> str:
+def _status(store: RunReader, info: RunInfo) -> str:
     """A run noted as running whose process is not there was broken off."""
     if info.status != "running":
         return info.status
@@ -90,7 +90,7 @@ def show(run: str, as_json: bool, place: Place) -> None:
         history = _history(store, info)
         status = _status(store, info)
         matching = _matching(store, info)
-        waits = store.waits_for.get(info.id) if isinstance(store, RemoteStore) else None
+        waits = store.waits_for.get(info.id) if isinstance(store, RemoteRuns) else None
     if as_json:
         click.echo(json.dumps({**_data(info, history, status), "matching": matching, "waits_for": waits}))
         return
@@ -116,7 +116,7 @@ def _data(info: RunInfo, history: History, status: str) -> dict[str, Any]:
     }
 
 
-def _matching(store: Store, info: RunInfo) -> int | None:
+def _matching(store: RunReader, info: RunInfo) -> int | None:
     """How many clients matched the run's condition in its last round; None if it has none, or no round yet."""
     return next((event["matching"] for event in reversed(store.events(info.id)) if "matching" in event), None)
 

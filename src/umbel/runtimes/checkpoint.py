@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from umbel.errors import CheckpointCorrupt, StoreError, WireError
-from umbel.stores import Store
+from umbel.stores import RunReader
 from umbel.strategy import State
 from umbel.wire import pack_parts, unpack
 
@@ -37,7 +37,7 @@ def read(data: bytes) -> tuple[State, dict[str, Any]]:
     return State(tree["params"], tree["slots"], tree["scalars"]), tree["coordinator"]
 
 
-def latest(store: Store, run: str) -> tuple[int, State, dict[str, Any], list[str]]:
+def latest(store: RunReader, run: str) -> tuple[int, State, dict[str, Any], list[str]]:
     """The newest checkpoint that can be read: (round, state, coordinator's state, sentences on those that cannot).
 
     Raises:

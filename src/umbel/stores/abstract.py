@@ -24,7 +24,43 @@ class RunInfo:
     plan: Mapping[str, Any]
 
 
-class Store(ABC):
+class RunReader(ABC):
+    """Runs that can be looked at.
+
+    Every method raises `StoreError` if they cannot be read.
+    """
+
+    @abstractmethod
+    def runs(self) -> list[RunInfo]:
+        """All runs, oldest first."""
+
+    @abstractmethod
+    def events(self, run: str) -> list[Event]:
+        """The run's log, oldest first."""
+
+    @abstractmethod
+    def checkpoints(self, run: str) -> list[int]:
+        """The rounds of the checkpoints that there are, ascending."""
+
+    @abstractmethod
+    def checkpoint(self, run: str, round: int) -> bytes:
+        """The bytes of a checkpoint, as they were written or (if the medium failed) not."""
+
+    def is_claimed(self, run: str) -> bool:
+        """Whether somebody leads it."""
+        return False
+
+    def find(self, prefix: str) -> RunInfo | None:
+        """The only run whose id starts with `prefix`, if there is exactly one."""
+        found = [run for run in self.runs() if run.id.startswith(prefix)]
+        exact = [run for run in found if run.id == prefix]
+        return (exact or found)[0] if len(exact or found) == 1 else None
+
+    def __iter__(self) -> Iterator[RunInfo]:
+        return iter(self.runs())
+
+
+class Store(RunReader):
     """Keeps runs. `commit` is atomic: all of it is there afterwards, or nothing.
 
     Every method raises `StoreError` if the store cannot be read or written, `StoreFull` if there is no room.
@@ -42,10 +78,6 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def runs(self) -> list[RunInfo]:
-        """All runs, oldest first."""
-
-    @abstractmethod
     def set_status(self, run: str, status: str) -> None:
         """Note how a run stands."""
 
@@ -53,19 +85,15 @@ class Store(ABC):
     def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
         """Replace a run's plan, when it goes on with more rounds."""
 
-    def claim(self, run: str) -> None:  # noqa: B027 - a store of one process has nobody to keep out
+    def claim(self, run: str) -> None:
         """Say that this process leads `run` until `release`, `close` or its end.
 
         Raises:
             StoreError: somebody else does.
         """
 
-    def release(self, run: str) -> None:  # noqa: B027
+    def release(self, run: str) -> None:
         """Lead it no more."""
-
-    def is_claimed(self, run: str) -> bool:
-        """Whether somebody leads it."""
-        return False
 
     def beside(self) -> Store:
         """Another one on the same runs, with a connection of its own: transactions of two runs must not mix."""
@@ -82,10 +110,6 @@ class Store(ABC):
     @abstractmethod
     def append(self, run: str, event: Event) -> None:
         """Add one event to the run's log."""
-
-    @abstractmethod
-    def events(self, run: str) -> list[Event]:
-        """The run's log, oldest first."""
 
     @abstractmethod
     def commit(
@@ -107,14 +131,6 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def checkpoints(self, run: str) -> list[int]:
-        """The rounds of the checkpoints that there are, ascending."""
-
-    @abstractmethod
-    def checkpoint(self, run: str, round: int) -> bytes:
-        """The bytes of a checkpoint, as they were written or (if the medium failed) not."""
-
-    @abstractmethod
     def state(self, run: str, client: str, round: int) -> bytes | None:
         """A client's state as of the end of `round`."""
 
@@ -122,14 +138,5 @@ class Store(ABC):
     def rewind(self, run: str, round: int) -> None:
         """Forget events, checkpoints and states of rounds after `round`, before they are done again."""
 
-    def find(self, prefix: str) -> RunInfo | None:
-        """The only run whose id starts with `prefix`, if there is exactly one."""
-        found = [run for run in self.runs() if run.id.startswith(prefix)]
-        exact = [run for run in found if run.id == prefix]
-        return (exact or found)[0] if len(exact or found) == 1 else None
-
-    def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
+    def close(self) -> None:
         """Let go of files; the store is not used afterwards."""
-
-    def __iter__(self) -> Iterator[RunInfo]:
-        return iter(self.runs())
