@@ -173,8 +173,10 @@ def test_a_slow_client_whose_time_is_not_up_is_left_alone(app):
 
 def test_a_deadline_is_that_of_one_turn(app):
     async def tell(node):
+        await node.worker.start("other", PLAN)
         first, _ = await node.play(left_s=0.3)
         node.worker.hurry("r", 0.0)  # which comes too late to mean anything
+        await node.play("take time", run="other")
         return first, (await node.play("take time", round=2))[0]
 
     first, second = story(app, tell, grace_s=0.1)
