@@ -1,0 +1,171 @@
+"""`umbel node` from its start to its end, as people start and stop it: real processes, real TLS."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from umbel.identity import Authority, Credentials, make_request, read_code
+from umbel.identity.join import JOINED
+
+from .place import ENVIRONMENT, UMBEL, Place
+
+DAY_S = 86_400.0
+STOPPING = "stopping: an update that is not settled yet is kept, and a round under way is worked on anew\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    found = Place(tmp_path_factory.mktemp("life"))
+    found.fine("new", "hospital")
+    yield found
+    found.end()
+
+
+@pytest.fixture(scope="module")
+def address(place):
+    return place.serve("--listen", "127.0.0.1:0")
+
+
+def invited(place, address, name):
+    return place.fine("invite", "--name", name, "--address", address)
+
+
+@pytest.fixture
+def apart(place):
+    """Starts a node whose two outputs are told apart; ends it, if it is still there."""
+    started = []
+
+    def start(*words, app="hospital"):
+        words = [*UMBEL, "node", app, *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(words, cwd=place.folder, text=True, env=ENVIRONMENT, **pipes)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def told(process, *texts):
+    """What a node has said when it has said all of these, in this order."""
+    lines = []
+    for text in texts:
+        while True:
+            lines.append(process.stdout.readline())
+            assert lines[-1], (lines, process.stderr.read())
+            if text in lines[-1]:
+                break
+    return lines
+
+
+def test_the_same_command_starts_a_node_that_has_joined_again(place, address, apart):
+    words = ["--join", invited(place, address, "again"), "--name", "again", "--folder", "at-again"]
+    first = apart(*words)
+    told(first, f"joined {address} as again", "connected to")
+    first.kill()
+    first.wait()
+    identity = (place.folder / "at-again/identity.json").read_bytes()
+    told(apart(*words), f"this code was used here before: going on as again of {address}", "connected to")
+    assert (place.folder / "at-again/identity.json").read_bytes() == identity
+    other = place.call("node", "hospital", *words[:2], "--name", "else", "--folder", "at-again")
+    assert other.returncode == 2
+    assert "this code made this node again, not else" in other.stderr
+
+
+def test_a_code_of_another_server_is_refused_and_the_identity_stays(place, address):
+    place.fine("join", invited(place, address, "true"), "--name", "true", "--as", "at-true")
+    identity = (place.folder / "at-true/identity.json").read_bytes()
+    elsewhere = place.serve("--listen", "127.0.0.1:0", "--folder", "other", name="other")
+    code = place.fine("invite", "--name", "true", "--address", elsewhere, "--folder", "other")
+    for words in (["node", "hospital", "--join", code, "--folder"], ["join", code, "--as"]):
+        refused = place.call(*words, "at-true", "--name", "true")
+        assert refused.returncode == 1
+        assert f"belongs to true at {address}, and this invitation code is of another server" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert (place.folder / "at-true/identity.json").read_bytes() == identity
+    assert "joined" in place.fine("join", code, "--name", "true", "--as", "at-other")  # it was not used up
+
+
+def test_a_code_that_was_used_elsewhere_is_refused_and_a_fresh_one_is_taken(place, address):
+    code = invited(place, address, "used")
+    place.fine("join", code, "--name", "used", "--as", "at-used")
+    (place.folder / "at-used" / JOINED).unlink()  # as if another code had been used here
+    used = place.call("join", code, "--name", "used", "--as", "at-used")
+    assert used.returncode == 1
+    assert "was used already" in used.stderr
+    fresh = invited(place, address, "used")
+    assert "joined" in place.fine("join", fresh, "--name", "used", "--as", "at-used")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_node_that_is_stopped_says_one_sentence(apart, number, code, place, tmp_path):
+    node = apart("--insecure", "--name", "n", "--server", "127.0.0.1:1", "--folder", str(tmp_path / "own"))
+    told(node, "trying again")
+    node.send_signal(number)
+    out, err = node.communicate(timeout=30)
+    assert node.returncode == code
+    assert (err if code else out).endswith(STOPPING)
+    assert "Traceback" not in out + err
+    assert err == (STOPPING if code else "")
+
+
+def test_what_a_client_prints_is_seen_beside_the_log_and_not_in_it(apart, place, tmp_path):
+    place.fine("new", "talks")
+    (client,) = (place.folder / "talks").glob("*/client.py")
+    client.write_text(
+        client.read_text() + "\nimport os\nprint('hello from the client')\nos.system('echo and from a command')\n"
+    )
+    words = ["--insecure", "--name", "n", "--server", "127.0.0.1:1", "--folder", str(tmp_path / "own")]
+    node = apart(*words, "--log-format", "json", app="talks")
+    for text in ("hello from the client\n", "and from a command\n"):
+        assert node.stderr.readline() == text
+    told(node, "trying again")
+    node.send_signal(signal.SIGTERM)
+    out, _ = node.communicate(timeout=30)
+    for line in out.splitlines():
+        assert json.loads(line)["event"]
+
+
+def expired(place, name):
+    """A folder whose certificate, of this very server, has ended."""
+    past = Authority.open(
+        place.folder / ".umbel/server/identity",
+        server_name="server",
+        hosts=["127.0.0.1"],
+        clock=lambda: time.time() - 100 * DAY_S,
+    )
+    folder = place.folder / f"at-{name}"
+    key, request = make_request(name)
+    code = past.invite("127.0.0.1:1", name=name)
+    certificate = past.enroll(read_code(code).secret, request, name)
+    past.close()
+    Credentials(past.ca_pem, certificate, key, name, "").save(folder)
+    return folder
+
+
+def test_a_node_whose_certificate_has_ended_says_so_with_the_mend_and_comes_back_with_a_new_code(place, address, apart):
+    folder = expired(place, "late")
+    words = ["--folder", "at-late", "--server", address]
+    node = apart(*words, "--log-format", "json")
+    said = [json.loads(line) for line in told(node, "trying again", "trying again")]
+    assert [line["event"] for line in said] == ["certificate_ended"] * 2
+    assert "the certificate of late ended on 20" in said[0]["text"]
+    assert "ask for a code from umbel invite --name late, and join with it" in said[0]["text"]
+    place.fine("join", invited(place, address, "late"), "--name", "late", "--as", "at-late")
+    told(node, "connected to")
+    assert Credentials.load(folder).why_ended(time.time()) is None
+
+
+def test_a_file_with_a_new_code_is_looked_at_when_the_certificate_has_ended(place, address, apart):
+    expired(place, "filed")
+    (place.folder / "code").write_text(invited(place, address, "filed"))
+    words = ["--folder", "at-filed", "--name", "filed", "--join-file", "code"]
+    node = apart(*words)
+    told(node, f"joined {address} as filed", "connected to")
+    node.kill()
+    told(apart(*words), "connected to")
