@@ -33,44 +33,62 @@ def invited(place, address, name):
     return place.fine("invite", "--name", name, "--address", address)
 
 
+class Apart:
+    """A node whose two outputs are told apart."""
+
+    def __init__(self, place, folder, words):
+        self._place, self._seen, self._files = place, 0, [folder / "out", folder / "err"]
+        environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+        with open(self._files[0], "w") as out, open(self._files[1], "w") as err:
+            self.process = subprocess.Popen(words, cwd=place.folder, stdout=out, stderr=err, env=environment)
+
+    @property
+    def out(self):
+        return self._files[0].read_text()
+
+    @property
+    def err(self):
+        return self._files[1].read_text()
+
+    def told(self, *texts):
+        """The lines that have these in them, one after the other, in what was not looked at before."""
+        return [self._place.until(lambda text=text: self._next(text)) for text in texts]
+
+    def _next(self, text):
+        lines = self.out.splitlines(keepends=True)
+        for number, line in enumerate(lines[self._seen :], self._seen):
+            if text in line and line.endswith("\n"):
+                self._seen = number + 1
+                return line
+        return None
+
+    def stop(self, number):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=30)
+
+
 @pytest.fixture
-def apart(place):
-    """Starts a node whose two outputs are told apart; ends it, if it is still there."""
+def apart(place, tmp_path):
     started = []
 
     def start(*words, app="hospital"):
-        words = [*UMBEL, "node", app, *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(words, cwd=place.folder, text=True, env=ENVIRONMENT, **pipes)
-        started.append(process)
-        return process
+        folder = tmp_path / f"node-{len(started)}"
+        folder.mkdir()
+        started.append(Apart(place, folder, [*UMBEL, "node", app, *words]))
+        return started[-1]
 
     yield start
-    for process in started:
-        process.kill()
-        process.communicate(timeout=20)
-
-
-def told(process, *texts):
-    """What a node has said when it has said all of these, in this order."""
-    lines = []
-    for text in texts:
-        while True:
-            lines.append(process.stdout.readline())
-            assert lines[-1], (lines, process.stderr.read())
-            if text in lines[-1]:
-                break
-    return lines
+    for node in started:
+        node.stop(signal.SIGKILL)
 
 
 def test_the_same_command_starts_a_node_that_has_joined_again(place, address, apart):
     words = ["--join", invited(place, address, "again"), "--name", "again", "--folder", "at-again"]
     first = apart(*words)
-    told(first, f"joined {address} as again", "connected to")
-    first.kill()
-    first.wait()
+    first.told(f"joined {address} as again", "connected to")
+    first.stop(signal.SIGKILL)
     identity = (place.folder / "at-again/identity.json").read_bytes()
-    told(apart(*words), f"this code was used here before: going on as again of {address}", "connected to")
+    apart(*words).told(f"this code was used here before: going on as again of {address}", "connected to")
     assert (place.folder / "at-again/identity.json").read_bytes() == identity
     other = place.call("node", "hospital", *words[:2], "--name", "else", "--folder", "at-again")
     assert other.returncode == 2
@@ -105,29 +123,23 @@ def test_a_code_that_was_used_elsewhere_is_refused_and_a_fresh_one_is_taken(plac
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_node_that_is_stopped_says_one_sentence(apart, number, code, place, tmp_path):
     node = apart("--insecure", "--name", "n", "--server", "127.0.0.1:1", "--folder", str(tmp_path / "own"))
-    told(node, "trying again")
-    node.send_signal(number)
-    out, err = node.communicate(timeout=30)
-    assert node.returncode == code
-    assert (err if code else out).endswith(STOPPING)
-    assert "Traceback" not in out + err
-    assert err == (STOPPING if code else "")
+    node.told("trying again")
+    assert node.stop(number) == code
+    assert (node.err if code else node.out).endswith(STOPPING)
+    assert "Traceback" not in node.out + node.err
+    assert node.err == (STOPPING if code else "")
 
 
-def test_what_a_client_prints_is_seen_beside_the_log_and_not_in_it(apart, place, tmp_path):
+def test_what_a_client_prints_is_seen_at_once_beside_the_log_and_not_in_it(apart, place, tmp_path):
     place.fine("new", "talks")
     (client,) = (place.folder / "talks").glob("*/client.py")
-    client.write_text(
-        client.read_text() + "\nimport os\nprint('hello from the client')\nos.system('echo and from a command')\n"
-    )
+    client.write_text(client.read_text() + "\nimport os\nprint('said')\nos.system('echo and by a command')\n")
     words = ["--insecure", "--name", "n", "--server", "127.0.0.1:1", "--folder", str(tmp_path / "own")]
     node = apart(*words, "--log-format", "json", app="talks")
-    for text in ("hello from the client\n", "and from a command\n"):
-        assert node.stderr.readline() == text
-    told(node, "trying again")
-    node.send_signal(signal.SIGTERM)
-    out, _ = node.communicate(timeout=30)
-    for line in out.splitlines():
+    node.told("trying again")
+    assert node.err == "said\nand by a command\n"
+    node.stop(signal.SIGTERM)
+    for line in node.out.splitlines():
         assert json.loads(line)["event"]
 
 
@@ -152,12 +164,12 @@ def test_a_node_whose_certificate_has_ended_says_so_with_the_mend_and_comes_back
     folder = expired(place, "late")
     words = ["--folder", "at-late", "--server", address]
     node = apart(*words, "--log-format", "json")
-    said = [json.loads(line) for line in told(node, "trying again", "trying again")]
+    said = [json.loads(line) for line in node.told("trying again", "trying again")]
     assert [line["event"] for line in said] == ["certificate_ended"] * 2
     assert "the certificate of late ended on 20" in said[0]["text"]
     assert "ask for a code from umbel invite --name late, and join with it" in said[0]["text"]
     place.fine("join", invited(place, address, "late"), "--name", "late", "--as", "at-late")
-    told(node, "connected to")
+    node.told("connected to")
     assert Credentials.load(folder).why_ended(time.time()) is None
 
 
@@ -166,6 +178,6 @@ def test_a_file_with_a_new_code_is_looked_at_when_the_certificate_has_ended(plac
     (place.folder / "code").write_text(invited(place, address, "filed"))
     words = ["--folder", "at-filed", "--name", "filed", "--join-file", "code"]
     node = apart(*words)
-    told(node, f"joined {address} as filed", "connected to")
-    node.kill()
-    told(apart(*words), "connected to")
+    node.told(f"joined {address} as filed", "connected to")
+    node.stop(signal.SIGKILL)
+    apart(*words).told("connected to")
