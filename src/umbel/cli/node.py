@@ -26,7 +26,7 @@ _STOPPING = "stopping: an update that is not settled yet is kept, and a round un
 @click.command()
 @click.argument("app", type=Path, default=Path("."))
 @click.option("--join", "code", help="The invitation's code, the first time.")
-@click.option("--join-file", type=Path, help="A file with that code; not looked at once this node has joined.")
+@click.option("--join-file", type=Path, help="A file with that code; not looked at while this node has an identity.")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
