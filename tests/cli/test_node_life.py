@@ -130,6 +130,18 @@ def test_a_node_that_is_stopped_says_one_sentence(apart, number, code, place, tm
     assert node.err == (STOPPING if code else "")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_node_whose_app_never_loads_can_be_stopped(apart, number, code, place, tmp_path):
+    name = f"stuck{code}"
+    place.fine("new", name)
+    (client,) = (place.folder / name).glob("*/client.py")
+    client.write_text("import ctypes\nprint('stuck')\nctypes.PyDLL(None).sleep(1000)\n")
+    node = apart("--insecure", "--name", "n", "--folder", str(tmp_path / "own"), app=name)
+    place.until(lambda: node.err == "stuck\n")
+    assert node.stop(number) == code
+    assert (node.err if code else node.out).endswith(STOPPING)
+
+
 def test_what_a_client_prints_is_seen_at_once_beside_the_log_and_not_in_it(apart, place, tmp_path):
     place.fine("new", "talks")
     (client,) = (place.folder / "talks").glob("*/client.py")
