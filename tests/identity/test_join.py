@@ -9,9 +9,13 @@ from cryptography import x509
 from tests.identity.site import context_of, served, site
 
 from umbel.errors import CodeRefused, IdentityError, LinkError
-from umbel.identity import Credentials, join, make_request, post_https, renew, respond
+from umbel.identity import Credentials, join, joined, make_request, post_https, renew, respond
 from umbel.identity.certificates import DAY_S
 from umbel.identity.join import PENDING, trusting
+
+
+def unreachable(*request):
+    raise AssertionError("nobody is to be asked")
 
 
 @pytest.fixture
@@ -51,7 +55,10 @@ def test_what_a_node_keeps_is_for_its_owner_alone_and_the_key_stays_there(author
 
     credentials = join(authority.invite(address), node, "one", post=listening)
     assert stat.S_IMODE(node.stat().st_mode) == 0o700
-    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in node.iterdir()} == {"identity.json": 0o600}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in node.iterdir()} == {
+        "identity.json": 0o600,
+        "joined.json": 0o600,
+    }
     assert "PRIVATE" not in "".join(sent)
     assert "PRIVATE" not in repr(credentials)
     key = credentials.key_pem.splitlines()[1]
@@ -142,6 +149,27 @@ def test_a_certificate_from_another_time_than_the_servers_own_is_told(open_autho
             join(server.invite(address), node, "one")
 
 
+# The same code again
+
+
+def test_a_code_that_has_led_to_credentials_here_leads_to_them_again_and_asks_nobody(authority, address, node):
+    code = authority.invite(address)
+    join(code, node, "one")
+    renewed = renew(node)
+    assert join(code, node, "one", post=unreachable) == joined(code, node) == renewed
+    assert joined(authority.invite(address), node) is None
+
+
+def test_a_code_of_another_ca_changes_nothing_in_a_folder_that_has_an_identity(
+    authority, open_authority, address, node
+):
+    kept = join(authority.invite(address), node, "one")
+    other = open_authority("other")
+    with pytest.raises(IdentityError, match=r"belongs to one at .*, and this invitation code is of another server"):
+        join(other.invite(address), node, "one", post=unreachable)
+    assert Credentials.load(node) == kept
+
+
 # Interruptions
 
 
@@ -198,7 +226,7 @@ def test_renewing_gives_a_fresh_key_and_certificate_under_the_same_name(authorit
     assert new.key_pem != old.key_pem
     assert new.certificate_pem != old.certificate_pem
     assert (new.name, new.address, new.ca_pem) == (old.name, old.address, old.ca_pem)
-    assert {path.name for path in node.iterdir()} == {"identity.json"}
+    assert {path.name for path in node.iterdir()} == {"identity.json", "joined.json"}
 
 
 def test_a_revoked_node_cannot_renew_and_keeps_what_it_had(authority, address, node):

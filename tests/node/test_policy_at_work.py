@@ -18,7 +18,7 @@ from umbel.runtimes.node.policy import Conditions
 from umbel.runtimes.node.rules import Limits, Policy, Privacy, When
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.runtimes.server.desk import Desk
-from umbel.runtimes.server.events import Deliver
+from umbel.runtimes.server.events import CallOff, Deliver
 from umbel.transports.memory import MemoryTransport
 
 PLAN = {
@@ -278,5 +278,31 @@ def test_of_large_models_a_node_holds_the_one_it_works_with(monkeypatch):
             held = sum(blob.nbytes for blob in world.agent._blobs.values())
             assert held <= max(10_000, 8 * size + 500)
         assert len(world.agent._blobs) > 0
+
+    play(None, story)
+
+
+@pytest.mark.parametrize("end", ["called off", "retired"])
+def test_an_ask_whose_arrays_never_come_does_not_hold_up_others_once_it_is_not_wanted(end):
+    """Neither a cancel nor the end of the run comes with the arrays."""
+
+    async def story(world):
+        other = Lead("other", {**PLAN, "run": "other"})
+        world.desk.begin(other)
+        await asyncio.wait_for(other.ready.get(), 20)
+        task = Task(1, Arrays.of([np.zeros(7)]))
+        ask = Ask("node", "fit", task, key=7)
+        parts = write_letter("other", ask, {"": task.arrays.digest}, None, 100.0)
+        world.desk.do("other", Deliver("node", ask, parts, {}))
+        world.send()
+        while not world.agent._now or world.agent._now[0] != "other":
+            await asyncio.sleep(0)
+        if end == "retired":
+            world.desk.end(other)
+        else:
+            world.desk.do("other", CallOff("node", 1, 0, "fit"))
+        answer, _ = await asyncio.wait_for(world.lead.answers.get(), 20)
+        assert answer.verdict == "done"
+        assert other.answers.empty()
 
     play(None, story)

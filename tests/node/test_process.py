@@ -15,7 +15,7 @@ from umbel.errors import AppError, NotSupported
 from umbel.message import Ask, ClientState, Task
 from umbel.runtimes.mail import blobs_of, read_answer, read_letter, write_letter
 from umbel.runtimes.memory import read_memory, write_memory
-from umbel.runtimes.node.process import ProcessWorker
+from umbel.runtimes.node.process import GRACE_S, ProcessWorker
 from umbel.runtimes.node.rules import Limits
 from umbel.runtimes.node.worker import NotBegun
 
@@ -76,16 +76,16 @@ def app_in(folder: Path, client: str = CLIENT) -> Path:
 class Node:
     """A worker that is given asks as an agent would."""
 
-    def __init__(self, folder, **limits):
+    def __init__(self, folder, grace_s=GRACE_S, **limits):
         self.said = []
-        self.worker = ProcessWorker(folder, "3", limits=Limits(**limits), say=self.said.append)
+        self.worker = ProcessWorker(folder, "3", limits=Limits(**limits), grace_s=grace_s, say=self.said.append)
 
-    async def play(self, what="train", *, round=1, size=4, memory=None, run="r", left_s=math.inf, **config):
+    async def play(self, what="train", *, kind="fit", round=1, size=4, memory=None, run="r", left_s=math.inf, **config):
         model = Arrays.of([np.zeros(size)])
         shared = np.frombuffer(self.worker.room(model.nbytes), np.uint8)
         shared[:] = model.buffer
         task = Task(round, Arrays.from_buffer(shared), config={"what": what, **config})
-        ask = Ask("3", "fit", task, key=7)
+        ask = Ask("3", kind, task, key=7)
         parts = write_letter(run, ask, {"": task.arrays.digest}, None, left_s)
         letter = read_letter(memoryview(b"".join(bytes(part) for part in parts)))
         done = await self.worker.play(run, letter, blobs_of(task), memory)
@@ -228,7 +228,7 @@ def test_the_end_of_a_run_ends_a_client_that_hangs(app, tmp_path):
         node.worker.stop("r")
         return (await asyncio.wait_for(turn, 20))[0]
 
-    assert "SIGKILL" in story(app, tell).reason
+    assert story(app, tell).reason == "the run was over before fit had ended; its process was ended"
 
 
 def test_a_run_that_was_not_begun_is_refused(app):
@@ -277,7 +277,7 @@ from pathlib import Path
 async def main():
     node = Node(Path({str(app)!r}))
     await node.worker.start("r", PLAN)
-    print(node.worker._runs["r"].child.group, flush=True)
+    print(node.worker._runs["r"].ward.number, flush=True)
     await node.play("hang", flag={str(flag)!r})
 asyncio.run(main())
 """

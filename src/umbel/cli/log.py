@@ -42,8 +42,14 @@ EVENTS = tuple(
         ("ask_declined", "warning", _TURN + r" is not worked on: (?P<reason>.*)"),
         ("turn_failed", "error", _TURN + r"(?: failed)?: (?P<reason>.*)"),
         ("connected", "info", r"connected to (?P<server>.+) as (?P<node>.+)"),
+        (
+            "certificate_ended",
+            "error",
+            r"(?P<reason>the certificate of .+? ended on .*); trying again in (?P<retry_s>[\d.]+) s",
+        ),
         ("disconnected", "warning", r"(?P<reason>.*); trying again in (?P<retry_s>[\d.]+) s"),
         ("resting", "info", r"(?P<reason>.*); coming back in (?P<retry_s>[\d.]+) s"),
+        ("rejoined", "info", r"this code was used here before: going on as (?P<node>.+) of (?P<address>\S+)"),
         ("joined", "info", r"joined (?P<address>\S+) as (?P<node>.+)"),
     )
 )

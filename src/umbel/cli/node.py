@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +14,19 @@ from typing import Any
 
 import click
 
-from umbel.cli import log
+from umbel.cli import codes, log
 from umbel.cli.remote import DEFAULT_USER
 from umbel.errors import ConfigError, StoreError
 from umbel.runtimes.app import find_app
 
 DEFAULT_FOLDER = Path(".umbel/node")
+_STOPPING = "stopping: an update that is not settled yet is kept, and a round under way is worked on anew"
 
 
 @click.command()
 @click.argument("app", type=Path, default=Path("."))
 @click.option("--join", "code", help="The invitation's code, the first time.")
-@click.option("--join-file", type=Path, help="A file with that code; not looked at once this node has joined.")
+@click.option("--join-file", type=Path, help="A file with that code; not looked at while this node has an identity.")
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
@@ -131,7 +133,7 @@ def _code(code: str | None, file: Path | None, folder: Path) -> str | None:
         return code
     if code is not None:
         raise ConfigError("--join and --join-file both give a code; take one")
-    if (folder / "identity.json").exists():
+    if (folder / "identity.json").exists() and not (_has_ended(folder) and file.exists()):
         return None
     try:
         return file.read_text("utf-8").strip()
@@ -142,9 +144,22 @@ def _code(code: str | None, file: Path | None, folder: Path) -> str | None:
         ) from None
 
 
+def _has_ended(folder: Path) -> bool:
+    from umbel.identity import Credentials
+
+    return Credentials.load(folder).why_ended(time.time()) is not None
+
+
 def _join(code: str, folder: Path, name: str | None, say: Callable[[str], None]) -> None:
     from umbel.identity import join as join_server
+    from umbel.identity import joined
 
+    before = joined(code, folder)
+    if before is not None and name in (None, before.name):
+        say(f"this code was used here before: going on as {before.name} of {before.address}")
+        return
+    if before is not None:
+        raise ConfigError(f"this code made this node {before.name}, not {name}; leave --name out, or take a new code")
     if name is None:
         raise ConfigError("a name is needed to join: --name, such as the hospital's")
     credentials = join_server(code, folder, name)
@@ -160,7 +175,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _until_sigterm(say: Callable[[str], None]) -> Generator[None]:
-    """Let SIGTERM end what is inside as Ctrl-C does, and call that a good end: a service was stopped."""
+    """Say how SIGTERM or Ctrl-C ended what is inside. The first is a good end: a service was stopped."""
     asked: list[int] = []
 
     def end(number: int, frame: Any) -> None:
@@ -173,7 +188,7 @@ def _until_sigterm(say: Callable[[str], None]) -> Generator[None]:
         yield
     except KeyboardInterrupt:
         if not asked:
-            raise
-        say("stopping: an update that is not settled yet is kept, and a round under way is worked on anew")
+            raise codes.Stopped(codes.INTERRUPTED, _STOPPING) from None
+        say(_STOPPING)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -7,7 +7,7 @@ from umbel.identity.authority import Authority
 from umbel.identity.code import Code, read_code
 from umbel.identity.credentials import Credentials, make_request
 from umbel.identity.federation import Federation
-from umbel.identity.join import join, renew
+from umbel.identity.join import join, joined, renew
 from umbel.identity.ledger import Invitation, Member
 from umbel.identity.post import Post, post_https
 from umbel.identity.respond import respond
@@ -21,6 +21,7 @@ __all__ = [
     "Member",
     "Post",
     "join",
+    "joined",
     "make_request",
     "post_https",
     "read_code",

@@ -73,6 +73,15 @@ class Credentials:
         """When the certificate ends, in seconds since 1970."""
         return x.valid_s(x.read_certificate(self.certificate_pem, FILE))[1]
 
+    def why_ended(self, now_s: float) -> str | None:
+        """None while the certificate is good; later what happened, and how the member comes back."""
+        if now_s <= self.expires_at_s:
+            return None
+        return (
+            f"the certificate of {self.name} ended on {x.day(self.expires_at_s)}, and this machine's clock says "
+            f"{x.day(now_s)}; if that is right, ask for a code from umbel invite --name {self.name}, and join with it"
+        )
+
     def wants_renewal(self, now_s: float) -> bool:
         """Whether less than a third of the certificate's life is left."""
         return x.ends_soon(self.starts_at_s, self.expires_at_s, now_s)

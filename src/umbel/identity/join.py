@@ -17,18 +17,19 @@ from typing import Any, cast
 from umbel.errors import IdentityError
 from umbel.identity import certificates as x
 from umbel.identity.code import Code, read_code
-from umbel.identity.credentials import Credentials, check_fit, make_request
+from umbel.identity.credentials import FILE, Credentials, check_fit, make_request
 from umbel.identity.files import private_folder, write_private
 from umbel.identity.post import Post, post_https
 
 CA_PATH, ENROLL_PATH, RENEW_PATH = "/v1/ca", "/v1/enroll", "/v1/renew"
-PENDING = "joining.json"
+PENDING, JOINED = "joining.json", "joined.json"
 
 
 def join(code: str, folder: Path, name: str, *, post: Post = post_https) -> Credentials:
     """Become a member of the server that made `code`, and keep the credentials in `folder`.
 
-    The key is kept before it is spoken of: after an interruption the same call, with the same code, goes on.
+    The key is kept before it is spoken of: after an interruption the same call, with the same code, goes on. Once that
+    has led to credentials, it returns them, renewed as they may be, and asks nobody.
 
     Args:
         name: this node's name at the server.
@@ -36,11 +37,14 @@ def join(code: str, folder: Path, name: str, *, post: Post = post_https) -> Cred
 
     Raises:
         CodeRefused: the code is mistyped.
-        IdentityError: another server answers, or this one refuses.
+        IdentityError: another server answers, or this one refuses; or the folder has credentials for another server.
         LinkError: the server cannot be reached.
     """
     held = read_code(code)
     x.checked_name(name)
+    before = joined(code, folder)
+    if before is not None and before.name == name:
+        return before
     ca_pem = _pinned_ca(held, post)
     key_pem, csr_pem = _pending(folder, held, name)
     secret = base64.b64encode(held.secret).decode()
@@ -49,8 +53,40 @@ def join(code: str, folder: Path, name: str, *, post: Post = post_https) -> Cred
     credentials = Credentials(ca_pem, _text(answer, "certificate", held.address), key_pem, name, held.address)
     _check(credentials, held.address)
     credentials.save(folder)
+    try:
+        write_private(folder / JOINED, json.dumps({"mark": _mark(held)}).encode())
+    except OSError as error:
+        raise IdentityError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from None
     (folder / PENDING).unlink(missing_ok=True)
     return credentials
+
+
+def joined(code: str, folder: Path) -> Credentials | None:
+    """What using this very code here has led to; None if it was not used here.
+
+    Raises:
+        CodeRefused: the code is mistyped.
+        IdentityError: the folder has credentials for another server than the code's.
+    """
+    held = read_code(code)
+    try:
+        credentials = Credentials.load(folder)
+    except IdentityError:
+        return None  # nothing is there, or it is of no use, and joining mends that
+    if x.fingerprint(x.der(x.read_certificate(credentials.ca_pem, str(folder)))) != held.ca_digest:
+        raise IdentityError(
+            f"{folder} belongs to {credentials.name} at {credentials.address}, and this invitation code is of another "
+            f"server (its CA is another); choose another folder, or remove {folder / FILE} to leave the old server"
+        )
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept: dict[str, str] = json.loads((folder / JOINED).read_text("utf-8"))
+        if kept["mark"] == _mark(held):
+            return credentials
+    return None
+
+
+def _mark(code: Code) -> str:
+    return hashlib.sha256(code.secret).hexdigest()
 
 
 def renew(folder: Path, *, address: str | None = None, post: Post = post_https) -> Credentials:

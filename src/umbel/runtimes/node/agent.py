@@ -307,7 +307,9 @@ class Agent:
             self._keeper.forget(message.run)
             self._reviewed.discard(message.run)
             self._begun.discard(message.run)
+            self._cancelled |= {turn for turn in self._known if turn[0] == message.run}
             self._worker.stop(message.run)
+            self._came.set()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -400,6 +402,7 @@ class Agent:
             self._cancelled.add(turn)
         if turn == self._now:
             self._worker.hurry(turn[0], 0.0)
+            self._came.set()
 
     async def _play(self) -> None:
         """Answer asks, one after the other."""
@@ -486,11 +489,17 @@ class Agent:
             return without(letter, "failed", f"the node failed: {type(error).__name__}: {error}")
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
-        """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection."""
+        """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection.
+
+        Raises:
+            NotSupported: the ask was called off, or the policy is against the arrays.
+        """
         asked_on: Stream | None = None
         self._needed_blobs = len(letter.digests)
         while True:
             missing = [digest for digest in letter.digests if digest not in self._blobs]
+            if _turn(letter) in self._cancelled:
+                raise NotSupported("no answer is wanted any more")
             if not missing:
                 break
             for digest in missing:

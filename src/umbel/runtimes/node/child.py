@@ -1,6 +1,7 @@
 """The process in which the client of one run works: `python -m umbel.runtimes.node.child FILE PARENT`.
 
-It is told what to do through a `Pipe`, knows no network, and ends when its parent does.
+It is told what to do through a `Pipe`, knows no network, and ends when its parent does, which is a `guard`. No Ctrl-C
+reaches it, so that a `KeyboardInterrupt` is the client's own.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Child:
             )
         except UmbelError as error:
             return {"unwilling": str(error)}
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             return {"failed": self._explained(sentence(error))}
         return {"facts": self._host.facts}
 
@@ -78,7 +79,11 @@ class Child:
         assert self._host is not None
         memory = tree["memory"]
         letter = read_letter(tree["letter"].data)
-        answer, state = self._host.play(letter, blobs, None if memory is None else memory.tobytes())
+        try:
+            answer, state = self._host.play(letter, blobs, None if memory is None else memory.tobytes())
+        except KeyboardInterrupt as error:
+            place = (letter.run, letter.round, letter.attempt, letter.kind, letter.client)
+            answer, state = Answer(*place, verdict="failed", reason=sentence(error)), None
         return replace(answer, reason=self._explained(answer.reason)), state
 
     def _explained(self, reason: str) -> str:
@@ -108,7 +113,7 @@ def live(pipe: Pipe) -> None:
         child = Child(load_app(born["app"]), born, clock)
     except UmbelError as error:
         return pipe.send(pack_parts("done", {"failed": str(error)}, seal=False))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         return pipe.send(pack_parts("done", {"failed": sentence(error)}, seal=False))
     pipe.send(pack_parts("done", {"born": True}, seal=False))
     while True:
@@ -146,8 +151,14 @@ def _give(pipe: Pipe, answer: Answer, state: bytes | None) -> None:
 
 def main(file: int, parent: int) -> None:
     die_with(parent)
+    # What a client prints is seen when it is printed, and is not lost with the process.
+    sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
+    os.set_inheritable(file, False)
+    pipe = Pipe(socket.socket(fileno=file))
+    # A copy of this process that a client makes and lets run on must not answer, too.
+    os.register_at_fork(after_in_child=pipe.close)
     try:
-        live(Pipe(socket.socket(fileno=file)))
+        live(pipe)
     except (EOFError, BrokenPipeError):
         return  # the parent has gone, or has no more work
 

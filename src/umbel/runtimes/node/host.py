@@ -110,7 +110,9 @@ class Host:
             answer, state = replace(base, verdict="refused", reason=error.reason), None
         except UmbelError as error:
             answer, state = replace(base, verdict="refused", reason=str(error)), None
-        except (Exception, SystemExit, GeneratorExit) as error:
+        except KeyboardInterrupt:
+            raise  # in a script it is its user's
+        except BaseException as error:
             answer, state = replace(base, verdict="failed", reason=sentence(error)), None
         kept = state if state != memory else None
         return replace(answer, seconds=time.perf_counter() - started, has_state=kept is not None), kept

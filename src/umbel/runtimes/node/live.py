@@ -139,6 +139,10 @@ class NodeLife:
             if credentials.wants_renewal(time.time()):
                 loop = asyncio.get_running_loop()
                 credentials = await loop.run_in_executor(None, _renewed, self.folder, server.addresses)
+                ended = credentials.why_ended(time.time())
+                if ended is not None:
+                    # Tried again: the clock may be set, or a new code be used from another terminal.
+                    raise LinkError(ended)
             tls = client_tls(credentials.ca_pem, credentials.certificate_pem, credentials.key_pem)
         return await server.connect(tls)
 

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import socket
-import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, final
+from weakref import WeakValueDictionary
 
 from umbel.arrays import Arrays
 from umbel.errors import AppError, NotSupported
 from umbel.runtimes.mail import Letter
-from umbel.runtimes.node.child import CLOCK_BYTES
-from umbel.runtimes.node.pipe import Pipe, Rooms, written
+from umbel.runtimes.node.pipe import Rooms
 from umbel.runtimes.node.rules import Limits
 from umbel.runtimes.node.usage import CAN_MEASURE, cpu_seconds
+from umbel.runtimes.node.ward import Ward
 from umbel.runtimes.node.worker import Finished, NotBegun, without
-from umbel.runtimes.shared import anonymous_file, view
-from umbel.wire import pack_parts, unpack
 
-Result = TypeVar("Result")
 LOOK_EVERY_S = 0.25
 KEPT_BUDGETS = 4
-LEAVES_WITHIN_S = 5.0
+GRACE_S = 10.0
 ENFORCES = ("limits.cpu_seconds_per_round", "limits.memory_gb", "limits.threads") if CAN_MEASURE else ()
 """The keys of a policy that this worker keeps on this system."""
 
@@ -51,6 +38,8 @@ class ProcessWorker:
         partition: which part of the data; None lets the name say.
         threads: how many threads NumPy and torch may use; None leaves them as they are.
         limits: what the owner allows; `ENFORCES` names what is kept on this system.
+        grace_s: how long a client may go on after it was told to end, or after its round's deadline; then its
+            process and all that this has started are ended, and the turn fails.
         say: told of processes that ended unasked.
     """
 
@@ -62,6 +51,7 @@ class ProcessWorker:
         partition: int | None = None,
         threads: int | None = None,
         limits: Limits | None = None,
+        grace_s: float = GRACE_S,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._limits, self._say = limits or Limits(), say
@@ -75,9 +65,12 @@ class ProcessWorker:
             "memory_gb": self._limits.memory_gb,
         }
         self._rooms = Rooms()
+        self._grace_s = grace_s
         self._runs: dict[str, _Run] = {}
-        self._spare: _Child | None = None
-        self._starts = asyncio.Lock()
+        self._beginning: dict[str, Ward] = {}
+        self._spare: Ward | None = None
+        self._wards: set[Ward] = set()
+        self._starts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def warm(self) -> None:
         """Load the app in the process that the first run will have.
@@ -85,96 +78,123 @@ class ProcessWorker:
         Raises:
             AppError: it cannot be loaded.
         """
-        self._spare = await self._child()
+        self._spare = self._ward()
+        await self._bear(self._spare)
 
-    async def _child(self) -> _Child:
-        child = _Child()
+    def _ward(self) -> Ward:
+        ward = Ward(self._grace_s)
+        self._wards = {ward, *(other for other in self._wards if other.alive)}
+        return ward
+
+    async def _bear(self, ward: Ward) -> None:
         try:
-            told = await child.call(child.bear, self._born)
+            told = await ward.call(ward.bear, self._born)
         except EOFError:
-            child.end()
-            raise AppError(f"the process that loads the app {self._born['app']} {child.epitaph()}") from None
+            ward.end()
+            raise AppError(f"the process that loads the app {self._born['app']} {ward.epitaph()}") from None
         if "failed" in told:
-            child.end()
+            ward.end()
             raise AppError(str(told["failed"]))
-        return child
 
     def room(self, nbytes: int) -> memoryview:
         return self._rooms.make(nbytes)
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
-        # After a reconnection a plan comes again, perhaps before the first one's client is built.
-        async with self._starts:
+        # After a reconnection a plan comes again, perhaps before the first one's client is built. Other runs do not
+        # wait for it: a client may be built for ever.
+        lock = self._starts.setdefault(run, asyncio.Lock())
+        async with lock:
             known = self._runs.get(run)
-            if known is not None and known.child.alive:
+            if known is not None and known.ward.alive:
                 return known.facts
             spare, self._spare = self._spare, None
-            child = spare if spare is not None and spare.alive else await self._child()
-            facts = await _begun(child, plan)
-            self._runs[run] = _Run(plan, child, facts)
+            is_warm = spare is not None and spare.alive
+            ward = self._beginning[run] = spare if spare is not None and is_warm else self._ward()
+            try:
+                if not is_warm:
+                    await self._bear(ward)
+                facts = await _begun(ward, plan)
+            finally:
+                self._beginning.pop(run, None)
+            self._runs[run] = _Run(plan, ward, facts)
             return facts
 
     async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         entry = self._runs.get(run)
         if entry is None:
             raise NotSupported(f"run {run} was not begun here")
-        if not entry.child.alive:
+        is_dead = not entry.ward.alive
+        if is_dead:
             # It ended in an earlier turn. What must last is on the node's disk.
-            entry.child.end()
-            entry.child = await self._child()
-            await _begun(entry.child, entry.plan)
-        child = entry.child
-        child.ends_at(time.monotonic() + letter.left_s)
-        turn = asyncio.ensure_future(child.call(child.play, letter, blobs, memory, self._rooms))
-        why_killed = await self._watched(turn, child, entry, letter.round)
-        try:
-            return await turn
-        except EOFError:
-            reason = why_killed or f"the client's process {child.epitaph()}; the node's output may say more"
-            self._say(f"round {letter.round} of run {run}: {reason}")
-            return without(letter, "failed", reason)
+            entry.ward.end()
+            entry.ward = self._ward()
+        ward = entry.ward
+        with ward.due(time.monotonic() + letter.left_s):
+            try:
+                if is_dead:
+                    await self._bear(ward)
+                    await _begun(ward, entry.plan)
+                return await self._watched(
+                    ward.call(ward.play, letter, blobs, memory, self._rooms), entry, letter.round
+                )
+            except (EOFError, NotBegun, AppError) as error:
+                reason = str(error) or f"the client's process {ward.epitaph()}; the node's output may say more"
+                if self._runs.get(run) is not entry:
+                    reason = f"the run was over before {letter.kind} had ended; its process was ended"
+                elif ward.was_overdue:
+                    reason = f"{letter.kind} did not end when it was told to; its process was ended"
+                self._say(f"round {letter.round} of run {run}: {reason}")
+                return without(letter, "failed", reason)
 
-    async def _watched(self, turn: asyncio.Future[Any], child: _Child, entry: _Run, round: int) -> str | None:
-        """Wait for a turn; ends the process, and says why, if it uses more processor time than a round may."""
-        most = self._limits.cpu_seconds_per_round
+    async def _watched(self, work: Coroutine[Any, Any, Finished], entry: _Run, round: int) -> Finished:
+        """Wait for a turn; ends the process if it uses more processor time than a round may.
+
+        Raises:
+            EOFError: the process has ended; with why, if it was ended here.
+        """
+        most, ward = self._limits.cpu_seconds_per_round, entry.ward
         if most is None:
-            await asyncio.wait([turn])
-            return None
-        before_s = cpu_seconds(child.group) - entry.spent(round)
-        why: str | None = None
+            return await work
+        turn = asyncio.ensure_future(work)
+        used_s, before_s = 0.0, cpu_seconds(ward.number) - entry.spent(round)
         while not (await asyncio.wait([turn], timeout=LOOK_EVERY_S))[0]:
-            used_s = cpu_seconds(child.group) - before_s
+            used_s = cpu_seconds(ward.number) - before_s
             if used_s > most:
-                why = f"the policy's limits.cpu_seconds_per_round is {most:g}, and the client had used {used_s:.1f}"
-                child.kill()
-                break
-        await asyncio.wait([turn])
-        entry.spend(round, most if why else cpu_seconds(child.group) - before_s)
-        return why
+                ward.kill()
+                await asyncio.wait([turn])
+        # Of a process that has ended nothing can be read any more.
+        entry.spend(round, max(used_s, cpu_seconds(ward.number) - before_s))
+        if used_s > most and turn.exception() is not None:
+            raise EOFError(
+                f"the policy's limits.cpu_seconds_per_round is {most:g}, and the client had used {used_s:.1f}"
+            )
+        return turn.result()
 
     def hurry(self, run: str, left_s: float) -> None:
         entry = self._runs.get(run)
         if entry is not None:
-            entry.child.ends_at(min(entry.child.deadline_s, time.monotonic() + left_s))
+            entry.ward.hurry(time.monotonic() + left_s)
 
     def stop(self, run: str) -> None:
-        entry = self._runs.pop(run, None)
-        if entry is not None:
-            entry.child.end()
+        entry, beginning = self._runs.pop(run, None), self._beginning.get(run)
+        for ward in (entry and entry.ward, beginning):
+            if ward is not None:
+                ward.end()
 
     def close(self) -> None:
         """End all processes, and wait until they have."""
-        children = [entry.child for entry in self._runs.values()]
         self._runs.clear()
-        for child in (*children, *([self._spare] if self._spare is not None else [])):
-            child.end(wait=True)
+        for ward in self._wards:
+            ward.end()
+        for ward in self._wards:
+            ward.end(wait=True)
 
 
 @final
 @dataclass
 class _Run:
     plan: Mapping[str, Any]
-    child: _Child
+    ward: Ward
     facts: dict[str, Any]
     _spent_s: dict[int, float] = field(default_factory=dict[int, float])
 
@@ -188,142 +208,15 @@ class _Run:
             del self._spent_s[old]
 
 
-async def _begun(child: _Child, plan: Mapping[str, Any]) -> dict[str, Any]:
+async def _begun(ward: Ward, plan: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        told = await child.call(child.begin, plan)
+        told = await ward.call(ward.begin, plan)
     except EOFError:
-        child.end()
-        raise NotBegun(f"the client's process {child.epitaph()} while the client was built") from None
+        ward.end()
+        raise NotBegun(f"the client's process {ward.epitaph()} while the client was built") from None
     if "facts" in told:
         return told["facts"]
-    child.end()
+    ward.end()
     if "unwilling" in told:
         raise NotSupported(told["unwilling"])
     raise NotBegun(told["failed"])
-
-
-@final
-class _Child:
-    """One process and the thread that talks to it, which waits while the client works."""
-
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, "umbel-child")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: Pipe | None = None
-        self._ended = self._busy = False
-        self._clock_file = anonymous_file()
-        os.ftruncate(self._clock_file, CLOCK_BYTES)
-        self._page = view(self._clock_file, CLOCK_BYTES, write=True)
-        self.deadline_s = float("inf")
-
-    async def call(self, what: Callable[..., Result], *args: Any) -> Result:
-        """Run one of the methods below in this process's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, what, *args)
-
-    def bear(self, born: Mapping[str, Any]) -> dict[str, Any]:
-        mine, its = socket.socketpair()
-        with its:
-            # From this thread, which ends when the process is no longer wanted: the kernel then ends it for sure.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "umbel.runtimes.node.child", str(its.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[its.fileno()],
-                process_group=0,
-            )
-        self._pipe = Pipe(mine)
-        return self._exchange(pack_parts("job", born, seal=False), [self._clock_file])[0]
-
-    def begin(self, plan: Mapping[str, Any]) -> dict[str, Any]:
-        return self._exchange(pack_parts("job", {"do": "begin", "plan": plan}, seal=False))[0]
-
-    def play(self, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None, rooms: Rooms) -> Finished:
-        files, copies = list[int](), list[int]()
-        for arrays in blobs.values():
-            file = rooms.file_of(arrays.buffer)
-            if file is None:
-                # What is small comes with its announcement, in bytes of this process's own.
-                file, _ = written([arrays.buffer.data])
-                copies.append(file)
-            files.append(file)
-        tree = {
-            "do": "play",
-            "letter": np.frombuffer(letter.frame, np.uint8),
-            "memory": None if memory is None else np.frombuffer(memory, np.uint8),
-            "digests": list(blobs),
-            "sizes": [arrays.nbytes for arrays in blobs.values()],
-        }
-        try:
-            told, given = self._exchange(pack_parts("job", tree, seal=False), files)
-        finally:
-            for file in copies:
-                os.close(file)
-        frame = view(given[0], told["size"])
-        os.close(given[0])
-        state: NDArray[np.uint8] | None = told["state"]
-        return Finished([frame.data], told["digest"], told["verdict"], None if state is None else state.tobytes())
-
-    def _exchange(self, parts: list[Any], files: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
-        assert self._pipe is not None
-        self._busy = True
-        try:
-            self._pipe.send(parts, files or ())
-            frame, given = self._pipe.receive()
-        except (EOFError, OSError):
-            self._bury()
-            raise EOFError from None
-        finally:
-            self._busy = False
-        return unpack("done", frame, verify=False), given
-
-    @property
-    def alive(self) -> bool:
-        return not self._ended
-
-    @property
-    def group(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def ends_at(self, deadline_s: float) -> None:
-        self.deadline_s = deadline_s
-        self._page[:] = np.frombuffer(struct.pack("<d", deadline_s), np.uint8)
-
-    def epitaph(self) -> str:
-        """How it ended, for a sentence that begins with who it was."""
-        code = None if self._process is None else self._process.returncode
-        if code is None or code >= 0:
-            return f"ended with exit code {code}"
-        try:
-            return f"was ended by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"was ended by signal {-code}"
-
-    def kill(self) -> None:
-        """End it and what it started, at once."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _bury(self) -> None:
-        self._ended = True
-        self.kill()
-        if self._process is not None:
-            self._process.wait()
-
-    def end(self, *, wait: bool = False) -> None:
-        """Let go of it: at once if it is at work, else it may leave by itself."""
-        self._ended = True
-        if self._busy:
-            self.kill()
-        self._executor.submit(self._leave)
-        self._executor.shutdown(wait=wait)
-
-    def _leave(self) -> None:
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            try:
-                self._process.wait(LEAVES_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                self._bury()
-        os.close(self._clock_file)
