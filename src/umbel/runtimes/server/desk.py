@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, cast, final
+from typing import final
 
 from umbel.coordinators import Pace
 from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.about import about_in
 from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
-from umbel.runtimes.server.facts import attributes_in
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
 from umbel.runtimes.server.peers import Lead, Node
 from umbel.runtimes.server.uploads import NOT_WANTED, Uploads
@@ -137,20 +136,13 @@ class Desk:
             self.missing.discard(stream.link.peer or hello.name)
             stream.end(self._closing, finished=True)
             return None
-        try:
-            about: Any = json.loads(hello.about or "{}")
-        except (ValueError, RecursionError):
-            raise ProtocolError("what a node says about itself is not JSON") from None
-        if not isinstance(about, dict):
-            raise ProtocolError("what a node says about itself is no JSON object")
-        told: dict[str, Any] = cast("dict[str, Any]", about)
-        attributes = attributes_in(told)
+        about = about_in(hello.about)
         name = stream.link.peer or hello.name
         before = self.nodes.get(name)
         if before is not None:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
-        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
+        node = Node(name, bytes(hello.boot), about, stream.link.address, stream, loop.time())
         node.unpacks = self.compress is not None and self.compress in hello.unpacks.split(",")
         if hello.checks_in:
             node.checks_in = True
@@ -168,10 +160,8 @@ class Desk:
     def _checks_in(self, node: Node) -> None:
         """Count a device that is here for a moment, and see which runs have something for it."""
         self.checked_in += 1
-        since: Any = node.about.get("since_s")
-        known = isinstance(since, (int, float)) and not isinstance(since, bool) and since >= 0
-        self.pace.checked_in(asyncio.get_running_loop().time(), float(since) if known else None)
-        willing = node.about.get("willing", True) is not False
+        self.pace.checked_in(asyncio.get_running_loop().time(), node.about.since_s)
+        willing = node.about.willing
         node.works |= {
             run for run, lead in self.leads.items() if lead.plan_for(node) and lead.invites(node.name, willing=willing)
         }

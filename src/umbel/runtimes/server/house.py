@@ -73,7 +73,7 @@ class House:
     def _may_run(self, node: Node, app: App) -> bool:
         if node.stream.link in self._guests:
             return app.flower
-        return app.name in (node.about.get("apps") or ())
+        return app.name in node.about.apps
 
     def _admit(self, hello: Hello, link: Link) -> str | None:
         return self._still(link)
@@ -395,8 +395,8 @@ def _described(node: Node) -> dict[str, Any]:
     return {
         "name": node.name,
         "address": node.address,
-        "about": dict(node.about),
-        "attributes": dict(node.attributes),
+        "about": node.about.plain(),
+        "attributes": dict(node.about.attributes),
         "runs": sorted(node.ready),
         "checks_in": node.checks_in,
         "refused": dict(node.refused),
