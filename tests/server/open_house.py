@@ -13,8 +13,9 @@ import numpy as np
 import umbel as fl
 from umbel.runtimes.app import App
 from umbel.runtimes.server import front
-from umbel.runtimes.server.api import api, protocol_for
+from umbel.runtimes.server.api import api
 from umbel.runtimes.server.house import House
+from umbel.runtimes.server.strangers import Strangers
 from umbel.stores import SQLiteStore
 from umbel.transports.tls import server_tls
 
@@ -55,13 +56,13 @@ class OpenHouse:
         tls = None
         if self.authority is not None:
             tls = server_tls(self.authority.server_certificates(), clients=False).server_context()
-        http = protocol_for(api(self.house, self.authority))
-        more = {} if self._patience is None else {"patience": self._patience}
-        self.door, self.address = await front.listen("127.0.0.1:0", self.house.desk.arrived, http, tls=tls, **more)
+        self.strangers = Strangers(api(self.house, self.authority), self._patience)
+        self.door, self.address = await front.listen("127.0.0.1:0", self.house.desk.arrived, self.strangers, tls=tls)
 
     async def _close(self):
         self.door.close()
         await self.house.close()
+        await self.strangers.farewell()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

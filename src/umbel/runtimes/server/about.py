@@ -89,7 +89,7 @@ def _table(about: Mapping[str, Any], key: str, fits: Callable[[object], bool], k
         or not all(map(fits, found.values()))
     ):
         raise _wrong(
-            f"{key} has to be an object of at most {MOST_ENTRIES} names and values, each name text and each value {kind}"
+            f"{key} has to be an object of at most {MOST_ENTRIES} names and values, each name text, each value {kind}"
             f" (texts are at most {LONGEST_TEXT} printable characters), got {_short(found or about[key])}"
         )
     return found

@@ -41,12 +41,14 @@ class Limits:
     Attributes:
         uploads_at_once: how many announced answers are in memory at a time; others wait for their grant.
         nodes: how many nodes may be connected.
+        strangers: how many links may be open that have not said hello; more are closed as they come.
         heartbeat_s: how often each side says something.
         least_away_s, most_away_s: between which devices that check in are told to come back, as in `Pace`.
     """
 
     uploads_at_once: int = UPLOADS_AT_ONCE
     nodes: int = 100_000
+    strangers: int = 1024
     heartbeat_s: float = HEARTBEAT_S
     least_away_s: float = 1.0
     most_away_s: float = 3600.0
@@ -101,12 +103,17 @@ class Desk:
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
+        self.strangers = 0
+        """How many links have not said hello yet."""
 
     def arrived(self, link: Link) -> None:
         """A fresh link: its first packet has to be a hello, soon."""
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_over())
-        _Doorstep(self, link)
+        if self.strangers >= self.limits.strangers:
+            link.abort()
+        else:
+            _Doorstep(self, link)
 
     async def _watch_over(self) -> None:
         """Break with nodes that were silent for three heartbeats, or are not welcome any more."""
@@ -396,8 +403,16 @@ class _Doorstep:
         self.node: Node | None = None
         self.stream = Stream(link, self.happened, self.ended)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(HELLO_WITHIN_S, self._late)
+        self._timer: asyncio.TimerHandle | None = loop.call_later(HELLO_WITHIN_S, self._late)
+        desk.strangers += 1
         self.stream.start()
+
+    def _met(self) -> None:
+        """It is no stranger any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.desk.strangers -= 1
 
     def _late(self) -> None:
         self.stream.abort(f"no hello within {HELLO_WITHIN_S:g} s")
@@ -408,10 +423,10 @@ class _Doorstep:
             return
         if not isinstance(event, Hello):
             raise ProtocolError("the first packet has to be a hello")
-        self._timer.cancel()
+        self._met()
         self.node = self.desk.welcome(event, self.stream)
 
     def ended(self, reason: str) -> None:
-        self._timer.cancel()
+        self._met()
         if self.node is not None:
             self.desk.gone(self.node, reason)
