@@ -80,6 +80,11 @@ class Caller(asyncio.Protocol):
         self._inner.connection_lost(exc)
         self._left()
 
+    @property
+    def unread_bytes(self) -> int:
+        """What of an answer waits in memory for the other side to read it."""
+        return self._transport.get_write_buffer_size()
+
     def hang_up(self) -> None:
         """Close at once; what was not read is lost."""
         self._transport.abort()
@@ -169,7 +174,8 @@ class Strangers:
         )
         self._config.load()
         self._state = ServerState()
-        self._callers: set[Caller] = set()
+        self.callers: set[Caller] = set()
+        """Those of them that speak HTTP."""
 
     @property
     def count(self) -> int:
@@ -191,11 +197,11 @@ class Strangers:
         """`who` speaks HTTP: the protocol for its connection from now on."""
 
         def left() -> None:
-            self._callers.discard(caller)
+            self.callers.discard(caller)
             self.leave(who)
 
         caller = Caller(self, certificate, left)
-        self._callers.add(caller)
+        self.callers.add(caller)
         return caller
 
     def http(self, caller: Caller) -> asyncio.Protocol:
@@ -211,7 +217,7 @@ class Strangers:
         """Let answers under way come to their end for a moment, then hang up on all."""
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=FAREWELL_S)
-        for caller in list(self._callers):
+        for caller in list(self.callers):
             caller.hang_up()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=FAREWELL_S)
