@@ -217,6 +217,8 @@ def test_a_restored_coordinator_goes_on_where_it_was():
     ("config", "sentence"),
     [
         ({"num_rounds": -1}, "num_rounds must be a whole number of at least 0, got -1"),
+        ({"num_rounds": True}, "num_rounds must be a whole number of at least 0, got True"),
+        ({"num_rounds": 2**63}, "num_rounds must be at most 9223372036854775807"),
         ({"fraction_fit": 1.5}, "fraction_fit must be from 0 to 1, got 1.5"),
         ({"min_fit_clients": 2.5}, "min_fit_clients must be a whole number"),
         ({"over_selection": -0.1}, "over_selection must be at least 0"),

@@ -7,6 +7,7 @@ from umbel.arrays import Arrays
 from umbel.coordinators import Rounds
 from umbel.message import Ask
 from umbel.runtimes.mail import Answer
+from umbel.runtimes.server.about import About
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.events import Deliver, Dismiss, Joined
 from umbel.runtimes.server.lead import Leader
@@ -59,7 +60,7 @@ def leading():
 
 def device(leader, name):
     """A device that has said what its client can."""
-    node = Node(name, b"", {}, "", None, 0.0, checks_in=True)
+    node = Node(name, b"", About(), "", None, 0.0, checks_in=True)
     leader.is_ready(node, Answer("run", 0, 0, "properties", name, facts={"capabilities": ["fit"], "schema": None}))
     return node
 

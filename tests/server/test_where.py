@@ -8,6 +8,7 @@ from tests.deployed.conftest import Federation
 
 import umbel as fl
 from umbel.errors import ConfigError, LinkError, TooFewClients
+from umbel.runtimes.server.about import about_in
 from umbel.runtimes.server.facts import facts_of
 from umbel.stores import MemoryStore
 from umbel.testing import Quadratics
@@ -89,8 +90,8 @@ def test_where_nobody_matches_the_run_ends_with_the_condition():
 
 
 def test_what_the_server_knows_is_not_for_a_node_to_say():
-    about = {"versions": {"umbel": "0.1.0", "python": 3, "odd": "1"}}
-    facts = facts_of("h1", about, {"gpu": True}, address="::ffff:10.0.0.1:80", federation=None)
+    about = about_in('{"versions": {"umbel": "0.1.0", "odd": "1"}, "attributes": {"gpu": true}}')
+    facts = facts_of("h1", about, address="::ffff:10.0.0.1:80", federation=None)
     assert facts == {
         "gpu": True,
         "name": "h1",
@@ -99,7 +100,7 @@ def test_what_the_server_knows_is_not_for_a_node_to_say():
         "umbel_version": "0.1.0",
     }
     families = {
-        a: facts_of("h", {}, {}, address=a, federation="f").get("address_family") for a in ("[::1]:5", "memory")
+        a: facts_of("h", about_in(""), address=a, federation="f").get("address_family") for a in ("[::1]:5", "memory")
     }
     assert families == {"[::1]:5": "ipv6", "memory": None}
 
@@ -133,7 +134,7 @@ def test_a_connection_that_takes_the_place_of_another_moves_the_node_too():
         lives = [site.node(name, EU) for name in ("0", "1", "2")]
         await site.until(lambda: site.rounds and len(site.rounds[-1]) == 3)
         site.node("2", {"region": "us"})
-        await site.until(lambda: site.desk.nodes["2"].attributes == {"region": "us"})
+        await site.until(lambda: site.desk.nodes["2"].about.attributes == {"region": "us"})
         lives[2].cancel()
         await site.until(lambda: site.rounds[-1] == ["0", "1"])
         assert site.conduct.nodes.names == ("0", "1")

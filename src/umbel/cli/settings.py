@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from umbel.errors import ConfigError
-
-KINDS: dict[type[object], str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-}
+from umbel.runtimes.settings import default_of, fitted
 
 
 def changed(defaults: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """The app's settings with `changes` ("key=value") put in; of two for one key the later counts.
 
     Raises:
-        ConfigError: a change has no "=", its key is not one of the app's, or its value is of another kind.
+        ConfigError: a change has no "=", its key is not one of the app's, or its value is of another kind
+            or not finite.
 
     Example:
         >>> changed({"lr": 0.1, "num_rounds": 3}, ["lr=1"])
@@ -34,29 +27,15 @@ def changed(defaults: Mapping[str, Any], changes: Sequence[str]) -> dict[str, An
         key = key.strip()
         if not equals or not key:
             raise ConfigError(f"--set takes key=value, got {change!r}; try --set lr=0.1")
-        if key not in defaults:
-            raise ConfigError(f"the app has no setting {key!r}; {_closest(key, defaults)}")
-        settings[key] = _value(key, text.strip(), defaults[key])
+        settings[key] = _value(key, text.strip(), default_of(key, defaults))
     return settings
-
-
-def _closest(key: str, defaults: Mapping[str, Any]) -> str:
-    if not defaults:
-        return "it has none at all: add it to [tool.umbel.config]"
-    near = difflib.get_close_matches(key, defaults, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"it has {', '.join(defaults)}"
 
 
 def _value(key: str, text: str, default: Any) -> Any:
     value = _parsed(text)
-    kind = cast("type[object]", type(default))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
-    if kind is str and not isinstance(value, list):
-        return text
-    raise ConfigError(f"{key} must be {KINDS.get(kind, kind.__name__)} like its default {default!r}, got {text!r}")
+    if isinstance(default, str) and not isinstance(value, (str, list)):
+        value = text
+    return fitted(key, value, default, written=text)
 
 
 def _parsed(text: str) -> Any:

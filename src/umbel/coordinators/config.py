@@ -9,6 +9,8 @@ from typing import Literal, final
 from umbel.coordinators.where import read_where
 from umbel.message import require
 
+LARGEST = 2**63 - 1
+
 
 @final
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ class ServerConfig:
             if value is None and name == "min_available_clients":
                 continue
             require(
-                isinstance(value, int) and value >= least,
-                f"{name} must be a whole number of at least {least}, got {value}",
+                isinstance(value, int) and not isinstance(value, bool) and value >= least,
+                f"{name} must be a whole number of at least {least}, got {value!r}",
+            )
+            require(
+                isinstance(value, int) and value <= LARGEST,
+                f"{name} must be at most {LARGEST}, which every store can keep; got more",
             )
         require(
             _is_number(self.over_selection) and 0 <= self.over_selection < math.inf,

@@ -17,6 +17,7 @@ from typing import Any, cast, final
 from umbel.clients.initial import call
 from umbel.errors import AppError, UmbelError
 from umbel.runtimes.run import Run
+from umbel.runtimes.settings import why_not_plain
 from umbel.runtimes.turn import sentence
 
 FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -183,6 +184,8 @@ def _settings(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 f"setting {name!r} of {folder} is {_kind(value)}; settings are flat: numbers, text, true, "
                 "false or lists of these"
             )
+        for why in filter(None, map(why_not_plain, items)):
+            raise AppError(f"setting {name!r} of {folder} {why}, got {str(cast('object', value))[:100]}")
     return found
 
 

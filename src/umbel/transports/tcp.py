@@ -187,7 +187,11 @@ class TcpLink(asyncio.BufferedProtocol, Link):
         if self._transport.can_write_eof():
             # To close with unread bytes in the socket would reset it, and the last words could be lost on the way:
             # the other side answers the end with its own, and what it sends until then is dropped.
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                self.abort()  # the other side has reset the connection, and the loop has yet to hear of it
+                return
             self._late = self._loop.call_later(LINGER_S, self.abort)
         else:
             self._transport.close()

@@ -16,10 +16,11 @@ from umbel.identity import Authority, Credentials, make_request, read_code
 from umbel.runtimes.app import App
 from umbel.runtimes.server import front
 from umbel.runtimes.server.also import Also, scheme_of
-from umbel.runtimes.server.api import api, protocol_for
+from umbel.runtimes.server.api import api
 from umbel.runtimes.server.desk import Limits
 from umbel.runtimes.server.house import House
 from umbel.runtimes.server.memory import Memory
+from umbel.runtimes.server.strangers import Strangers
 from umbel.stores import store_for
 from umbel.transports.tls import server_tls
 
@@ -99,9 +100,8 @@ class Daemon:
                 "place, or let this one take over when it ends: --standby"
             )
         tls = None if authority is None else certified(authority)
-        server, address = await front.listen(
-            self.listen, house.desk.arrived, protocol_for(api(house, authority)), tls=tls
-        )
+        strangers = Strangers(api(house, authority))
+        server, address = await front.listen(self.listen, house.desk.arrived, strangers, tls=tls)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +119,7 @@ class Daemon:
         server.close()
         await also.close()
         await house.close()
+        await strangers.farewell()
         await also.let_go()
 
     async def _leads(self, house: House, stop: asyncio.Event, say: Callable[[str], None]) -> bool:

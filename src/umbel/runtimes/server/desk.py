@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any, cast, final
+from typing import final
 
 from umbel.coordinators import Pace
 from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.server.about import about_in
 from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
-from umbel.runtimes.server.facts import attributes_in
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
 from umbel.runtimes.server.peers import Lead, Node
 from umbel.runtimes.server.uploads import NOT_WANTED, Uploads
@@ -42,12 +41,14 @@ class Limits:
     Attributes:
         uploads_at_once: how many announced answers are in memory at a time; others wait for their grant.
         nodes: how many nodes may be connected.
+        strangers: how many links may be open that have not said hello; more are closed as they come.
         heartbeat_s: how often each side says something.
         least_away_s, most_away_s: between which devices that check in are told to come back, as in `Pace`.
     """
 
     uploads_at_once: int = UPLOADS_AT_ONCE
     nodes: int = 100_000
+    strangers: int = 1024
     heartbeat_s: float = HEARTBEAT_S
     least_away_s: float = 1.0
     most_away_s: float = 3600.0
@@ -102,12 +103,17 @@ class Desk:
         self.missing: set[str] = set()
         """Nodes that were here and left without a goodbye."""
         self._watch: asyncio.Task[None] | None = None
+        self.strangers = 0
+        """How many links have not said hello yet."""
 
     def arrived(self, link: Link) -> None:
         """A fresh link: its first packet has to be a hello, soon."""
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watch_over())
-        _Doorstep(self, link)
+        if self.strangers >= self.limits.strangers:
+            link.abort()
+        else:
+            _Doorstep(self, link)
 
     async def _watch_over(self) -> None:
         """Break with nodes that were silent for three heartbeats, or are not welcome any more."""
@@ -137,20 +143,13 @@ class Desk:
             self.missing.discard(stream.link.peer or hello.name)
             stream.end(self._closing, finished=True)
             return None
-        try:
-            about: Any = json.loads(hello.about or "{}")
-        except (ValueError, RecursionError):
-            raise ProtocolError("what a node says about itself is not JSON") from None
-        if not isinstance(about, dict):
-            raise ProtocolError("what a node says about itself is no JSON object")
-        told: dict[str, Any] = cast("dict[str, Any]", about)
-        attributes = attributes_in(told)
+        about = about_in(hello.about)
         name = stream.link.peer or hello.name
         before = self.nodes.get(name)
         if before is not None:
             before.stream.end("the same node connected again")
         self.missing.discard(name)
-        node = Node(name, bytes(hello.boot), told, stream.link.address, stream, loop.time(), attributes)
+        node = Node(name, bytes(hello.boot), about, stream.link.address, stream, loop.time())
         node.unpacks = self.compress is not None and self.compress in hello.unpacks.split(",")
         if hello.checks_in:
             node.checks_in = True
@@ -168,10 +167,8 @@ class Desk:
     def _checks_in(self, node: Node) -> None:
         """Count a device that is here for a moment, and see which runs have something for it."""
         self.checked_in += 1
-        since: Any = node.about.get("since_s")
-        known = isinstance(since, (int, float)) and not isinstance(since, bool) and since >= 0
-        self.pace.checked_in(asyncio.get_running_loop().time(), float(since) if known else None)
-        willing = node.about.get("willing", True) is not False
+        self.pace.checked_in(asyncio.get_running_loop().time(), node.about.since_s)
+        willing = node.about.willing
         node.works |= {
             run for run, lead in self.leads.items() if lead.plan_for(node) and lead.invites(node.name, willing=willing)
         }
@@ -406,8 +403,16 @@ class _Doorstep:
         self.node: Node | None = None
         self.stream = Stream(link, self.happened, self.ended)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(HELLO_WITHIN_S, self._late)
+        self._timer: asyncio.TimerHandle | None = loop.call_later(HELLO_WITHIN_S, self._late)
+        desk.strangers += 1
         self.stream.start()
+
+    def _met(self) -> None:
+        """It is no stranger any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.desk.strangers -= 1
 
     def _late(self) -> None:
         self.stream.abort(f"no hello within {HELLO_WITHIN_S:g} s")
@@ -418,10 +423,10 @@ class _Doorstep:
             return
         if not isinstance(event, Hello):
             raise ProtocolError("the first packet has to be a hello")
-        self._timer.cancel()
+        self._met()
         self.node = self.desk.welcome(event, self.stream)
 
     def ended(self, reason: str) -> None:
-        self._timer.cancel()
+        self._met()
         if self.node is not None:
             self.desk.gone(self.node, reason)

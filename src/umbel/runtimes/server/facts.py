@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Any, cast
 
-from umbel.coordinators.where import VERSIONS, Plain, checked_attributes
-from umbel.errors import ConfigError, ProtocolError
+from umbel.coordinators.where import VERSIONS, Plain
+from umbel.runtimes.server.about import About
 
 # As `umbel.identity` has it, which scripts need not have installed.
 DEFAULT = "default"
 
 
-def attributes_in(about: Mapping[str, Any]) -> dict[str, Plain]:
-    """The attributes in what a node says about itself.
-
-    Raises:
-        ProtocolError: they are none.
-    """
-    try:
-        return checked_attributes(about.get("attributes", {}))
-    except ConfigError as error:
-        raise ProtocolError(f"what a node says about itself is not in order: {error}") from None
-
-
-def facts_of(
-    name: str, about: Mapping[str, Any], attributes: Mapping[str, Plain], *, address: str = "", federation: str | None
-) -> dict[str, Plain]:
+def facts_of(name: str, about: About, *, address: str = "", federation: str | None) -> dict[str, Plain]:
     """Name → value of all that a condition can speak of. Nothing that a node says hides what the server knows.
 
     Args:
         federation: None is the default one.
     """
-    facts: dict[str, Plain] = {**attributes, "name": name, "federation": federation or DEFAULT}
+    facts: dict[str, Plain] = {**about.attributes, "name": name, "federation": federation or DEFAULT}
     family = _family(address)
     if family is not None:
         facts["address_family"] = family
-    told: Any = about.get("versions")
-    if isinstance(told, Mapping):
-        versions = cast("Mapping[str, Any]", told)
-        for key in VERSIONS:
-            version = versions.get(key.removesuffix("_version"))
-            if isinstance(version, str):
-                facts[key] = version
+    for key in VERSIONS:
+        version = about.versions.get(key.removesuffix("_version"))
+        if version is not None:
+            facts[key] = version
     return facts
 
 

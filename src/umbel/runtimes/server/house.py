@@ -19,11 +19,14 @@ from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.queue import Queue
 from umbel.runtimes.server.usage import Today, federation_of, table, why_over
 from umbel.runtimes.session import Hooks
+from umbel.runtimes.settings import checked
 from umbel.stores import RunInfo, Store
 from umbel.transports import Link
 from umbel.wire.packets import Hello
 
 RUNS_AT_ONCE = 8
+LONGEST_NAME = 200
+MOST_WAITING = 1000
 LOOK_S = 0.5
 
 
@@ -74,7 +77,7 @@ class House:
     def _may_run(self, node: Node, app: App) -> bool:
         if node.stream.link in self._guests:
             return app.flower
-        return app.name in (node.about.get("apps") or ())
+        return app.name in node.about.apps
 
     def _admit(self, hello: Hello, link: Link) -> str | None:
         return self._still(link)
@@ -136,16 +139,19 @@ class House:
     ) -> str:
         """Begin a run of an installed app; returns its id.
 
+        Args:
+            name: at most `LONGEST_NAME` printable characters; empty is the app's name.
+
         Raises:
             AppError: the app is not installed, or another version of it.
-            ConfigError: the settings are not the app's, or the federation is over a quota and does not wait.
+            ConfigError: the name or the settings are none, or the federation is over a quota and does not wait.
         """
         found = self._app(app, digest, federation)
-        unknown = [key for key in settings if key not in found.config]
-        if unknown:
-            raise ConfigError(f"the app has no setting {unknown[0]!r}; it has {', '.join(found.config) or 'none'}")
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise ConfigError(f"a run's name is at most {LONGEST_NAME} printable characters, got {name[:100]!r}")
+        changed = checked(found.config, settings)
         self._refuse_over(federation)
-        return self._start(self._order(found, {**found.config, **settings}, name or found.name, federation))
+        return self._start(self._order(found, {**found.config, **changed}, name or found.name, federation))
 
     def _refuse_over(self, name: str) -> None:
         """Refuse a run that would have to wait, where the federation wants that."""
@@ -161,7 +167,8 @@ class House:
             federation: whose runs are looked at; None is all, and waits if there is no room.
 
         Raises:
-            ConfigError: there is no such run, it is under way, or its federation is over a quota and does not wait.
+            ConfigError: there is no such run, it is under way, the changes are no settings of its app's, or its
+                federation is over a quota and does not wait.
         """
         info = self.info(run, federation)
         if info.id in self._tasks:
@@ -172,7 +179,7 @@ class House:
         found = self._app(entry["name"], entry["digest"], federation_of(info))
         if federation is not None:
             self._refuse_over(federation)
-        settings = {**entry["settings"], **(changes or {})}
+        settings = {**entry["settings"], **checked(found.config, changes or {})}
         return self._start(replace(self._order(found, settings, info.name, federation_of(info)), resume=info.id))
 
     def apps_of(self, federation: str) -> dict[str, App]:
@@ -293,11 +300,16 @@ class House:
 
     def _tell(self, run: str, event: Mapping[str, Any] | None) -> None:
         for queue in self._followers.get(run, ()):
+            if queue.full():
+                queue.get_nowait()
             queue.put_nowait(event)
 
     def follow(self, run: str) -> asyncio.Queue[Mapping[str, Any] | None]:
-        """A queue of the run's events from now on; None says that it is over."""
-        queue: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
+        """A queue of the run's events from now on; None says that it is over.
+
+        Who takes them slowly misses the oldest: what is in the log can be read there.
+        """
+        queue: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue(MOST_WAITING)
         self._followers.setdefault(run, set()).add(queue)
         if run not in self._tasks:
             queue.put_nowait(None)
@@ -408,8 +420,8 @@ def _described(node: Node) -> dict[str, Any]:
     return {
         "name": node.name,
         "address": node.address,
-        "about": dict(node.about),
-        "attributes": dict(node.attributes),
+        "about": node.about.plain(),
+        "attributes": dict(node.about.attributes),
         "runs": sorted(node.ready),
         "checks_in": node.checks_in,
         "refused": dict(node.refused),

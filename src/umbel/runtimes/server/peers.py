@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
 from umbel.coordinators.where import Plain
+from umbel.runtimes.server.about import About
 from umbel.runtimes.server.facts import facts_of
 from umbel.runtimes.stream import Stream
 from umbel.wire.target import Target
@@ -76,11 +77,10 @@ class Node:
 
     name: str
     boot: bytes
-    about: Mapping[str, Any]
+    about: About
     address: str
     stream: Stream
     since_s: float
-    attributes: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
     federation: str | None = None
     unpacks: bool = False
     checks_in: bool = False
@@ -94,4 +94,4 @@ class Node:
     @property
     def facts(self) -> dict[str, Plain]:
         """What conditions on nodes can speak of."""
-        return facts_of(self.name, self.about, self.attributes, address=self.address, federation=self.federation)
+        return facts_of(self.name, self.about, address=self.address, federation=self.federation)
