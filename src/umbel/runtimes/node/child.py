@@ -96,7 +96,7 @@ class Child:
 def _bound(born: Mapping[str, Any]) -> None:
     """Keep to what the owner allows; the operating system sees to it, for this process and those it starts."""
     if born["memory_gb"] is not None:
-        most = int(born["memory_gb"] * 2**30)
+        most = int(born["memory_gb"] * 1e9)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     if born["processors"] is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: born["processors"]])
