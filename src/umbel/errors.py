@@ -116,3 +116,13 @@ class StoreFull(StoreError):
 
 class CheckpointCorrupt(StoreError):
     """A checkpoint whose bytes do not match its digest."""
+
+
+def printable(text: str, most: int = 2000) -> str:
+    """What somebody else wrote, as one line that cannot move a terminal's cursor or pass for another line.
+
+    Example:
+        >>> printable("out of\\npaper \\x1b[2J", 12)
+        'out of paper'
+    """
+    return "".join(c if c.isprintable() else " " if c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:most])

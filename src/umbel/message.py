@@ -12,7 +12,7 @@ import numpy as np
 
 from umbel.arrays import Arrays
 from umbel.dtypes import LARGEST, finite, widen
-from umbel.errors import ConfigError, UpdateRefused
+from umbel.errors import ConfigError, UpdateRefused, printable
 from umbel.randomness import generator
 from umbel.schema import Schema
 
@@ -269,7 +269,7 @@ def numbers(metrics: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
     for name, value in metrics.items():
         number = float(value) if type(value) in (bool, np.bool_) else _number(value)
         if number is not None and math.isfinite(number):
-            kept[str(name)] = number
+            kept[printable(str(name))] = number
         else:
             shown = repr(cast("object", value))
             shown = shown if len(shown) <= 40 else shown[:37] + "..."

@@ -108,3 +108,19 @@ def test_a_full_disk_at_the_node_makes_its_answer_fail_and_nothing_else(tmp_path
         keeper.keep("run", 1, 0, b"x" * 100_000, [b"y" * 100_000], "about")
     assert keeper.state("run", (1, 0)) is None
     keeper.close()
+
+
+class Paints(Adds):
+    def fit(self, parameters, config):
+        raise ValueError("\x1b[2Jall is well\x9b1m")
+
+
+def test_what_a_client_says_cannot_move_the_operators_cursor(federation):
+    history = federation.run(
+        ["a", "b"],
+        lambda context: Paints(0.0) if context.client == "b" else Adds(1.0),
+        config=fl.ServerConfig(num_rounds=1, seed=1),
+    )
+    [failure] = [f for f in history.rounds[0].failures if f.client == "b"]
+    assert failure.reason.startswith("ValueError: \N{REPLACEMENT CHARACTER}[2Jall is well")
+    assert failure.reason.isprintable()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
-from umbel.errors import IdentityError, LinkError
+from umbel.errors import IdentityError, LinkError, printable
 from umbel.identity.certificates import day
 from umbel.identity.code import host_and_port
 
@@ -63,7 +63,7 @@ def _understood(address: str, status: int, text: bytes) -> dict[str, Any]:
         reason = table.get("error")
         if not isinstance(reason, str):
             raise LinkError(f"{address} answers with HTTP status {status} and no reason; is it an Umbel server?")
-        raise IdentityError(f"{address} refuses: {''.join(c for c in reason if c.isprintable())[:500]}")
+        raise IdentityError(f"{address} refuses: {printable(reason, 500)}")
     if not is_object:
         raise LinkError(f"{address} does not answer as an Umbel server does; is it the address?")
     return table

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ProtocolError, WireError
+from umbel.errors import ProtocolError, WireError, printable
 from umbel.message import Ask, Evaluation, Group, Kind, Task, Update
 from umbel.runtimes.fields import MAX_TEXT, Fields
 from umbel.wire import pack_parts, pack_sealed, unpack
@@ -219,10 +219,10 @@ def answer_in(tree: Mapping[str, Any], *, groups: bool = True) -> Answer:
         kind=fields.one_of("kind", KINDS),
         client=fields.text("client", MAX_NAME),
         verdict=fields.one_of("verdict", VERDICTS),
-        reason=fields.text("reason"),
+        reason=printable(fields.text("reason")),
         seconds=fields.number("seconds"),
         has_state=fields.flag("has_state"),
-        warnings=tuple(text[:MAX_WARNING] for text in fields.texts("warnings")[:MAX_WARNINGS]),
+        warnings=tuple(printable(text, MAX_WARNING) for text in fields.texts("warnings")[:MAX_WARNINGS]),
         update=_update(fields, groups) if "groups" in fields.tree else None,
         evaluation=_evaluation(fields) if "loss" in fields.tree else None,
         facts=fields.plain("facts"),

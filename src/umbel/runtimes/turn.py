@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 
-from umbel.errors import ClientError, NotSupported
+from umbel.errors import ClientError, NotSupported, printable
 from umbel.local import assemble
 from umbel.message import Ask, Context, Evaluation, Receipt, Update, checked_examples, numbers, validate
 from umbel.randomness import seed_process
@@ -123,8 +123,8 @@ def _failed(ask: Ask, error: BaseException, seconds: float) -> Receipt:
 
 
 def short(text: str) -> str:
-    """A text that fits a log."""
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+    """A text that fits a line of a log."""
+    return printable(text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…")
 
 
 def sentence(error: BaseException) -> str:

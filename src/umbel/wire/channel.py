@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
-from umbel.errors import ProtocolError
+from umbel.errors import ProtocolError, printable
 from umbel.wire import zstd
 from umbel.wire.packets import (
     CHUNK_BYTES,
@@ -243,7 +243,7 @@ class Channel:
             return None if self._outgoing_of(packet.id, done=True) is None else Taken(packet.id)
         if isinstance(packet, Refuse):
             gone = self._outgoing_of(packet.id, done=True)
-            return None if gone is None else Refused(packet.id, packet.reason)
+            return None if gone is None else Refused(packet.id, printable(packet.reason))
         return packet
 
     def _incoming_of(self, number: int) -> Incoming | None:

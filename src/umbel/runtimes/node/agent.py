@@ -9,12 +9,12 @@ import math
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError
+from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable
 from umbel.runtimes.mail import Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
@@ -248,7 +248,7 @@ class Agent:
             self._welcomed(event)
         elif isinstance(event, Goodbye):
             if self._end is not None and not self._end.done():
-                self._end.set_result(event)
+                self._end.set_result(replace(event, reason=printable(event.reason)))
         elif isinstance(event, Settled):
             self._settle(event)
         elif isinstance(event, Hurry):

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
+from umbel.errors import printable
 from umbel.runtimes.node.conditions import Conditions
 
 BUILTIN = "builtin"
@@ -266,7 +267,7 @@ def _lines(path: str, value: Any) -> Iterator[tuple[str, str]]:
 def _plain(value: Any) -> str:
     """Text that cannot move a terminal's cursor, or pass for another line."""
     text = value if isinstance(value, str) else repr(value)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:2000]
+    return printable(text.replace("\n", "\N{REPLACEMENT CHARACTER}"))
 
 
 def _quoted(value: object) -> str:
