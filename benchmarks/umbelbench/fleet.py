@@ -39,7 +39,7 @@ class Node:
 
     def __init__(self, fleet, number):
         self.fleet, self.name = fleet, f"node-{number}"
-        self.waiting = []
+        self.waiting, self.announced = [], []
 
     def tls(self):
         folder = self.fleet.certificates
@@ -68,6 +68,8 @@ class Node:
             message = event.message
             if message.kind == "blob" and message.digest.hex() in self.fleet.blobs:
                 self.stream.channel.have(message)
+            elif message.kind == "blob" and not self.fleet.is_first(message.digest.hex()):
+                self.announced.append(message)
             else:
                 self.stream.channel.accept(message, fresh(message.size))
         elif isinstance(event, Arrived):
@@ -85,7 +87,7 @@ class Node:
             self.fleet.tell(here=time.time(), client=self.name)
             self.fleet.keep(digest, message.buffer)
             for node in self.fleet.nodes if self.fleet.noise else [self]:
-                node.answer_all(digest)
+                node.has(digest)
         elif message.kind == "ask":
             letter = read_letter(message.buffer)
             if letter.model in self.fleet.blobs:
@@ -95,7 +97,11 @@ class Node:
                 if self.fleet.is_first(letter.model):
                     self.stream.say(Want(bytes.fromhex(letter.model), letter.run))
 
-    def answer_all(self, digest):
+    def has(self, digest):
+        for message in [message for message in self.announced if message.digest.hex() == digest]:
+            self.announced.remove(message)
+            self.stream.channel.have(message)
+            self.stream.pump()
         for letter in [letter for letter in self.waiting if letter.model == digest]:
             self.waiting.remove(letter)
             self.answer(letter)
@@ -154,7 +160,7 @@ class Fleet:
             print(json.dumps(line), flush=True)
 
     def is_first(self, digest):
-        """Whether a node is to ask for a model. With --noise models are large, and one of each is enough for all."""
+        """Whether a node is to fetch a model. With --noise models are large, and one of each is enough for all."""
         first = digest not in self.wanted
         if self.noise:
             self.wanted.add(digest)
