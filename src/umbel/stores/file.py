@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Generator
@@ -18,7 +19,7 @@ _ABOUT = "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);"
 
 @final
 class SQLiteFile:
-    """The file `path`, which is made if it is not there.
+    """The file `path`, which is made if it is not there, for this user only.
 
     Args:
         tables: the statements that make its tables.
@@ -31,6 +32,11 @@ class SQLiteFile:
 
     def __init__(self, path: Path, tables: str, *, format: int, what: str) -> None:
         self.path, self._what = path, what
+        try:
+            # SQLite gives the files that it puts beside this one the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StoreError(f"cannot use {what} {path}: {error.strerror}") from error
         with self.errors():
             self.db = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False)
             self._log_ahead()

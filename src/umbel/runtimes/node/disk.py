@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from umbel.errors import StoreError
 from umbel.runtimes.mail import Basis
 from umbel.stores.file import SQLiteFile
 from umbel.wire.protobuf import Bytes
@@ -43,10 +41,6 @@ class DiskKeeper:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise StoreError(f"the node's file {self.path} cannot be used: {error.strerror}") from error
         # Large answers are kept off the event loop, which may settle others meanwhile.
         self._writing = threading.Lock()
         self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file")
