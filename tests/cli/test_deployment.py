@@ -132,3 +132,17 @@ def test_an_insecure_server_says_so_and_answers_probes(place):
         described = json.loads(answer.read())
     assert set(described["paths"]) >= {"/v1/runs", "/v1/nodes", "/v1/runs/{run}/events"}
     assert "0 nodes are connected" in place.fine("nodes", "--server", address, "--insecure")
+
+
+@pytest.mark.parametrize(
+    ("words", "piece"),
+    [
+        (["--expires", "-1"], "--expires is in hours, above 0"),
+        (["--expires", "nan"], "--expires is in hours, above 0"),
+        (["--address", "https://fl.example.org:8080"], "try fl.example.org:8080"),
+    ],
+)
+def test_an_invitation_that_cannot_work_is_refused(place, address, words, piece):
+    refused = place.call("invite", *words)
+    assert refused.returncode == 2
+    assert piece in refused.stderr

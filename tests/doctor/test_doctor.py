@@ -59,6 +59,12 @@ def test_too_few_open_files_for_the_nodes_fail():
     assert "ulimit -n 10100" in found.mend
 
 
+def test_a_folder_that_is_named_and_is_not_there_fails(tmp_path):
+    done = call(tmp_path, "doctor", "--folder", "nowhere")
+    assert done.returncode == 1
+    assert "fail folder nowhere: it is not there" in done.stdout
+
+
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc, where nobody can write")
 def test_a_folder_that_cannot_be_written_to_fails():
     found = machine.check_disk(Path("/proc/self"))
@@ -269,6 +275,9 @@ def test_the_command_goes_the_way_to_a_server_as_a_node_and_says_what_is_wrong(t
         assert {told[name]["verdict"] for name in ("name", "port", "clock", "tls", "membership", "app heart")} == {"ok"}
         assert any(name.startswith("database .umbel/server") for name in told)
         assert done.returncode == 0
+        plain = call(tmp_path, "doctor", "--server", address, "--insecure")
+        assert "the server speaks TLS, and --insecure asks in plaintext" in plain.stdout
+        assert "leave --insecure out" in plain.stdout
         with open(tmp_path / "heart" / "heart" / "client.py", "a") as file:
             file.write("\n# changed\n")
         assert call(tmp_path, "revoke", "h0").returncode == 0

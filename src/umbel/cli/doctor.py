@@ -81,6 +81,12 @@ def _folders(folders: tuple[Path, ...]) -> Iterator[Finding]:
     from umbel.runtimes.doctor.machine import check_disk
 
     looked = folders or tuple(folder for folder in KNOWN if folder.is_dir())
+    for folder in folders:
+        if not folder.is_dir():
+            mend = (
+                "name the folder of a node or a server that was started once; this one would be made at its first start"
+            )
+            yield Finding(f"folder {folder}", "fail", "it is not there", mend)
     for folder in looked or (DEFAULT_STORE.parent,):
         yield check_disk(folder)
     stores = [] if folders or not DEFAULT_STORE.is_file() else [DEFAULT_STORE]
@@ -105,6 +111,10 @@ def _server(address: str, user: Path | None) -> tuple[list[Finding], dict[str, s
         found.append(check())
         if found[-1].verdict == "fail":
             return found, None  # the rest would say the same
+    if user is None:
+        found.append(n.check_plaintext(host, port))
+        if found[-1].verdict == "fail":
+            return found, None
     found.append(n.check_clock(host, port, secure=user is not None))
     mine = None
     if user is not None:

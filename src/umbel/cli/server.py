@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from umbel.identity import Authority
 
 DEFAULT_FOLDER = Path(".umbel/server")
+LONGEST_HOURS = 87600
 ROLES = ("node", "viewer", "researcher", "admin")
 
 
@@ -109,6 +110,10 @@ def server(
 @with_folder
 def invite(name: str | None, role: str, address: str, hours: float, federation: str, folder: Path) -> None:
     """Print a one-time code with which a node or a user joins this server."""
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(f"--address is host:port without http, got {address!r}; try {address.partition('//')[2]}")
+    if not 0 < hours <= LONGEST_HOURS:
+        raise ConfigError(f"--expires is in hours, above 0 and at most {LONGEST_HOURS} (10 years), got {hours:g}")
     with authority_in(folder) as authority:
         click.echo(authority.invite(address, name=name, role=role, expires_s=3600 * hours, federation=federation))
 

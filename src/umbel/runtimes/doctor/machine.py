@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from umbel.runtimes.doctor.finding import Finding
 
+ROOM = "free some space, or move the folder to a larger disk"
 FULL_BYTES, TIGHT_BYTES = 100 * 10**6, 10**9
 SPARE_FILES = 100
 _BOUND = re.compile(r"([\w.-]+)\s*(?:\[[^]]*\])?\s*>=\s*([\d.]+)")
@@ -87,13 +89,14 @@ def check_disk(folder: Path, *, full_bytes: int = FULL_BYTES, tight_bytes: int =
             file.write(b"umbel")
         free = shutil.disk_usage(place).free
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Finding(name, "fail", "no room is left", ROOM)
         mend = "let this user write there, or take another folder with --folder"
         return Finding(name, "fail", f"{place} cannot be written to: {error.strerror or error}", mend)
     text = f"{free / 1e9:.1f} GB are free"
-    mend = "free some space, or move the folder to a larger disk"
     if free < full_bytes:
-        return Finding(name, "fail", text, mend)
-    return Finding(name, "warn", text, mend) if free < tight_bytes else Finding(name, "ok", text)
+        return Finding(name, "fail", f"only {free / 1e6:.0f} MB are free", ROOM)
+    return Finding(name, "warn", text, ROOM) if free < tight_bytes else Finding(name, "ok", text)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -84,8 +84,7 @@ def check_clock(host: str, port: int, *, secure: bool, now: Callable[[], float] 
     """Whether this machine's clock and the server's agree, by the `Date` of its answer."""
     # A wrong clock makes good certificates look bad, so none is looked at here; nothing is told, and a time is all
     # that is taken.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = _trusting_all()
     try:
         before = now()
         answer, _ = _get(host, port, context if secure else None, "/v1/health")
@@ -100,6 +99,21 @@ def check_clock(host: str, port: int, *, secure: bool, now: Callable[[], float] 
     text = f"this machine's clock is {abs(skew):,.0f} s {'ahead of' if skew > 0 else 'behind'} the server's"
     mend = "set the clock that is wrong, and let NTP keep both"
     return Finding("clock", "fail" if abs(skew) > WRONG_S else "warn", text, mend)
+
+
+def check_plaintext(host: str, port: int) -> Finding:
+    """Whether the server speaks plaintext, as `--insecure` has it."""
+    try:
+        _get(host, port, _trusting_all(), "/v1/health")
+    except (OSError, http.client.HTTPException):
+        return Finding("tls", "warn", "the server speaks plaintext", "use it on a machine of your own only")
+    return Finding("tls", "fail", "the server speaks TLS, and --insecure asks in plaintext", "leave --insecure out")
+
+
+def _trusting_all() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def check_membership(host: str, port: int, mine: Credentials | None) -> tuple[Finding, dict[str, str] | None]:
