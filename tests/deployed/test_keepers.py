@@ -80,5 +80,5 @@ def test_a_file_that_is_none_of_a_nodes_is_refused(tmp_path):
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(StoreError, match="cannot use the node's file"):
         DiskKeeper(path)
-    with pytest.raises(StoreError, match="cannot use the node.s file"):
+    with pytest.raises(StoreError, match="cannot use the node's file"):
         DiskKeeper(tmp_path / "missing" / "node.db")
