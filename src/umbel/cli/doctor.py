@@ -112,8 +112,9 @@ def _server(address: str, user: Path | None) -> tuple[list[Finding], dict[str, s
         if found[-1].verdict == "fail":
             return found, None  # the rest would say the same
     if user is None:
-        found.append(n.check_plaintext(host, port))
-        if found[-1].verdict == "fail":
+        plain = n.check_plaintext(host, port)
+        found.append(plain)
+        if plain.verdict == "fail":
             return found, None
     found.append(n.check_clock(host, port, secure=user is not None))
     mine = None
