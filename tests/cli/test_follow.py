@@ -85,6 +85,17 @@ def test_a_server_that_stays_away_is_told_and_is_an_error(place, monkeypatch, ca
     assert "waiting for nodes" in capsys.readouterr().out
 
 
+def test_who_has_seen_enough_leaves_without_a_word(place):
+    address = serve(place)
+    where = ["--server", address, "--insecure"]
+    Remote(address, None).post("/v1/runs", {"app": "hospital", "settings": {}})
+    place.start("logs", "logs", "-f", *where)
+    place.until(lambda: "waiting for nodes" in place.log("logs"))
+    place.processes["logs"].send_signal(signal.SIGINT)
+    assert place.processes["logs"].wait(timeout=20) == 130
+    assert place.log("logs").splitlines() == ["waiting for nodes: 0 of 4 are ready"]
+
+
 def test_the_line_about_waiting_follows_the_nodes_that_come(place):
     address = serve(place)
     where = ["--server", address, "--insecure"]

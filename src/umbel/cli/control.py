@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from umbel.cli.codes import INTERRUPTED
 from umbel.cli.follow import tell
 from umbel.cli.options import with_json
 from umbel.cli.remote import Remote, remote, with_server
@@ -52,7 +53,10 @@ def nodes(as_json: bool, server: str | None, user: Path, insecure: bool) -> None
 @with_server
 def logs(run: str, follow: bool, as_json: bool, server: str | None, user: Path, insecure: bool) -> int:
     """Print the log of RUN at a server."""
-    return tell(needed(server, user, insecure), run, follow=follow, as_json=as_json)
+    try:
+        return tell(needed(server, user, insecure), run, follow=follow, as_json=as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED  # who looks on has seen enough
 
 
 @click.command()
