@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 BACKUP = ROOT / "deploy" / "backup.py"
 UMBEL = [sys.executable, "-m", "umbel"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-SETTINGS = ["--set", "num_rounds=30", "--set", "local_steps=8000", "--set", "lr=0.02"]
+SETTINGS = ["--set", "num_rounds=60", "--set", "local_steps=8000", "--set", "lr=0.02"]
 
 
 class Site:
@@ -95,11 +95,11 @@ def test_a_backup_of_a_busy_server_brings_back_members_and_runs_to_the_same_bits
     site.processes["server"].kill()
     site.processes["server"].wait()
     assert "ended:" not in site.log("server")
-    site.processes["run"].wait(timeout=60)
     shutil.rmtree(folder)
     kept.rename(folder)
     site.start("server", "server", "--app", "hospital", "--listen", address)
     site.until(lambda: re.search(r"^run \S+ ended: finished", site.log("server"), re.M))
+    assert site.processes["run"].wait(timeout=60) == 0, "who looked on has seen it through"
     members = json.loads(site.fine("members", "--json"))["members"]
     assert {f"h{number}" for number in range(4)} <= {member["name"] for member in members}
     site.fine("export", "last", "deployed.safetensors", *to)

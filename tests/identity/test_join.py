@@ -337,7 +337,7 @@ def test_a_certificate_that_is_not_ours_is_not_kept(authority, tmp_path, node, k
         (200, b'"' + b"x" * (2**20 + 10) + b'"', LinkError, "does not answer as an Umbel server does"),
         (500, b"", LinkError, "HTTP status 500 and no reason"),
         (500, b'{"error": 3}', LinkError, "HTTP status 500 and no reason"),
-        (403, b'{"error": "no\\u001b[2J more"}', IdentityError, r"refuses: no\[2J more"),
+        (403, b'{"error": "no\\u001b[2J more"}', IdentityError, r"refuses: no.\[2J more"),
         (404, b'{"error": "nothing"}', IdentityError, "refuses: nothing"),
     ],
 )

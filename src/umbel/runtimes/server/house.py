@@ -286,8 +286,10 @@ class House:
             self._say(f"run {conduct.run} ended: {history.ended}")
         except UmbelError as error:
             # One that was stopped before it began is to go on, or may.
-            stopped = self.info(conduct.run).status == "interrupted"
-            self._say(f"run {conduct.run} {'ended' if stopped else 'failed'}: {error}")
+            if self.info(conduct.run).status == "interrupted":
+                self._say(f"run {conduct.run} ended: {error}")
+            else:
+                self._say(f"run {conduct.run} failed: {error}")
         except Exception as error:
             # A fault in one run must not take the others with it.
             self._say(f"run {conduct.run} failed: {type(error).__name__}: {error}")
