@@ -5,6 +5,7 @@ Several processes may use it at once: `umbel invite` while the server runs. What
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import sqlite3
@@ -114,7 +115,9 @@ class Ledger:
         self._lock, self._look_lock = threading.RLock(), threading.Lock()
         with self._errors():
             # SQLite gives its companion files the mode of the file itself, which so has to be right from the start.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # One that is there is not even opened: to close it would end the locks of other connections to it.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False)
             # A look-up of its own: it never waits for whoever writes, in this process or another.
             self._looks = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False)

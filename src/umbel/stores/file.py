@@ -33,8 +33,11 @@ class SQLiteFile:
     def __init__(self, path: Path, tables: str, *, format: int, what: str) -> None:
         self.path, self._what = path, what
         try:
-            # SQLite gives the files that it puts beside this one the same mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # SQLite gives the files that it puts beside this one the same mode. A file that is there must not even be
+            # opened: to close it again would end the locks of this process's other connections to it.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            pass
         except OSError as error:
             raise StoreError(f"cannot use {what} {path}: {error.strerror}") from error
         with self.errors():
