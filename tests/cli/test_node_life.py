@@ -1,6 +1,7 @@
 """`umbel node` from its start to its end, as people start and stop it: real processes, real TLS."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -193,3 +194,31 @@ def test_a_file_with_a_new_code_is_looked_at_when_the_certificate_has_ended(plac
     node.told(f"joined {address} as filed", "connected to")
     node.stop(signal.SIGKILL)
     apart(*words).told("connected to")
+
+
+def children(process):
+    """The processes that a process has begun and that are there."""
+    path = f"/proc/{process.pid}/task/{process.pid}/children"
+    with open(path) as file:
+        return file.read().split()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="children are looked up in /proc")
+def test_runs_that_end_before_a_client_is_built_leave_no_process_behind(tmp_path):
+    place = Place(tmp_path)
+    try:
+        place.fine("new", "hospital")
+        module = tmp_path / "hospital" / "hospital" / "run.py"
+        module.write_text(module.read_text().replace("num_clients=len(HOSPITALS)", "num_clients=2"))
+        address = place.serve("--insecure", "--folder", "s", "--listen", "127.0.0.1:0")
+        where = ["--server", address, "--insecure"]
+        for name in ("0", "1"):
+            place.start(name, "node", "hospital", *where, "--name", name, "--folder", name, "--partition", name)
+        place.until(lambda: "2 nodes are connected" in place.call("nodes", *where).stdout)
+        for _ in range(6):
+            # One without a round is over as soon as the nodes have heard of it.
+            place.fine("run", "hospital", "--set", "num_rounds=0", *where)
+        place.fine("run", "hospital", "--set", "num_rounds=1", *where)
+        place.until(lambda: not [*children(place.processes["0"]), *children(place.processes["1"])])
+    finally:
+        place.end()

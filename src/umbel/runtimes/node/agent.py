@@ -102,7 +102,7 @@ class Agent:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
-        self._review, self._reviewed = review, set[str]()
+        self._review = review
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
         self._begun: set[str] = set()
@@ -300,12 +300,12 @@ class Agent:
             if not self._declines(message):
                 self._spawn(self._store(message))
         elif message.kind == "plan":
+            self._begun.add(message.run)
             self._spawn(self._begin(message.run, data))
         elif message.kind == "ask":
             self._asked(read_letter(data))
         elif message.kind == "retire":
             self._keeper.forget(message.run)
-            self._reviewed.discard(message.run)
             self._begun.discard(message.run)
             self._cancelled |= {turn for turn in self._known if turn[0] == message.run}
             self._worker.stop(message.run)
@@ -364,19 +364,21 @@ class Agent:
             plan = unpack("plan", data)["plan"]
             reason = self._gate and self._gate.why_not_plan(plan)
             if not reason and self._review is not None:
-                self._reviewed.add(run)
                 reason = await self._review(plan)
-                if run not in self._reviewed:
-                    return  # it was over before its owner had answered
             if reason:
                 raise NotSupported(reason)
-            self._begun.add(run)
-            facts = await self._worker.start(run, plan)
+            # It may be over before it was begun, or before its owner had answered.
+            facts = await self._worker.start(run, plan) if run in self._begun else {}
+            if run not in self._begun:
+                self._worker.stop(run)
+                return
             answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
         except UmbelError as error:
             self._say(f"run {run} is not taken: {error}")
             answer = Answer(run, 0, 0, "properties", base.client, verdict="unwilling", reason=str(error))
         except NotBegun as error:
+            if run not in self._begun:
+                return
             self._say(f"run {run} cannot begin here: {error}")
             answer = Answer(run, 0, 0, "properties", base.client, verdict="failed", reason=str(error))
         if self._stream is not None:

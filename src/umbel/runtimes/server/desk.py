@@ -220,6 +220,7 @@ class Desk:
     def _send_plan(self, lead: Lead, node: Node) -> None:
         plan = lead.plan_for(node)
         if plan is not None:
+            node.offered.add(lead.run)
             node.stream.send("plan", pack_parts("plan", {"plan": dict(plan)}), run=lead.run)
 
     def begin(self, lead: Lead) -> None:
@@ -234,7 +235,9 @@ class Desk:
         self.leads.pop(lead.run, None)
         self._forget_blobs(lead.run, keep=set())
         for node in list(self.nodes.values()):
-            if lead.run in node.ready or lead.run in node.refused:
+            # Also one that has not answered yet: it may have begun, and would wait for ever.
+            if lead.run in node.offered:
+                node.offered.discard(lead.run)
                 node.ready.discard(lead.run)
                 node.refused.pop(lead.run, None)
                 node.stream.send("retire", [b""], run=lead.run)

@@ -86,6 +86,8 @@ class Node:
     checks_in: bool = False
     works: set[str] = field(default_factory=set[str])
     """Of a device that checks in: the runs that it stays for."""
+    offered: set[str] = field(default_factory=set[str])
+    """The runs whose plan it was sent."""
     ready: set[str] = field(default_factory=set[str])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     held: deque[str] = field(default_factory=lambda: deque(maxlen=4))
