@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -198,9 +199,8 @@ def test_a_file_with_a_new_code_is_looked_at_when_the_certificate_has_ended(plac
 
 def children(process):
     """The processes that a process has begun and that are there."""
-    path = f"/proc/{process.pid}/task/{process.pid}/children"
-    with open(path) as file:
-        return file.read().split()
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [child for task in tasks for child in task.read_text().split()]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="children are looked up in /proc")
