@@ -49,6 +49,14 @@ def check(result, code: int, *pieces: str) -> None:
         (["new", "numpy"], ["a Python module 'numpy' already"]),
         (["new", "means/pyproject.toml/x"], ["cannot be written"]),
         (["show"], ["Missing argument 'RUN'"]),
+        # Neither --listen x nor the app nowhere would do: what is wrong is found before.
+        *[
+            (["server", "--insecure", "--listen", "x", "--away", wrong], ["--away is in seconds, from 1 to 2592000"])
+            for wrong in ("nan", "inf", "-1", "0.5", "1e400", "2592001")
+        ],
+        (["node", "nowhere", "--partition", "-1"], ["partition must be at least 0, got -1"]),
+        (["node", "nowhere", "--threads", "0"], ["threads must be at least 1, got 0"]),
+        (["node", "nowhere", "--threads", "-1"], ["threads must be at least 1, got -1"]),
     ],
 )
 def test_wrong_words_are_code_2(here, app, words, pieces):

@@ -140,6 +140,9 @@ def test_an_insecure_server_says_so_and_answers_probes(place):
         (["--expires", "-1"], "--expires is in hours, above 0"),
         (["--expires", "nan"], "--expires is in hours, above 0"),
         (["--address", "https://fl.example.org:8080"], "try fl.example.org:8080"),
+        (["--address", "tcp://fl.example.org:9000"], "try fl.example.org:9000"),
+        (["--address", "ws://fl.example.org:8443"], "try fl.example.org:8080, and name another door with umbel node"),
+        (["--address", "grpc://fl.example.org:50051"], "without grpc://"),
     ],
 )
 def test_an_invitation_that_cannot_work_is_refused(place, address, words, piece):

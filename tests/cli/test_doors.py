@@ -103,6 +103,21 @@ def guest(address, folder):
     converse(address, Adds(Dialect(folder / "dialect", PROTO.read_text())))
 
 
+def test_a_door_that_is_no_address_is_refused_before_anything_listens(place):
+    for bad in (
+        "ws://",
+        "grpc://127.0.0.1",
+        "ws://127.0.0.1:0/path",
+        "ws://me@127.0.0.1:0",
+        "flower://127.0.0.1:70000",
+    ):
+        done = place.call("server", "--insecure", "--listen", "127.0.0.1:0", "--also", bad)
+        assert done.returncode == 2
+        assert f"got {bad!r}" in done.stderr
+        assert "listening" not in done.stdout + done.stderr
+        assert not (place.folder / ".umbel" / "server").exists()
+
+
 def test_a_door_of_another_kind_is_refused(place):
     for bad in ("127.0.0.1:0", "tcp://127.0.0.1:0", "udp://127.0.0.1:0"):
         done = place.call("server", "--also", bad)

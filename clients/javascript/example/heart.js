@@ -2,20 +2,22 @@
 //
 // APP is the name of the app at the server. The file has a row per patient: features, then the label, 0 or 1.
 "use strict";
-const fs = require("node:fs");
-const { parseArgs } = require("node:util");
 const { setTimeout: pause } = require("node:timers/promises");
 const { join, loadIdentity } = require("../lib/join");
 const { Node } = require("../lib/node");
+const { readArguments } = require("./arguments");
 
-const { positionals, values: options } = parseArgs({
-  allowPositionals: true,
-  options: { join: { type: "string" }, name: { type: "string" }, server: { type: "string" }, "pause-ms": { type: "string", default: "0" } },
-});
-const [folder, file, app] = positionals;
-const rows = fs.readFileSync(file, "utf8").trim().split("\n").map((line) => line.split(",").map(Number));
-const patients = rows.map((row) => ({ x: row.slice(0, -1), y: row[row.length - 1] }));
+const { folder, app, patients, pauseMs, ...given } = asked();
 const log = (text) => console.log(text);
+
+function asked() {
+  try {
+    return readArguments(process.argv.slice(2));
+  } catch (error) {
+    console.error(`error: ${error.message}`);
+    process.exit(2);
+  }
+}
 
 const named = (model) => Object.fromEntries(model.map(({ name, data }) => [name, data]));
 
@@ -41,7 +43,7 @@ const client = {
       }
       for (let j = 0; j < now.weights.length; j++) now.weights[j] -= lr * (slope.weights[j] / patients.length);
       now.bias[0] -= lr * (slope.bias / patients.length);
-      await pause(Number(options["pause-ms"])); // lets the connection be served between two steps
+      await pause(pauseMs); // lets the connection be served between two steps
     }
     return { arrays: model, examples: patients.length, steps };
   },
@@ -59,9 +61,8 @@ const client = {
 };
 
 async function main() {
-  const joined = fs.existsSync(`${folder}/identity.json`);
-  const identity = joined ? loadIdentity(folder) : await join(options.join ?? "", options.name, folder);
-  if (options.server) identity.address = options.server;
+  const identity = given.joined ? loadIdentity(folder) : await join(given.join, given.name, folder);
+  if (given.server) identity.address = given.server;
   log(await new Node(identity, client, log).takePart());
 }
 

@@ -15,7 +15,7 @@ function connect(address, identity, { opened, heard }) {
   const credentials = grpc.credentials.createSsl(ca, key, certificate);
   const options = { "grpc.max_receive_message_length": MAX_PACKET_BYTES, "grpc.enable_retries": 0 };
   return new Promise((ended) => {
-    const client = new umbel.v1.Umbel(address.replace(/^grpc:\/\//, ""), credentials, options);
+    const client = new umbel.v1.Umbel(address.replace(/^grpc:\/\//i, ""), credentials, options);
     const call = client.Connect();
     let patience;
     const end = (reason) => {

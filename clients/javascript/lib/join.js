@@ -31,10 +31,14 @@ function readCode(code) {
   return { secret: body.subarray(1, 17), caDigest: body.subarray(17, 49), address: body.toString("utf8", 49) };
 }
 
-/** `{host, port}` of "host:port", "[::1]:port" or "tcp://host:port". */
+/** `{scheme, host, port}` of "host:port", "[::1]:port", "tcp://host:port" or "grpc://host:port". */
 function hostAndPort(address) {
-  const { hostname, port } = new URL(`tcp://${address.replace(/^tcp:\/\//, "")}`);
-  return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port) };
+  const found = /^(?:(tcp|grpc):\/\/)?(?:\[([\da-f:.]+)\]|([^\s:/@[\]]+)):(\d{1,5})$/i.exec(address);
+  const [, scheme = "tcp", ipv6, host = ipv6, port] = found ?? [];
+  if (!found || port < 1 || port > 65535) {
+    throw new Error(`a server's address is HOST:PORT, tcp://HOST:PORT or grpc://HOST:PORT, got '${address}'; try fl.example.org:8080`);
+  }
+  return { scheme: scheme.toLowerCase(), host, port: Number(port) };
 }
 
 /** JSON over HTTPS; a body makes it a POST. */

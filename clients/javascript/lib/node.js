@@ -2,6 +2,7 @@
 "use strict";
 const { randomBytes } = require("node:crypto");
 const { Leaf, readBuffer, readRecord, sha256, writeRecord } = require("./formats");
+const { hostAndPort } = require("./join");
 const stream = require("./stream");
 
 const VERSION = 1;
@@ -29,10 +30,11 @@ class Node {
 
   /** Take part until the server says that nothing is left, coming back after each lost connection. */
   async takePart() {
+    const { scheme } = hostAndPort(this.identity.address); // what is no address is found here, not tried for ever
     for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
       this.goodbye = null;
       // gRPC is loaded where it is used: a client that speaks TCP needs no package of it.
-      const { connect } = this.identity.address.startsWith("grpc://") ? require("./grpc") : stream;
+      const { connect } = scheme === "grpc" ? require("./grpc") : stream;
       const reason = await connect(this.identity.address, this.identity, {
         opened: (stream) => this.opened(stream),
         heard: (kind, fields) => this[`on_${kind}`]?.(fields), // kinds that are not known are ignored

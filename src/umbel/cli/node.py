@@ -62,10 +62,12 @@ def node(
     """
     from umbel.coordinators.where import read_attributes
     from umbel.runtimes.node.live import NodeLife
+    from umbel.runtimes.node.numbers import check_numbers
     from umbel.runtimes.node.policy import load_policy
     from umbel.runtimes.node.process import ENFORCES
 
     with log.told(log_format) as say, _until_sigterm(say):
+        check_numbers(partition=partition, threads=threads)
         found, said = find_app(app), read_attributes(attributes)
         _make(folder)
         code = _code(code, join_file, folder)

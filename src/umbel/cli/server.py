@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path(".umbel/server")
 LONGEST_HOURS = 87600
+LONGEST_AWAY_S = 30 * 86400
 ROLES = ("node", "viewer", "researcher", "admin")
 
 
@@ -48,7 +49,7 @@ def with_folder(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--compress", type=click.Choice(["zstd"]), help="Pack models and updates; good for sparse and int8 ones.")
 @click.option(
     "--away",
-    type=click.FloatRange(min=1),
+    type=float,
     default=3600.0,
     show_default=True,
     help="Seconds that devices which check in stay away, at the most on average.",
@@ -75,6 +76,7 @@ def server(
     The first start makes a certificate authority of the server's own; nodes are invited with umbel invite. Runs that
     were under way when the server ended go on by themselves.
     """
+    from umbel.runtimes.server.also import scheme_of
     from umbel.runtimes.server.daemon import Daemon, make_folder
     from umbel.runtimes.server.memory import memory_for
 
@@ -82,6 +84,11 @@ def server(
     names = [*hosts, socket.gethostname(), *(place.rpartition(":")[0].strip("[]") for place in places)]
     reached = tuple(name for name in dict.fromkeys(names) if name and name not in ("0.0.0.0", "::"))
     with log.told(log_format) as say:
+        if not 1 <= away <= LONGEST_AWAY_S:
+            raise ConfigError(f"--away is in seconds, from 1 to {LONGEST_AWAY_S} (30 days), got {away:g}; try 3600")
+        for address in also:
+            scheme_of(address)
+        memory = memory_for(memory_gb, spool=spool)
         make_folder(folder)
         daemon = Daemon(
             folder=folder,
@@ -92,7 +99,7 @@ def server(
             secure=not insecure,
             standby=standby,
             store=store,
-            memory=memory_for(memory_gb, spool=spool),
+            memory=memory,
             compress=compress,
             away_s=away,
         )
@@ -110,8 +117,14 @@ def server(
 @with_folder
 def invite(name: str | None, role: str, address: str, hours: float, federation: str, folder: Path) -> None:
     """Print a one-time code with which a node or a user joins this server."""
-    if address.startswith(("http://", "https://")):
-        raise ConfigError(f"--address is host:port without http, got {address!r}; try {address.partition('//')[2]}")
+    scheme, separator, place = address.partition("://")
+    if separator:
+        # The port of another door is not the one at which one joins.
+        there = place if scheme in ("http", "https", "tcp") else f"{place.rpartition(':')[0] or 'fl.example.org'}:8080"
+        raise ConfigError(
+            f"--address is the host:port of --listen, at which one joins, without {scheme}://, got {address!r}; "
+            f"try {there}, and name another door with umbel node --server"
+        )
     if not 0 < hours <= LONGEST_HOURS:
         raise ConfigError(f"--expires is in hours, above 0 and at most {LONGEST_HOURS} (10 years), got {hours:g}")
     with authority_in(folder) as authority:

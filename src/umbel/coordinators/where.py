@@ -27,6 +27,8 @@ VERSIONS = ("umbel_version", "python_version", "numpy_version")
 KNOWN = ("name", "federation", "address_family", *VERSIONS)
 """What the server knows by itself; no attribute can have one of these names."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+# What programs write for a number that is none is read as one, too, so that it is refused and not taken for text.
+_NUMBER = re.compile(r"[+-]?((\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?|(?i:nan|inf|infinity))")
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -132,7 +134,7 @@ def _plain(text: str) -> Plain:
         return _TRUTHS[text]
     if re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?", text) else text
+    return float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _check_value(name: str, value: object) -> None:

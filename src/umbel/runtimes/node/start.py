@@ -21,6 +21,7 @@ from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.runtimes.node.numbers import check_numbers
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.transports import InTurn, Link
 from umbel.transports.tls import Certificates, Pem, client_tls
@@ -53,10 +54,10 @@ def start_client(
         client: a `NumPyClient`, `Client`, `TorchClient`, `SklearnClient` or any object with `fit` or `evaluate`.
         client_fn: builds a client when it is asked, as in `simulate`, instead of `client`.
         name: the client's id, which stays the same over restarts; by default host and process.
-        partition: `context.partition_id`; by default what `name` says if it is a number, else 0.
+        partition: `context.partition_id`, at least 0; by default what `name` says if it is a number, else 0.
         root_certificates: the CA whose certificate the server has to show, as a PEM file or bytes: TLS.
         certificates: (CA, certificate, key): TLS, and this client shows who it is.
-        threads: threads for NumPy and torch; None leaves them as they are.
+        threads: threads for NumPy and torch, at least 1; None leaves them as they are.
         attributes: what this client says of itself, for runs that ask where something holds: names and values such as
             {"gpu": True, "region": "eu"}.
         give_up_s: how long to try before the first contact; None tries for ever.
@@ -68,6 +69,7 @@ def start_client(
         ConfigError: an argument is wrong.
         LinkError: the server will not have this client, or was not found within `give_up_s`.
     """
+    check_numbers(partition=partition, threads=threads)
     build = _client_fn(client, client_fn)
     about = {"versions": versions(), "attributes": checked_attributes(attributes or {})}
     own = name or f"{socket.gethostname()}-{os.getpid()}"

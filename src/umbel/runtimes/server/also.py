@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
@@ -10,6 +11,7 @@ from umbel.identity import Authority
 from umbel.runtimes.server.doors import guests_of, is_public
 from umbel.runtimes.server.house import House
 from umbel.transports import Listener, transport_for
+from umbel.transports.choose import host_and_port
 from umbel.transports.tls import server_tls
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 FLOWER = "flower"
 SCHEMES = ("grpc", "ws", FLOWER)
+_HOST = re.compile(r"[\w.:%\[\]-]*")
 
 
 @final
@@ -89,12 +92,16 @@ def scheme_of(address: str) -> tuple[str, str]:
     """("grpc", "host:port") of "grpc://host:port".
 
     Raises:
-        ConfigError: no door of such a kind can be opened.
+        ConfigError: no door of such a kind can be opened, or host and port are none.
     """
     scheme, separator, place = address.partition("://")
+    wanted = f"--also is {', '.join(f'{known}://host:port' for known in SCHEMES[:-1])} or {FLOWER}://host:port"
     if not separator or scheme not in SCHEMES:
-        raise ConfigError(
-            f"--also is {', '.join(f'{known}://host:port' for known in SCHEMES[:-1])} or {FLOWER}://host:port, got "
-            f"{address!r}; what speaks TCP comes by --listen"
-        )
+        raise ConfigError(f"{wanted}, got {address!r}; what speaks TCP comes by --listen")
+    try:
+        host, _ = host_and_port(place)
+    except ConfigError:
+        host = None
+    if host is None or not _HOST.fullmatch(host):
+        raise ConfigError(f"{wanted} with a port from 0 to 65535, got {address!r}; try {scheme}://127.0.0.1:0")
     return scheme, place
