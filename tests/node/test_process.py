@@ -228,7 +228,9 @@ def test_the_end_of_a_run_ends_a_client_that_hangs(app, tmp_path):
         node.worker.stop("r")
         return (await asyncio.wait_for(turn, 20))[0]
 
-    assert story(app, tell).reason == "the run was over before fit had ended; its process was ended"
+    assert (
+        story(app, tell).reason == "fit was called off, or its run was over, before it had ended; its process was ended"
+    )
 
 
 def test_a_run_that_was_not_begun_is_refused(app):

@@ -140,7 +140,9 @@ class ProcessWorker:
             except (EOFError, NotBegun, AppError) as error:
                 reason = str(error) or f"the client's process {ward.epitaph()}; the node's output may say more"
                 if self._runs.get(run) is not entry:
-                    reason = f"the run was over before {letter.kind} had ended; its process was ended"
+                    reason = (
+                        f"{letter.kind} was called off, or its run was over, before it had ended; its process was ended"
+                    )
                 elif ward.was_overdue:
                     reason = f"{letter.kind} did not end when it was told to; its process was ended"
                 self._say(f"round {letter.round} of run {run}: {reason}")
