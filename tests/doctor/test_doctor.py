@@ -63,6 +63,7 @@ def test_a_folder_that_is_named_and_is_not_there_fails(tmp_path):
     done = call(tmp_path, "doctor", "--folder", "nowhere")
     assert done.returncode == 1
     assert "fail folder nowhere: it is not there" in done.stdout
+    assert "disk at nowhere" not in done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc, where nobody can write")

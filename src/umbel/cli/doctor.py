@@ -87,7 +87,7 @@ def _folders(folders: tuple[Path, ...]) -> Iterator[Finding]:
                 "name the folder of a node or a server that was started once; this one would be made at its first start"
             )
             yield Finding(f"folder {folder}", "fail", "it is not there", mend)
-    for folder in looked or (DEFAULT_STORE.parent,):
+    for folder in [folder for folder in looked if folder.is_dir()] or ([] if folders else [DEFAULT_STORE.parent]):
         yield check_disk(folder)
     stores = [] if folders or not DEFAULT_STORE.is_file() else [DEFAULT_STORE]
     for path in [*stores, *(path for folder in looked for path in _files(folder, "*.db", "*.sqlite"))]:
