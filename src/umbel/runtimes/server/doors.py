@@ -15,6 +15,7 @@ from umbel.transports.tls import Certificates, server_tls
 if TYPE_CHECKING:
     from umbel.runtimes.flower.service import FlowerNodes
 
+FAREWELL_S = 2.0
 Flower: TypeAlias = "str | Literal[False] | None"
 Say: TypeAlias = Callable[[str], None]
 
@@ -57,7 +58,8 @@ class Doors:
         if self._flower is not None:
             await self._flower.close()
         if self._server is not None:
-            await self._server.stop(None)
+            # The last words of streams that have ended may still be on their way.
+            await self._server.stop(FAREWELL_S)
         await self._nodes.close()
 
 
