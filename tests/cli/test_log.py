@@ -57,7 +57,13 @@ def test_a_sentence_becomes_time_level_event_and_fields():
         "node": "h1",
         "reason": "it says nothing any more",
     }
-    assert entry("round 3 of run ab: it\ncrashed", NOON)["round"] == 3
+    failed = entry("fit in round 3 of run ab failed: it\ncrashed", NOON)
+    assert (failed["event"], failed["ask"], failed["round"], failed["reason"]) == (
+        "turn_failed",
+        "fit",
+        3,
+        "it\ncrashed",
+    )
     assert entry("something new", NOON)["event"] == "note"
 
 

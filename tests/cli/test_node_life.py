@@ -31,6 +31,18 @@ def address(place):
     return place.serve("--listen", "127.0.0.1:0")
 
 
+RAISES = """
+
+class Raises(fl.NumPyClient):
+    def fit(self, parameters, config):
+        raise ValueError("bad data")
+
+
+def client_fn(context):
+    return Raises()
+"""
+
+
 def invited(place, address, name):
     return place.fine("invite", "--name", name, "--address", address)
 
@@ -220,5 +232,28 @@ def test_runs_that_end_before_a_client_is_built_leave_no_process_behind(tmp_path
             place.fine("run", "hospital", "--set", "num_rounds=0", *where)
         place.fine("run", "hospital", "--set", "num_rounds=1", *where)
         place.until(lambda: not [*children(place.processes["0"]), *children(place.processes["1"])])
+    finally:
+        place.end()
+
+
+def test_the_owner_reads_in_the_nodes_log_that_its_client_fails(tmp_path):
+    place = Place(tmp_path)
+    try:
+        place.fine("new", "hospital")
+        package = tmp_path / "hospital" / "hospital"
+        module = package / "run.py"
+        module.write_text(module.read_text().replace("num_clients=len(HOSPITALS)", "num_clients=1"))
+        client = package / "client.py"
+        client.write_text(client.read_text() + RAISES)
+        address = place.serve("--insecure", "--folder", "s", "--listen", "127.0.0.1:0")
+        where = ["--server", address, "--insecure"]
+        log = ["--log-format", "json"]
+        place.start("n", "node", "hospital", *where, *log, "--name", "n", "--folder", "n", "--partition", "0")
+        place.until(lambda: "1 nodes are connected" in place.call("nodes", *where).stdout)
+        place.call("run", "hospital", "--set", "num_rounds=1", *where)
+        place.until(lambda: "turn_failed" in place.log("n"))
+        [line] = [json.loads(text) for text in place.log("n").splitlines() if "turn_failed" in text]
+        assert (line["ask"], line["round"], line["level"]) == ("fit", 1, "error")
+        assert line["reason"].startswith("ValueError: bad data (in fit, client.py line ")
     finally:
         place.end()

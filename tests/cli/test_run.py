@@ -1,6 +1,7 @@
 """What a run prints, and where settings arrive."""
 
 import json
+import sqlite3
 
 from .conftest import CLIENT, PROJECT, RUN, write_app
 
@@ -108,3 +109,15 @@ def test_every_template_is_without_warnings_and_learns(here):
         ran = here("run", name, "--json", "--engine", "serial", "--set", "num_rounds=4")
         losses = [record["loss"] for record in json.loads(ran.out.splitlines()[-1])["rounds"]]
         assert losses[-1] < losses[0]
+
+
+def test_a_name_that_could_move_a_cursor_is_refused_and_one_in_a_store_is_shown_as_text(app, here):
+    refused = here("run", "means", "--name", "a\x1b[31mb")
+    assert refused.code == 2
+    assert "a run's name is at most 200 printable characters" in refused.err
+    here("run", "means", "--name", "plain")
+    with sqlite3.connect(".umbel/runs.db") as db:
+        db.execute("UPDATE runs SET name = ?", ("a\x1b[31mb",))
+    db.close()
+    for words in (("ls",), ("show", "last")):
+        assert "a\N{REPLACEMENT CHARACTER}[31mb" in here(*words).out

@@ -77,8 +77,7 @@ class Node:
     """A worker that is given asks as an agent would."""
 
     def __init__(self, folder, grace_s=GRACE_S, **limits):
-        self.said = []
-        self.worker = ProcessWorker(folder, "3", limits=Limits(**limits), grace_s=grace_s, say=self.said.append)
+        self.worker = ProcessWorker(folder, "3", limits=Limits(**limits), grace_s=grace_s)
 
     async def play(self, what="train", *, kind="fit", round=1, size=4, memory=None, run="r", left_s=math.inf, **config):
         model = Arrays.of([np.zeros(size)])

@@ -38,7 +38,8 @@ def export(run: str, file: Path, number: int | None, force: bool, as_json: bool,
         told = {"run": info.id, "round": after, "file": str(file), "bytes": params.nbytes, "digest": params.digest}
         click.echo(json.dumps(told))
         return
-    click.echo(f"{file}: the model of run {info.id} after round {after}, {len(params)} arrays, {params.nbytes} bytes")
+    arrays = f"{len(params)} array{'' if len(params) == 1 else 's'}"
+    click.echo(f"{file}: the model of run {info.id} after round {after}, {arrays}, {params.nbytes} bytes")
 
 
 def _state(store: RunReader, run: str, number: int | None) -> tuple[int, State]:

@@ -18,12 +18,11 @@ from umbel.cli.place import RemoteRuns
 from umbel.cli.remote import Remote
 from umbel.errors import LinkError
 from umbel.runtimes.history import History
-from umbel.runtimes.progress import plain_progress
+from umbel.runtimes.progress import PASSING, plain_progress
 from umbel.stores import RunInfo
 
 PATIENCE_S = 600.0
 FIRST_WAIT_S, LAST_WAIT_S = 0.5, 10.0
-PASSING = ("progress", "waiting")
 UNDER_WAY = ("running", "queued")
 
 

@@ -95,7 +95,10 @@ class Remote:
             if answer.status != STANDS_BY:
                 return _good(place[0], answer)
             answer.close()
-        return _good(self._places[-1][0], self._answer(*self._places[-1], verb, path, body))
+        last = self._answer(*self._places[-1], verb, path, body)
+        if last.status == STANDS_BY and len(self._places) > 1:
+            raise LinkError(f"none of {self.address} leads at the moment")
+        return _good(self._places[-1][0], last)
 
     def _answer(
         self, address: str, host: str, port: int, verb: str, path: str, body: Mapping[str, Any] | None

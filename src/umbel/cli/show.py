@@ -16,6 +16,7 @@ from rich.text import Text
 from umbel.arrays import Arrays
 from umbel.cli.options import console, find_run, with_json
 from umbel.cli.place import Place, RemoteRuns, with_place
+from umbel.errors import printable
 from umbel.observe.sparkline import sparkline
 from umbel.observe.table import number, rounds_table
 from umbel.runtimes.history import History
@@ -45,7 +46,7 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
     for line in lines:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(line["created_s"]))
         rounds = f"{line['round']}/{line['num_rounds']}"
-        table.add_row(line["run"], Text(line["name"]), line["status"], rounds, number(line["loss"]), started)
+        table.add_row(line["run"], Text(printable(line["name"])), line["status"], rounds, number(line["loss"]), started)
     console().print(table)
     for line in lines:
         if line["waits_for"]:
@@ -143,7 +144,7 @@ def _show_plan(terminal: Console, info: RunInfo, status: str, matching: int | No
         ("seed", str(config["seed"])),
         ("engine", ", ".join(f"{key}={value}" for key, value in engine.items()) or "unknown"),
     ):
-        table.add_row(Text(name, style="bold"), Text(text))
+        table.add_row(Text(name, style="bold"), Text(printable(text)))
     terminal.print(table)
     terminal.print()
 
@@ -172,14 +173,17 @@ def _show_curves(terminal: Console, history: History) -> None:
 
 def _show_troubles(terminal: Console, history: History) -> None:
     failures = [(record.round, failure) for record in history.rounds for failure in record.failures]
-    lines = [Text(f"warning: {text}", style="yellow") for text in history.warnings]
-    lines += [Text(f"round {n}: client {f.client} failed: {f.reason}", style="red") for n, f in failures[-FAILURES:]]
+    lines = [Text(printable(f"warning: {text}"), style="yellow") for text in history.warnings]
+    lines += [
+        Text(printable(f"round {n}: client {f.client} failed: {f.reason}"), style="red")
+        for n, f in failures[-FAILURES:]
+    ]
     if len(failures) > FAILURES:
         lines.append(
             Text(f"… and {len(failures) - FAILURES} earlier failures; umbel show {history.run} --json has all")
         )
     if history.ended.startswith("failed"):
-        lines.append(Text(history.ended, style="red"))
+        lines.append(Text(printable(history.ended), style="red"))
     if lines:
         terminal.print()
     for line in lines:

@@ -11,12 +11,14 @@ from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.coordinators import Rounds
-from umbel.errors import StoreError
+from umbel.errors import ConfigError, StoreError
 from umbel.plan import check_same
 from umbel.runtimes import checkpoint
 from umbel.runtimes.session import Hooks, Session
 from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.strategy import Strategy
+
+LONGEST_NAME = 200
 
 
 def store_at(store: Store | str | Path | None) -> Store:
@@ -86,8 +88,11 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
 
     The run is claimed for this process; `store.release` gives it back.
 
+    Args:
+        name: of a new one, at most `LONGEST_NAME` printable characters.
+
     Raises:
-        ConfigError: the run was begun under another plan.
+        ConfigError: the name is none, or the run was begun under another plan.
         StoreError: another process leads it.
     """
     if before is not None:
@@ -96,6 +101,8 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
         # It may go on with more rounds than before, and be killed while it does.
         store.set_plan(before.id, plan)
         return Kept(store, before.id, before)
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ConfigError(f"a run's name is at most {LONGEST_NAME} printable characters, got {name[:100]!r}")
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     store.claim(run)
     store.create(RunInfo(run, name, time.time(), "running", plan))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 LEAST_SECONDS = 0.2
+PASSING = ("progress", "waiting")
+"""Events that are told and not kept in the log."""
 
 
 def plain_progress(out: TextIO | None = None, *, least_s: float = LEAST_SECONDS) -> Callable[[Mapping[str, Any]], None]:

@@ -25,13 +25,14 @@ class SQLiteFile:
         tables: the statements that make its tables.
         format: the number of this layout; a file of another is refused.
         what: what it is, for errors: "the store".
+        mend: what to do when the disk is full, as a sentence without its full stop.
 
     Raises:
         StoreError: the file is not one of this format, or its folder is not there.
     """
 
-    def __init__(self, path: Path, tables: str, *, format: int, what: str) -> None:
-        self.path, self._what = path, what
+    def __init__(self, path: Path, tables: str, *, format: int, what: str, mend: str) -> None:
+        self.path, self._what, self._mend = path, what, mend
         try:
             # SQLite gives the files that it puts beside this one the same mode. A file that is there must not even be
             # opened: to close it again would end the locks of this process's other connections to it.
@@ -71,8 +72,7 @@ class SQLiteFile:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
                 raise StoreFull(
-                    f"no room left to write {self.path}; everything up to the last finished round is safe. "
-                    "Free some space and resume the run"
+                    f"no room left to write {self.path}; what was kept before is safe. {self._mend}"
                 ) from error
             raise StoreError(f"cannot use {self._what} {self.path}: {error}") from error
 

@@ -79,7 +79,7 @@ def _file(store: Path) -> _File | None:
         return None
     if store not in _files:
         try:
-            descriptor = os.open(store.with_name(store.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(store.with_name(store.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
             # A folder that may only be read: nobody can run anything there either.
             return None

@@ -14,6 +14,7 @@ from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
 
 FORMAT = 1
+MEND = "Free some space and resume the run"
 # What a server claims, beside its runs; no run has this id.
 SERVER = "the server"
 PART_BYTES = 64 * 2**20
@@ -39,7 +40,7 @@ class SQLiteStore(Store):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store")
+        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store", mend=MEND)
         self._place, self._claims = self.path.resolve(), set[str]()
         self.folder = self._place.parent
         self._rows, self._transaction = self._file.rows, self._file.transaction

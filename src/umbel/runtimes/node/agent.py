@@ -453,6 +453,9 @@ class Agent:
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")
         done = await self._worked(letter)
+        if done.verdict in ("failed", "refused"):
+            # Whose client it is reads of it here, and not only who runs the server.
+            self._say(f"{letter.kind} in round {letter.round} of run {letter.run} failed: {done.reason}")
         wanted = letter.kind == "fit" and done.verdict == "done" and _turn(letter) not in self._cancelled
         if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
             keep = partial(self._keeper.keep, *place, done.state, done.parts, about)
@@ -487,7 +490,6 @@ class Agent:
             return without(letter, "failed", str(error))
         except Exception as error:
             # A fault of ours costs this turn; a node that falls silent would cost the round.
-            self._say(f"round {letter.round} of run {letter.run} failed: {type(error).__name__}: {error}")
             return without(letter, "failed", f"the node failed: {type(error).__name__}: {error}")
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:

@@ -140,6 +140,7 @@ def _give(pipe: Pipe, answer: Answer, state: bytes | None) -> None:
     try:
         found = {
             "verdict": answer.verdict,
+            "reason": answer.reason,
             "size": size,
             "digest": digest,
             "state": None if state is None else np.frombuffer(state, np.uint8),

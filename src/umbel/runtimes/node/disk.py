@@ -11,6 +11,7 @@ from umbel.runtimes.mail import Basis
 from umbel.stores.file import SQLiteFile
 from umbel.wire.protobuf import Bytes
 
+MEND = "Free some space: this turn fails, the next ones need not"
 FORMAT = 1
 KEPT_STATES = 3
 # A value of SQLite ends at a billion bytes; what is longer than this lies beside its row, in pieces.
@@ -43,7 +44,7 @@ class DiskKeeper:
         self.path = Path(path)
         # Large answers are kept off the event loop, which may settle others meanwhile.
         self._writing = threading.Lock()
-        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file")
+        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file", mend=MEND)
         with self._file.errors():
             # An answer that is settled leaves nothing behind in the file.
             self._file.db.execute("PRAGMA secure_delete=ON")

@@ -87,7 +87,6 @@ class NodeLife:
             partition=self.partition,
             threads=self.threads,
             limits=self.policy and self.policy.limits,
-            say=say,
         )
         try:
             await worker.warm()

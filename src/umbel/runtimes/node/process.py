@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -40,7 +40,6 @@ class ProcessWorker:
         limits: what the owner allows; `ENFORCES` names what is kept on this system.
         grace_s: how long a client may go on after it was told to end, or after its round's deadline; then its
             process and all that this has started are ended, and the turn fails.
-        say: told of processes that ended unasked.
     """
 
     def __init__(
@@ -52,9 +51,8 @@ class ProcessWorker:
         threads: int | None = None,
         limits: Limits | None = None,
         grace_s: float = GRACE_S,
-        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._limits, self._say = limits or Limits(), say
+        self._limits = limits or Limits()
         most = self._limits.threads
         self._born = {
             "app": str(app.resolve()),
@@ -145,7 +143,6 @@ class ProcessWorker:
                     )
                 elif ward.was_overdue:
                     reason = f"{letter.kind} did not end when it was told to; its process was ended"
-                self._say(f"round {letter.round} of run {run}: {reason}")
                 return without(letter, "failed", reason)
 
     async def _watched(self, work: Coroutine[Any, Any, Finished], entry: _Run, round: int) -> Finished:

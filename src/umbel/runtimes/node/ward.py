@@ -108,7 +108,8 @@ class Ward:
         frame = view(given[0], told["size"])
         os.close(given[0])
         state: NDArray[np.uint8] | None = told["state"]
-        return Finished([frame.data], told["digest"], told["verdict"], None if state is None else state.tobytes())
+        kept = None if state is None else state.tobytes()
+        return Finished([frame.data], told["digest"], told["verdict"], kept, told["reason"])
 
     def _exchange(self, parts: list[Any], files: list[int] | None = None) -> tuple[dict[str, Any], list[int]]:
         self._busy = True

@@ -32,12 +32,14 @@ class Finished:
         digest: the SHA-256 of the frame.
         verdict: the answer's.
         state: the client's new state; None if it has none, or the one before.
+        reason: the answer's.
     """
 
     parts: Sequence[Bytes]
     digest: bytes
     verdict: str
     state: bytes | None = None
+    reason: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -47,7 +49,7 @@ class Finished:
 def without(letter: Letter, verdict: str, reason: str) -> Finished:
     """An answer that has nothing but a reason."""
     place = (letter.run, letter.round, letter.attempt, letter.kind, letter.client)
-    return Finished(*seal_answer(Answer(*place, verdict=verdict, reason=reason)), verdict)
+    return Finished(*seal_answer(Answer(*place, verdict=verdict, reason=reason)), verdict, reason=reason)
 
 
 class Worker(Protocol):
@@ -152,4 +154,4 @@ class LocalWorker:
 def played(host: Host, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
     """One turn of a host's, written."""
     answer, state = host.play(letter, blobs, memory)
-    return Finished(*seal_answer(answer), answer.verdict, state)
+    return Finished(*seal_answer(answer), answer.verdict, state, answer.reason)

@@ -18,16 +18,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 import umbel
-from umbel.errors import ArraysError, ConfigError, IdentityError, NotThere, StoreError, UmbelError
+from umbel.errors import ArraysError, ConfigError, IdentityError, NotThere, StoreError, StoreFull, UmbelError
 from umbel.identity import Authority, respond
 from umbel.identity.federation import DEFAULT
 from umbel.runtimes import checkpoint
+from umbel.runtimes.progress import PASSING
 from umbel.runtimes.server.desk import STANDS_BY
-from umbel.runtimes.server.house import House
+from umbel.runtimes.server.house import NO_ROOM, House
 from umbel.stores import RunInfo
 
-# Events that are not in the log.
-PASSING = ("progress", "waiting")
 MAX_BODY_BYTES = 2**20
 LONGEST_TEXT, LONGEST_NUMBER = 200, 18
 RANK = {"node": 1, "viewer": 2, "researcher": 3, "admin": 4}
@@ -97,6 +96,8 @@ def _answered(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return Response(status_code=400)  # nobody is there to hear it
         except NotThere as error:
             return _error(404, str(error))
+        except StoreFull:
+            return _error(507, NO_ROOM)
         except StoreError as error:
             return _error(507, str(error))
         except (ConfigError, ArraysError, IdentityError) as error:
@@ -200,7 +201,7 @@ async def _runs(house: House, request: Request) -> Response:
             "id": run.id,
             "name": run.name,
             "created": run.created_s,
-            "status": "queued" if house.queued(run.id) else run.status,
+            "status": house.status(run),
             "waits_for": house.waits_for(run.id),
             "plan": dict(run.plan),
         }
@@ -277,7 +278,8 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
         waits_for = house.waits_for(run)
         if queue is not None and waits_for is not None:
             yield json.dumps({"run": run, "kind": "waiting", "text": waits_for}) + "\n"
-        while queue is not None:
+        event: Mapping[str, Any] | None = {}
+        while queue is not None and event is not None:
             event = await queue.get()
             if event is not None and event["kind"] in PASSING:
                 yield json.dumps(dict(event)) + "\n"
@@ -286,8 +288,10 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
             for stored in house.store.events(run)[sent:]:
                 sent += 1
                 yield json.dumps({"run": run, **stored}) + "\n"
-            if event is None:
-                return
+        reason = house.broken(run)
+        if reason is not None:
+            # The log could not be told.
+            yield json.dumps({"run": run, "kind": "ended", "round": house.reached(run), "reason": reason}) + "\n"
     finally:
         if queue is not None:
             house.unfollow(run, queue)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
 from umbel.arrays import Arrays
+from umbel.errors import StoreError
 from umbel.message import Ask
 from umbel.runtimes.server.spool import Sheet
 
@@ -128,6 +129,14 @@ class Moved:
     """More of a node's answer has come, or it waits for its turn to come."""
 
     client: str
+
+
+@final
+@dataclass(frozen=True)
+class Broken:
+    """The run cannot go on: the server cannot keep what comes."""
+
+    error: StoreError
 
 
 @final

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, final
 from weakref import WeakSet
 
-from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, UmbelError
+from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, StoreFull, UmbelError
 from umbel.identity import Authority, Federation
 from umbel.identity.federation import DEFAULT
 from umbel.runtimes.app import App
@@ -25,9 +25,11 @@ from umbel.transports import Link
 from umbel.wire.packets import Hello
 
 RUNS_AT_ONCE = 8
-LONGEST_NAME = 200
 MOST_WAITING = 1000
 LOOK_S = 0.5
+# For a run's user, who has no business with the server's paths; the operator's log has them.
+NO_ROOM = "the server has no room left on its disk; once its operator has made some, umbel resume goes on"
+NO_STORE = "the server cannot use its store; its log says why"
 
 
 @final
@@ -68,6 +70,7 @@ class House:
         self._looks: asyncio.Task[None] | None = None
         self._followers: dict[str, set[asyncio.Queue[Mapping[str, Any] | None]]] = {}
         self._waits: dict[str, str | None] = {}
+        self._broken: dict[str, str] = {}
 
     def guest_arrived(self, link: Link) -> None:
         """A client without a certificate, from a door that is for such: it may take part where an app says so."""
@@ -122,7 +125,10 @@ class House:
             try:
                 self.resume(info.id)
             except UmbelError as error:
-                held = held or isinstance(error, StoreError)
+                if isinstance(error, StoreError):
+                    held = True
+                else:
+                    self._broken[info.id] = f"failed: it cannot go on here: {error}"
                 if info.id not in self._unresumed:
                     self._say(f"run {info.id} is not resumed: {error}")
                 self._unresumed.add(info.id)
@@ -140,15 +146,13 @@ class House:
         """Begin a run of an installed app; returns its id.
 
         Args:
-            name: at most `LONGEST_NAME` printable characters; empty is the app's name.
+            name: at most 200 printable characters; empty is the app's name.
 
         Raises:
             AppError: the app is not installed, or another version of it.
             ConfigError: the name or the settings are none, or the federation is over a quota and does not wait.
         """
         found = self._app(app, digest, federation)
-        if len(name) > LONGEST_NAME or not name.isprintable():
-            raise ConfigError(f"a run's name is at most {LONGEST_NAME} printable characters, got {name[:100]!r}")
         changed = checked(found.config, settings)
         self._refuse_over(federation)
         return self._start(self._order(found, {**found.config, **changed}, name or found.name, federation))
@@ -241,6 +245,7 @@ class House:
             store.close()
             raise
         told.append(conduct.run)
+        self._broken.pop(conduct.run, None)
         self._conducts[conduct.run], self._turns[conduct.run] = conduct, asyncio.Event()
         self._queue.enter(conduct.run, federation)
         self._tasks[conduct.run] = asyncio.ensure_future(self._drive(conduct, store, executor))
@@ -284,6 +289,10 @@ class House:
                 return
             history = await conduct.drive()
             self._say(f"run {conduct.run} ended: {history.ended}")
+        except StoreError as error:
+            # In the store it is under way, and goes on at the next start; here it has failed until it is resumed.
+            self._broken[conduct.run] = f"failed: {NO_ROOM if isinstance(error, StoreFull) else NO_STORE}"
+            self._say(f"run {conduct.run} failed: {error}")
         except UmbelError as error:
             # One that was stopped before it began is to go on, or may.
             if self.info(conduct.run).status == "interrupted":
@@ -326,6 +335,20 @@ class House:
             return f"queued: {reason}"
         return None if conduct is None else conduct.waits_for
 
+    def status(self, info: RunInfo) -> str:
+        """How a run stands: what the store says, "queued", or "failed" if the store could not be told."""
+        if self.queued(info.id):
+            return "queued"
+        return "failed" if info.id in self._broken else info.status
+
+    def broken(self, run: str) -> str | None:
+        """Why a run has failed, in a sentence for its user, if the store could not be told."""
+        return self._broken.get(run)
+
+    def reached(self, run: str) -> int:
+        """The last round that is finished; 0 if none is."""
+        return max(self.store.checkpoints(run), default=0)
+
     def queued(self, run: str) -> str | None:
         """Why it is not a run's turn, in a sentence."""
         return self._queue.reason(run)
@@ -345,7 +368,7 @@ class House:
         info = self.info(run, federation)
         conduct = self._conducts.get(info.id)
         if conduct is None:
-            raise ConfigError(f"run {info.id} is not under way; it is {info.status}")
+            raise ConfigError(f"run {info.id} is not under way: its status is {self.status(info)}")
         conduct.leader.stop("stopped")
         self._turns[info.id].set()
         return info.id

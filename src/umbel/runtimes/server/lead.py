@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, RoundError, UmbelError
+from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, RoundError, StoreError, UmbelError
 from umbel.message import Task, Update, validate
 from umbel.runtimes.mail import Answer
 from umbel.runtimes.node.host import PARAMETERS
@@ -18,6 +18,7 @@ from umbel.runtimes.probe import named_like, not_empty
 from umbel.runtimes.room import fresh
 from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.events import (
+    Broken,
     Came,
     Command,
     Deliver,
@@ -137,6 +138,9 @@ class Leader:
 
     def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
         self._tell(Spoiled(node.name, round, attempt, reason))
+
+    def broken(self, error: StoreError) -> None:
+        self._tell(Broken(error))
 
     def stalled(self, node: Node, round: int, attempt: int) -> None:
         self._tell(Stalled(node.name, round, attempt))

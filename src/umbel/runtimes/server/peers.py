@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
 from umbel.coordinators.where import Plain
+from umbel.errors import StoreError
 from umbel.runtimes.server.about import About
 from umbel.runtimes.server.facts import facts_of
 from umbel.runtimes.stream import Stream
@@ -40,7 +41,8 @@ class Lead(Protocol):
         """Where an answer of so many bytes is put.
 
         Raises:
-            UmbelError: nowhere; says why.
+            StoreError: there is no room for anything.
+            UmbelError: nowhere for this one; says why.
         """
         ...
 
@@ -50,6 +52,10 @@ class Lead(Protocol):
 
     def spoiled(self, node: Node, round: int, attempt: int, reason: str) -> None:
         """An answer cannot be taken."""
+        ...
+
+    def broken(self, error: StoreError) -> None:
+        """No answer can be kept any more: the run fails."""
         ...
 
     def left(self, node: Node) -> None:

@@ -13,12 +13,13 @@ from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.coordinators import Named, Phase, Rounds
-from umbel.errors import ClientError, ProtocolError, UmbelError
+from umbel.errors import ClientError, ProtocolError, StoreError, UmbelError
 from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_examples, numbers, validate
 from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
 from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
 from umbel.runtimes.program import turn_key
 from umbel.runtimes.server.events import (
+    Broken,
     CallOff,
     Came,
     Command,
@@ -169,6 +170,8 @@ class NodePlayers(Players):
         for event in events:
             if isinstance(event, Stopped):
                 raise Interrupted(event.reason)
+            if isinstance(event, Broken):
+                raise event.error
         return events
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
@@ -354,7 +357,9 @@ class NodePlayers(Players):
             examples = checked_examples(came.client, update.examples)
         except ClientError as error:
             return answer, replace(blank, reason=error.reason), None
-        except (ProtocolError, UmbelError) as error:
+        except StoreError:
+            raise  # no fault of the client's: there is no room here
+        except UmbelError as error:
             return answer, replace(blank, reason=str(error)), None
         except Exception as error:
             return answer, replace(blank, reason=f"its update cannot be opened: {sentence(error)}"), None

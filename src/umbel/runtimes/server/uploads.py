@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from umbel.errors import UmbelError
+from umbel.errors import StoreError, UmbelError
 from umbel.runtimes.server.peers import Lead, Node
 from umbel.wire.channel import Incoming
 
@@ -88,6 +88,10 @@ class Uploads:
                 buffer, got = before.buffer, message.got_of(before)
             else:
                 buffer, got = lead.room(message.size), 0
+        except StoreError as error:
+            node.stream.channel.refuse(message, "the server has no room for it")
+            lead.broken(error)
+            return
         except UmbelError as error:
             node.stream.channel.refuse(message, str(error))
             lead.spoiled(node, message.round, message.attempt, str(error))
@@ -141,10 +145,11 @@ class Uploads:
         node.stream.pump()
 
     def ended(self, run: str) -> None:
-        """A run is over."""
+        """A run is over. One that failed may not have folded what had come: that keeps no room either."""
         for node, message in self._coming():
-            if message.run == run and not message.complete:
+            if message.run == run:
                 self.let_go(node, _turn(message))
+                self.withdrawn(message)
 
     def gone(self, node: Node) -> None:
         """A node's stream has ended; what came is kept for a while, as after a reconnection the rest is enough."""
