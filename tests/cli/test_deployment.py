@@ -108,14 +108,15 @@ def test_a_revoked_node_is_cut_off_at_once_and_stays_out(place, address):
     assert "h3" in place.fine("members")
 
 
-def test_a_policy_that_forbids_the_strategy_is_seen_at_the_server(place, address):
+def test_a_policy_that_forbids_the_strategy_is_seen_at_the_server(place):
     (place.folder / "policy.toml").write_text('[strategies]\nallow = ["Scaffold"]\n')
-    code = place.fine("invite", "--name", "picky", "--address", address)
-    words = ["--join", code, "--name", "picky", "--policy", "policy.toml", "--folder", "at-picky"]
-    place.start("picky", "node", "hospital", *words)
-    place.start("waits", "run", "hospital", "--set", "num_rounds=2", *operator(address))
-    place.until(lambda: "refuses" in place.call("nodes", *operator(address)).stdout)
-    assert "strategies.allow" in place.fine("nodes", *operator(address))
+    address = place.serve("--insecure", "--folder", "lonely", "--listen", "127.0.0.1:0", name="lonely")
+    where = ["--server", address, "--insecure"]
+    words = ["--name", "picky", "--policy", "policy.toml", "--folder", "at-picky"]
+    place.start("picky", "node", "hospital", *where, *words)
+    place.start("waits", "run", "hospital", "--set", "num_rounds=2", *where)
+    place.until(lambda: "refuses" in place.call("nodes", *where).stdout)
+    assert "strategies.allow" in place.fine("nodes", *where)
     place.until(lambda: "node picky does not take part" in place.log("waits"))
     assert "waiting for nodes: " in place.log("waits")
 

@@ -41,7 +41,7 @@ class One(fl.NumPyClient):
 def client_fn(context):
     return One()
 """
-SMALL, LARGE, ENOUGH = 100_000, 1_000_000, 4_000_000
+SMALL, LARGE, ENOUGH = 100_000, 200_000, 4_000_000
 
 
 class Disk:

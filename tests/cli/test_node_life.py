@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -142,6 +143,30 @@ def test_a_node_that_is_stopped_says_one_sentence(apart, number, code, place, tm
     assert (node.err if code else node.out).endswith(STOPPING)
     assert "Traceback" not in node.out + node.err
     assert node.err == (STOPPING if code else "")
+
+
+MIDST = """
+import asyncio, os, signal
+from umbel.cli import main
+from umbel.runtimes.node.agent import Agent
+
+async def run(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("the turn went on", flush=True)
+    await asyncio.Event().wait()
+
+Agent.run = run
+main()
+"""
+
+
+def test_sigterm_in_the_midst_of_a_tasks_turn_does_not_cost_it_that_turn(place, tmp_path):
+    """A turn that is lost is waited for at the end, for ever."""
+    words = ["node", "hospital", "--insecure", "--name", "n", "--folder", str(tmp_path / "own")]
+    done = subprocess.run(
+        [sys.executable, "-c", MIDST, *words], cwd=place.folder, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, f"the turn went on\n{STOPPING}"), done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def node(
     from umbel.runtimes.node.policy import load_policy
     from umbel.runtimes.node.process import ENFORCES
 
-    with log.told(log_format) as say, _until_sigterm(say):
+    with log.told(log_format) as say, _Sigterm(say) as sigterm:
         check_numbers(partition=partition, threads=threads)
         found, said = find_app(app), read_attributes(attributes)
         _make(folder)
@@ -87,6 +86,7 @@ def node(
             check_in=check_in,
             ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,
         )
+        sigterm.ends = life.end
         life.live(say)
 
 
@@ -175,22 +175,31 @@ def _make(folder: Path) -> None:
         raise StoreError(f"the folder {folder} cannot be made: {error.strerror}; choose another") from None
 
 
-@contextmanager
-def _until_sigterm(say: Callable[[str], None]) -> Generator[None]:
-    """Say how SIGTERM or Ctrl-C ended what is inside. The first is a good end: a service was stopped."""
-    asked: list[int] = []
+class _Sigterm:
+    """Says how SIGTERM or Ctrl-C ended what is inside. The first is a good end: a service was stopped."""
 
-    def end(number: int, frame: Any) -> None:
-        if not asked:  # a second one must not break off the tidying up
-            asked.append(number)
-            raise KeyboardInterrupt
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._asked = say, False
+        self.ends: Callable[[], bool] = lambda: False
+        """Ends what is inside, and says whether it does; otherwise it is broken off."""
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not asked:
+    def __enter__(self) -> _Sigterm:
+        self._before = signal.signal(signal.SIGTERM, self._came)
+        return self
+
+    def _came(self, number: int, frame: Any) -> None:
+        # A second one must not break off the tidying up.
+        if not self._asked:
+            self._asked = True
+            if not self.ends():
+                raise KeyboardInterrupt
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
+        signal.signal(signal.SIGTERM, self._before)
+        if error is not None and kind is not KeyboardInterrupt:
+            return False
+        if self._asked:
+            self._say(_STOPPING)
+        elif error is not None:
             raise codes.Stopped(codes.INTERRUPTED, _STOPPING) from None
-        say(_STOPPING)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return True

@@ -453,10 +453,11 @@ class Agent:
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")
         done = await self._worked(letter)
-        if done.verdict in ("failed", "refused"):
+        called_off = _turn(letter) in self._cancelled
+        if done.verdict in ("failed", "refused") and not called_off:
             # Whose client it is reads of it here, and not only who runs the server.
             self._say(f"{letter.kind} in round {letter.round} of run {letter.run} failed: {done.reason}")
-        wanted = letter.kind == "fit" and done.verdict == "done" and _turn(letter) not in self._cancelled
+        wanted = letter.kind == "fit" and done.verdict == "done" and not called_off
         if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
             keep = partial(self._keeper.keep, *place, done.state, done.parts, about)
             if done.nbytes > LARGE_BYTES:

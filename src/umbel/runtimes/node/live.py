@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -28,7 +29,7 @@ RENEWAL_LOOK_S = 3600.0
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class NodeLife:
     """What a node process needs.
 
@@ -55,9 +56,23 @@ class NodeLife:
     review: bool = False
     ask: Callable[[str], bool] | None = None
     check_in: bool = False
+    _cancel: Callable[[], Any] | None = field(default=None, init=False)
+    _asked: bool = field(default=False, init=False)
+
+    def end(self) -> bool:
+        """Make `live` return, from a signal's handler; False if nothing waits in it.
+
+        An exception that a handler raises in the midst of the event loop can cost any task its turn, and then the
+        loop's end would wait for that task for ever.
+        """
+        if self._cancel is None:
+            return False
+        self._asked = True
+        self._cancel()
+        return True
 
     def live(self, say: Callable[[str], None]) -> None:
-        """Take part until the process is ended.
+        """Take part until it is ended.
 
         Raises:
             LinkError: the server will not have this node.
@@ -75,10 +90,17 @@ class NodeLife:
         keeper = DiskKeeper(self.folder / "node.db")
         try:
             asyncio.run(self._live(Identity(name, secrets.token_bytes(16), about), keeper, say))
+        except asyncio.CancelledError:
+            if not self._asked:
+                raise
         finally:
+            self._cancel = None
             keeper.close()
 
     async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
         given = Credentials.load(self.folder).address if self.secure else "127.0.0.1:8080"
         server = InTurn(self.address or given)
         worker = ProcessWorker(
