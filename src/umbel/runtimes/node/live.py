@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -100,7 +99,8 @@ class NodeLife:
     async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        loop = asyncio.get_running_loop()
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
         given = Credentials.load(self.folder).address if self.secure else "127.0.0.1:8080"
         server = InTurn(self.address or given)
         worker = ProcessWorker(
