@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import click
 
@@ -175,6 +175,7 @@ def _make(folder: Path) -> None:
         raise StoreError(f"the folder {folder} cannot be made: {error.strerror}; choose another") from None
 
 
+@final
 class _Sigterm:
     """Says how SIGTERM or Ctrl-C ended what is inside. The first is a good end: a service was stopped."""
 
