@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, TypeAlias, cast, final
@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
+from umbel.block import BlockClient, Member
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
-from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed
+from umbel.clients.torch_block import Recipe, Work, train_block
+from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed, row_batches
+from umbel.clients.torch_kind import fixed, kind
 from umbel.clients.torch_optimizer import (
     OptimizerFactory,
     check_bound,
@@ -21,8 +24,9 @@ from umbel.clients.torch_optimizer import (
     plain_rate,
     plain_sgd,
 )
-from umbel.errors import ArraysError, ConfigError
-from umbel.local_client import Capability, Correct, Fitted, StepClient
+from umbel.clients.torch_stacked import rates_of
+from umbel.errors import ArraysError, ConfigError, NotSupported
+from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, require
 from umbel.schema import ArraySpec, Role, Schema
 
@@ -30,7 +34,7 @@ Metric: TypeAlias = Callable[[Any, Any], Any]
 
 
 @final
-class TorchClient(StepClient):
+class TorchClient(BlockClient):
     """A torch model with its training as a client.
 
     Args:
@@ -313,6 +317,52 @@ class TorchClient(StepClient):
 
     def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
         raise AssertionError("an open client is trained by umbel.local.run_steps")
+
+    def block_kind(self, ctx: Context) -> Hashable:
+        for is_so, reason in (
+            (self._step_fn is not None, "it has a step function of its own"),
+            (self._loss is None, "its model computes the loss itself"),
+            (self._scheduler_fn is not None, "it has a scheduler"),
+            (self._accumulate > 1, "it accumulates gradients"),
+            (self._amp is not None, "it trains in mixed precision"),
+            (not isinstance(self._train, tuple), "its training data are not a tuple of arrays"),
+        ):
+            if is_so:
+                raise NotSupported(reason)
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        if len({id(param) for param in named.values()}) < len(named):
+            raise NotSupported("its model ties parameters to each other")
+        self._settle(ctx)
+        self._trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        self._start_optimizer()
+        self._rates = rates_of(self.optimizer, len(self._trainable))
+        columns = tuple((column.dtype, column.shape[1:]) for column in self._train)
+        model, loss = kind(self.model), (kind(self._loss), fixed(self._loss))
+        return (model, loss, self._rates, self._clip, columns, self.schema, self.device)
+
+    @classmethod
+    def train_block(cls, members: Sequence[Member]) -> list[Fitted]:
+        clients = [cast("TorchClient", member.client) for member in members]
+        first = clients[0]
+        assert first._loss is not None
+        for client, member in zip(clients, members, strict=True):
+            client._check(member.start)
+        first.model.train()
+        works = [client._work(member.ctx) for client, member in zip(clients, members, strict=True)]
+        torch.default_generator.manual_seed(members[0].ctx.key & (2**63 - 1))  # for what the model draws itself
+        return train_block(Recipe(first.model, first._loss, first._rates, first._clip), members, works)
+
+    def _work(self, ctx: Context) -> Work:
+        """This client's examples and batches, in the order that the loop would draw."""
+        chance = torch.Generator()
+        chance.manual_seed(ctx.key & (2**63 - 1))
+        count = len(self._train[0])
+        batches: list[Tensor] = []
+        for _ in range(self._epochs):
+            if self._max_steps is not None and len(batches) >= self._max_steps:
+                break
+            batches += row_batches(count, self._batch_size, chance if self._shuffle else None)
+        return Work(self._train, batches[: self._max_steps])
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         try:

@@ -13,7 +13,8 @@ from umbel.runtimes.pool import PoolEngine
 from umbel.runtimes.program import Program
 from umbel.runtimes.serial import SerialEngine
 
-ENGINES = ("auto", "serial", "pool")
+ENGINES = ("auto", "serial", "pool", "vmap")
+BLOCK = 128
 
 
 def choose(engine: str, workers: int | None, config: ServerConfig, num_clients: int) -> dict[str, Any]:
@@ -30,11 +31,17 @@ def choose(engine: str, workers: int | None, config: ServerConfig, num_clients: 
     cohort = max(config.fraction_fit * num_clients, config.min_fit_clients)
     if engine == "auto":
         engine = "pool" if (workers or cores) > 1 and cohort > 1 and hasattr(os, "fork") else "serial"
+    if engine == "vmap":
+        if config.client_timeout is not None:
+            raise ConfigError("client_timeout is for clients that train one by one; drop it, or take the engine pool")
+        workers = workers or (cores if hasattr(os, "fork") else 1)
+        return {"name": engine, "workers": min(workers, max(1, int(cohort) // BLOCK)), "block": BLOCK}
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
 
 
 def start(choice: Mapping[str, Any], program: Program, config: ServerConfig) -> Engine:
     """The chosen engine."""
-    if choice["name"] == "serial":
-        return SerialEngine(program, client_timeout=config.client_timeout)
-    return PoolEngine(program, workers=choice["workers"], client_timeout=config.client_timeout)
+    block, timeout = choice.get("block", 1), config.client_timeout
+    if choice["workers"] == 1 and choice["name"] != "pool":
+        return SerialEngine(program, client_timeout=timeout, block=block)
+    return PoolEngine(program, workers=choice["workers"], client_timeout=timeout, block=block)
