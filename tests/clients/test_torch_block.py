@@ -38,7 +38,7 @@ def mlp():
 class Normed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.last = nn.Linear(WIDTH, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)
+        self.first, self.norm, self.last = nn.Linear(WIDTH, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)
 
     def forward(self, x):
         return self.last(torch.relu(self.norm(self.first(x))))
@@ -110,6 +110,16 @@ def same_bits(one, other):
         (client_of(), fl.FedAvg(shared="0.*")),
         (client_of(sizes=lambda index: 4 + index % 2 * 4, model=Normed, batch_size=4), fl.FedAvg()),
         (client_of(sizes=lambda index: 4 + index % 3, model=Normed, batch_size=6), fl.FedAvg()),
+        (
+            client_of(
+                model=Normed, optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), sizes=lambda i: 8 + i % 3
+            ),
+            fl.FedAvg(),
+        ),
+        (
+            client_of(model=Normed, optimizer=lambda p: torch.optim.Adam(p, lr=0.01), sizes=lambda i: 8 + i % 3),
+            fl.FedAvg(),
+        ),
         (client_of(model=Centred), fl.FedAvg()),
         (client_of(loss=lambda output, target: nn.functional.nll_loss(output.log_softmax(1), target)), fl.FedAvg()),
     ],
@@ -129,6 +139,8 @@ def same_bits(one, other):
         "personal head",
         "batch norm",
         "batch norm, ragged",
+        "batch norm, ragged, momentum",
+        "batch norm, ragged, adam",
         "rows that look at each other",
         "a loss of the user's own",
     ],
