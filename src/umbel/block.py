@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.local import Correction
@@ -34,8 +34,11 @@ class BlockClient(StepClient):
     """An open client whose training can be one batched computation with that of others."""
 
     @abstractmethod
-    def block_kind(self, ctx: Context) -> Hashable:
+    def block_kind(self, ctx: Context, known: dict[Any, Any]) -> Hashable:
         """What is equal for clients that can train together.
+
+        Args:
+            known: what was found out about others of the same block; nothing that they share changes in between.
 
         Raises:
             NotSupported: this one cannot; says why.
@@ -43,8 +46,12 @@ class BlockClient(StepClient):
 
     @classmethod
     @abstractmethod
-    def train_block(cls, members: Sequence[Member]) -> list[Fitted]:
+    def train_block(cls, members: Sequence[Member], *, most_steps: int | None = None) -> list[Fitted]:
         """Train clients of one kind side by side: what each client's loop would give, but for rounding.
+
+        Args:
+            members: each after its `block_kind` was asked for.
+            most_steps: stop after so many steps.
 
         Random choices of a model's own (dropout) depend on who is in the block.
 

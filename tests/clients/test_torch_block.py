@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 import umbel as fl  # noqa: E402
 from umbel.clients.torch_kind import kind  # noqa: E402
+from umbel.runtimes.trial import best_block  # noqa: E402
 
 CLIENTS, WIDTH, CLASSES = 30, 6, 3
 SAID = "some clients are trained one by one and not in blocks: "
@@ -263,6 +264,51 @@ def test_a_worker_that_dies_with_a_block_costs_no_client_but_its_own(monkeypatch
     history = run(client_fn, workers=2, rounds=1, min_available_clients=1)
     assert history.rounds[-1].participants == CLIENTS - 1
     assert [failure.client for failure in history.rounds[-1].failures] == ["3"]
+
+
+def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
+    def go(rounds, engine, **more):
+        return fl.simulate(
+            client_of(),
+            CLIENTS,
+            config=fl.ServerConfig(num_rounds=rounds, fraction_evaluate=0.0, seed=1),
+            engine=engine,
+            workers=1,
+            progress=False,
+            **more,
+        )
+
+    undisturbed = go(3, "vmap")
+    first = go(1, "vmap", store=tmp_path / "runs.db")
+    for engine in ("serial", "pool"):
+        with pytest.raises(fl.errors.ConfigError, match="train in blocks of 128"):
+            go(3, engine, store=tmp_path / "runs.db", resume=first.run)
+    resumed = go(3, "auto", store=tmp_path / "runs.db", resume=first.run)
+    assert resumed.plan["engine"]["block"] == 128
+    same_bits(undisturbed, resumed)
+    alone = go(1, "serial", store=tmp_path / "runs.db")
+    with pytest.raises(fl.errors.ConfigError, match="train one by one"):
+        go(3, "vmap", store=tmp_path / "runs.db", resume=alone.run)
+
+
+def test_auto_writes_what_it_took_into_the_plan_and_another_run_can_take_the_same():
+    history = run(client_of(sizes=alike), "auto", clients=100)
+    taken = history.plan["engine"]
+    assert taken["name"] in ("serial", "pool", "vmap")
+    assert ("block" in taken) == (taken["name"] == "vmap")
+
+
+@pytest.mark.parametrize(
+    ("client", "cohort"),
+    [
+        (lambda: client_of()(fl.Context("0", 0, 1)), 7),
+        (lambda: client_of(accumulate=2)(fl.Context("0", 0, 1)), 1000),
+        (lambda: client_of(model=Branching)(fl.Context("0", 0, 1)), 1000),
+    ],
+    ids=["few clients", "no blocks", "a model that cannot be batched"],
+)
+def test_where_blocks_cannot_help_clients_train_one_by_one(client, cohort):
+    assert best_block(client(), fl.Context("0", 0, 1), cohort, 1) == 1
 
 
 def test_a_time_limit_per_client_is_refused_with_blocks():

@@ -63,7 +63,7 @@ def _slices(columns: Columns, size: int, *, shuffle: bool) -> Iterator[Any]:
 def row_batches(count: int, size: int, chance: torch.Generator | None) -> list[Tensor]:
     """The rows of each batch of one pass over `count` examples, in a new order if there is chance."""
     order = torch.arange(count) if chance is None else torch.randperm(count, generator=chance)
-    return list(order.split(size)) if count else []
+    return list(cast("tuple[Tensor, ...]", order.split(size))) if count else []
 
 
 def reseed(data: Any) -> None:

@@ -41,7 +41,11 @@ def kind(value: object) -> Hashable:
 def _function(function: types.FunctionType) -> Hashable:
     cells = () if function.__closure__ is None else function.__closure__
     defaults = (function.__defaults__, tuple((function.__kwdefaults__ or {}).items()))
-    return (function.__code__, id(function.__globals__), *(kind(_held(cell)) for cell in cells), kind(defaults))
+    # A number that it reads from its module may be another one by the next client.
+    read = [(name, function.__globals__[name]) for name in function.__code__.co_names if name in function.__globals__]
+    numbers = tuple((name, value) for name, value in read if isinstance(value, _PLAIN))
+    held = tuple(kind(_held(cell)) for cell in cells)
+    return (function.__code__, id(function.__globals__), numbers, held, kind(defaults))
 
 
 def _held(cell: types.CellType) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
@@ -84,10 +84,14 @@ def play_block(
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
     if asks[0].kind == "fit" and len(asks) >= LEAST:
-        turns = [_asked(program, ask, memory, tally) for ask, memory in zip(asks, memories, strict=True)]
+        known: dict[Any, Any] = {}
+        turns = [_asked(program, ask, memory, tally, known) for ask, memory in zip(asks, memories, strict=True)]
         together = [turn for turn in turns if turn is not None]
-        for kind in {turn.kind: None for turn in together}:
-            _train([turn for turn in together if turn.kind == kind], tally)
+        kinds: dict[Hashable, list[_Turn]] = {}
+        for turn in together:
+            kinds.setdefault(turn.kind, []).append(turn)
+        for its in kinds.values():
+            _train(its, tally)
     spent_s = (time.perf_counter() - started) / len(asks)
     for ask, memory, turn in zip(asks, memories, turns, strict=True):
         if turn is None or turn.fitted is None:
@@ -98,7 +102,7 @@ def play_block(
             turn.fitted = None
 
 
-def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _Turn | None:
+def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known: dict[Any, Any]) -> _Turn | None:
     """A client that was built, with what the strategy wants to have trained; None if it is to be played alone."""
     one_thread_each(program.threads)
     try:
@@ -107,7 +111,7 @@ def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _T
         one_thread_each(program.threads)
         if not isinstance(client, BlockClient):
             raise NotSupported(f"{type(getattr(client, 'user', client)).__name__} is no client for blocks")
-        kind = client.block_kind(ctx)
+        kind = client.block_kind(ctx, known)
         try:
             program.strategy.local(ask, _Apart(client), ctx)
         except _Wanted as wanted:
