@@ -8,10 +8,12 @@ import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from umbel.errors import NotSupported
 from umbel.message import Ask, Task
@@ -43,8 +45,9 @@ class Descriptors:
 def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | memoryview]:
     """A job as a frame in shared memory: the task once, the asks, the states that these clients have."""
     first = asks[0]
-    blobs = [states.get(ask.client, b"") for ask in asks]
-    ends = np.cumsum([len(blob) for blob in blobs])
+    names = [ask.client.encode() for ask in asks]
+    blobs = [states.get(ask.client, b"") for ask in asks] if states else []
+    own = {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase}
     tree = {
         "kind": first.kind,
         "task": {
@@ -54,23 +57,41 @@ def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | 
             "config": {key: ["value", value] for key, value in first.task.config.items()},
             "shared": list(first.task.shared),
         },
-        "asks": [[ask.client, ask.attempt, ask.phase, dict(ask.own)] for ask in asks],
+        "names": np.frombuffer(b"".join(names), np.uint8),
+        "name_ends": np.cumsum([len(name) for name in names]),
+        "attempts": np.array([ask.attempt for ask in asks]),
+        "own": own,
         "states": np.frombuffer(b"".join(blobs), np.uint8),
-        "ends": ends,
+        "ends": np.cumsum([len(blob) for blob in blobs]),
     }
     return pack_parts("job", tree, seal=False)
 
 
-def _read_job(fd: int, length: int) -> tuple[list[Ask], list[bytes | None]]:
-    tree = unpack("job", view(fd, length), verify=False)
-    part = tree["task"]
-    config = {key: pair[1] for key, pair in part["config"].items()}
-    task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
-    asks = [Ask(client, tree["kind"], task, own, phase, attempt) for client, attempt, phase, own in tree["asks"]]
-    ends, blob = tree["ends"].tolist(), tree["states"]
-    begins = [0, *ends[:-1]]
-    states = [blob[a:b].tobytes() if b > a else None for a, b in zip(begins, ends, strict=True)]
-    return asks, states
+@final
+class _Job:
+    """A job as its workers see it: an ask is made when its block is played."""
+
+    def __init__(self, fd: int, length: int) -> None:
+        self._tree: Any = unpack("job", view(fd, length), verify=False)
+        part = self._tree["task"]
+        config = {key: pair[1] for key, pair in part["config"].items()}
+        self._task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
+
+    def block(self, start: int, stop: int) -> tuple[list[Ask], list[bytes | None]]:
+        """The asks of a block, and what their clients remember."""
+        tree, asks = self._tree, list[Ask]()
+        for place, name in enumerate(_pieces(tree["names"], tree["name_ends"], start, stop), start):
+            phase, own = tree["own"].get(str(place), (0, {}))
+            asks.append(Ask(name.decode(), tree["kind"], self._task, own, phase, int(tree["attempts"][place])))
+        if not len(tree["ends"]):
+            return asks, [None] * len(asks)
+        return asks, [piece or None for piece in _pieces(tree["states"], tree["ends"], start, stop)]
+
+
+def _pieces(data: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> list[bytes]:
+    """Pieces of bytes that lie one after the other, from their ends."""
+    bounds: list[int] = [0 if start == 0 else int(ends[start - 1]), *ends[start:stop].tolist()]
+    return [data[begin:end].tobytes() for begin, end in pairwise(bounds)]
 
 
 def work(index: int, program: Program, fds: Descriptors) -> None:
@@ -107,21 +128,19 @@ def _play(
     blocks: Sequence[int],
 ) -> tuple[Any, ...]:
     """Play the blocks of a job that come to this worker; `blocks` are their ends, the first's beginning before them."""
-    asks: list[Ask] = []
-    states: list[bytes | None] = []
+    the_job: _Job | None = None
     tally = Tally()
     refused: NotSupported | None = None
     try:
         for unit in take(fds.tokens, job):
-            if not asks:
-                asks, states = _read_job(fds.input, length)
+            the_job = the_job or _Job(fds.input, length)
             its = range(blocks[unit], blocks[unit + 1])
             for ask in its:
                 board.start(ask, index)
             if refused is None:
                 try:
-                    some = slice(its.start, its.stop)
-                    play_block(program, asks[some], states[some], tally, arena.allocate)
+                    asks, states = the_job.block(its.start, its.stop)
+                    play_block(program, asks, states, tally, arena.allocate)
                 except NotSupported as error:
                     refused = error
             for ask in its:
