@@ -22,6 +22,22 @@ SIDE_BY_SIDE = 8
 DECADE = 10
 
 
+def check_drawable(path: Path) -> None:
+    """Refuse, before a long sweep, a picture that could not be drawn after it.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the path's ending or folder is none for a picture.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError:
+        raise ConfigError(f"{path} needs matplotlib, which is not installed; try: pip install 'umbel[plot]'") from None
+    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise ConfigError(f"a picture's path must end in its format, got {path.name!r}; try .png, .svg or .pdf")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} for the picture {path.name}; make it, or name another")
+
+
 def plot_sweep(sweep: Sweep, path: str | Path | None) -> Figure:
     """Draw the panels; see `Sweep.plot`."""
     try:
@@ -55,8 +71,9 @@ def _panel(axes: Axes, name: str, points: Sequence[PointResult], best: PointResu
     values = [result.point.get(name, "") for result in points]
     for place, result in zip(_places(axes, name, values), points, strict=True):
         # The best one lies on top, and is larger.
-        look = {"color": "tab:orange", "zorder": 3, "ms": 9} if result.point == best.point else {"color": "tab:blue"}
-        axes.errorbar([place], [result.mean or 0.0], yerr=[result.spread or 0.0], fmt="o", capsize=3, **look)
+        colour, size, layer = ("tab:orange", 9, 3) if result.point == best.point else ("tab:blue", 6, 2)
+        spread = [result.spread or 0.0]
+        axes.errorbar([place], [result.mean or 0.0], spread, fmt="o", capsize=3, color=colour, ms=size, zorder=layer)
     axes.set_xlabel(name)
 
 

@@ -83,7 +83,7 @@ def sweep(
     less = goal(metric, mode)
     chosen = search_for(checked, search, trials, search_seed, less)
     every = seeds_of(seeds)
-    _check_name(name)
+    check_name(name)
     wanted = bool(sys.stdout and sys.stdout.isatty()) if progress is None else progress
     kept = keeping.store_at(store)
 
@@ -155,7 +155,8 @@ def line(run: SweepRun, metric: str, done: int, count: int) -> str:
     return f"{done}/{count}  {settings}: {said}{' (kept from before)' if run.kept else ''}"
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Refuse what cannot be the beginning of runs' names."""
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ConfigError(f"name must be 1 to {LONGEST_NAME} printable characters, got {name!r}")
 
