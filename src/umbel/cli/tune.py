@@ -143,8 +143,8 @@ def _check_unchanged(store: Store, name: str, app: App, *, force: bool) -> None:
     if force:
         return
     for run, info in named(store).items():
-        before = (info.plan.get("app") or {}).get("digest")
-        if run.startswith(f"{name} ") and " seed=" in run and before != app.digest:
+        entry: Mapping[str, Any] = info.plan.get("app") or {}
+        if run.startswith(f"{name} ") and " seed=" in run and entry.get("digest") != app.digest:
             raise AppError(
                 f"the app {app.name} has changed since run {info.id} of the sweep {name!r}, so they would not compare; "
                 "undo the change, begin a new sweep with --name, or go on all the same with --force"

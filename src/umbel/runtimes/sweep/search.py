@@ -77,6 +77,10 @@ def search_for(space: Checked, search: str | None, trials: int | None, seed: int
     chosen = search or ("grid" if trials is None else "optuna")
     if chosen not in SEARCHES:
         raise ConfigError(f"search must be one of {', '.join(SEARCHES)}, got {search!r}")
+    if type(seed) is not int:
+        raise ConfigError(f"search_seed must be a whole number, got {seed!r}; try 0")
+    if trials is not None and (type(trials) is not int or trials < 1):
+        raise ConfigError(f"trials must be a whole number of at least 1, got {trials!r}; try trials=50")
     if chosen == "grid":
         if trials is not None:
             raise ConfigError(f"a grid tries every point, got trials={trials}; leave one out: search='grid' or trials")
