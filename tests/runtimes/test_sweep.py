@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import umbel as fl
@@ -126,7 +126,7 @@ def test_after_an_interrupt_inside_of_a_run_that_run_goes_on(tmp_path):
 
     def tired(event):
         rounds.append(event["kind"] == "round")
-        if sum(rounds) == 5:  # the second of the second run
+        if event["kind"] == "round" and sum(rounds) == 5:  # the second of the second run
             raise KeyboardInterrupt
 
     broken = fl.sweep(Toy([tired]), GRID, store=tmp_path / "s.db", progress=False)
@@ -214,7 +214,8 @@ def test_a_range_is_never_left(one, other, log, seed):
     if one == other:
         other = one + 1.0
     chosen = fl.Range(min(one, other), max(one, other), log=log)
-    values = [chosen.draw(np.random.default_rng(seed + number)) for number in range(5)]
+    drawn = [chosen.draw(np.random.default_rng(seed + number)) for number in range(5)]
+    values = [*drawn, chosen.rounded(chosen.low), chosen.rounded(chosen.high)]
     assert all(chosen.low <= value <= chosen.high for value in values)
 
 
@@ -304,10 +305,23 @@ def test_where_all_fail_the_best_says_why():
     assert "-1.0" in sweep.table()
 
 
-def test_a_store_that_fails_ends_the_sweep(tmp_path):
+def test_a_store_that_cannot_be_opened_or_used_ends_the_sweep(tmp_path):
     with pytest.raises(StoreError):
         fl.sweep(toy := Toy(), GRID, store=tmp_path / "nowhere" / "s.db", progress=False)
     assert toy.calls == []
+
+    def interrupted(event):
+        if event["kind"] == "round":
+            raise KeyboardInterrupt
+
+    fl.sweep(Toy([interrupted]), GRID, store=tmp_path / "s.db", progress=False)
+    other = SQLiteStore(tmp_path / "s.db")
+    [run] = other.runs()
+    other.claim(run.id)
+    with pytest.raises(StoreError):
+        fl.sweep(Toy(), GRID, store=tmp_path / "s.db", progress=False)
+    assert len(other.runs()) == 1
+    other.close()
 
 
 # Refusals
@@ -398,6 +412,10 @@ def test_a_range_that_is_none_is_refused(ends, said):
 PLAIN = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(-2, 2), st.text(max_size=200), st.just("true"))
 
 
+@example({"a": "x" * 300}, {"a": "x" * 301})
+@example({"a": "true"}, {"a": True})
+@example({"a": "b", "c": 1}, {"a": "b c=1"})
+@example({"a": 1}, {"a": 1.0})
 @given(st.dictionaries(st.sampled_from("abc"), PLAIN), st.dictionaries(st.sampled_from("abc"), PLAIN))
 def test_runs_of_different_points_have_different_printable_names(one, other):
     first, second = name_of("sweep", one, 1), name_of("sweep", other, 1)
