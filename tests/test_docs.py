@@ -30,7 +30,18 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = sorted((DOCS / "reference").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *ROOT.glob("*/README.md")])
-OPTIONAL = {"torch", "sklearn", "pandas", "pyarrow", "matplotlib", "click", "rich", "cloudpickle", "cryptography"}
+OPTIONAL = {
+    "torch",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "optuna",
+    "click",
+    "rich",
+    "cloudpickle",
+    "cryptography",
+}
 END_OF_BLOCK = "== end of block =="
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
@@ -178,6 +189,10 @@ def public(owner: type) -> list[str]:
         (RoundRecord, {"of"}),
         (Failure, set()),
         (umbel.Run, set()),
+        (umbel.Range, set()),
+        (umbel.Sweep, set()),
+        (umbel.SweepRun, set()),
+        (umbel.PointResult, set()),
         (Context, {"key", "clock", "ends_at_s", "on_report"}),
         (umbel.State, set()),
         (umbel.Correction, set()),
@@ -190,7 +205,8 @@ def test_every_field_is_in_the_reference(owner, left_out):
 
 
 @pytest.mark.parametrize(
-    "name", ["simulate", "TorchClient", "SklearnClient", "GradientClient", "FedAvg", "FedProx", "FedDyn", "QFedAvg"]
+    "name",
+    ["simulate", "sweep", "TorchClient", "SklearnClient", "GradientClient", "FedAvg", "FedProx", "FedDyn", "QFedAvg"],
 )
 def test_every_argument_is_in_the_reference(name):
     try:

@@ -109,6 +109,7 @@ def test_importing_umbel_imports_nothing():
     "code",
     [
         "import umbel as fl; fl.simulate, fl.FedAvg, fl.Scaffold, fl.NumPyClient, fl.SQLiteStore, fl.Run",
+        "import umbel as fl; fl.sweep, fl.Range, fl.Sweep",
         "import umbel.client, umbel.server.strategy",
         "from umbel.data import heart_disease, DirichletLabels; heart_disease()",
         "import umbel.testing",

@@ -35,6 +35,7 @@ _HOMES = {
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
+    "umbel.runtimes.sweep": ("PointResult", "Range", "Sweep", "SweepRun", "sweep"),
     "umbel.stores": ("MemoryStore", "SQLiteStore"),
     "umbel.strategies": (
         "FedAdagrad",
@@ -132,6 +133,11 @@ if TYPE_CHECKING:
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate
+    from umbel.runtimes.sweep import PointResult as PointResult
+    from umbel.runtimes.sweep import Range as Range
+    from umbel.runtimes.sweep import Sweep as Sweep
+    from umbel.runtimes.sweep import SweepRun as SweepRun
+    from umbel.runtimes.sweep import sweep as sweep
     from umbel.stores import MemoryStore as MemoryStore
     from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (

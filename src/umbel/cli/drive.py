@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ def drive(job: Job) -> int:
     follower = _Follower(job.resume)
     try:
         with _observed(job) as observe:
-            history = _simulate(job, [follower, observe])
+            history = simulated(job, [follower, observe])
     except BaseException as error:
         if not follower.began:
             raise
@@ -80,7 +80,8 @@ def drive(job: Job) -> int:
     return FINE
 
 
-def _simulate(job: Job, observers: list[Observer]) -> History:
+def simulated(job: Job, observers: Sequence[Observer]) -> History:
+    """Simulate it, and say nothing."""
     run = job.run
     return simulate(
         job.app.client_fn,

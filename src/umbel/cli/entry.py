@@ -22,6 +22,7 @@ from umbel.cli.resume import resume
 from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
 from umbel.cli.show import ls, show
+from umbel.cli.tune import tune
 from umbel.cli.usage import usage
 
 EXTRAS = {
@@ -64,6 +65,7 @@ COMMANDS = (
     new,
     check,
     run,
+    tune,
     resume,
     ls,
     show,

@@ -23,15 +23,29 @@ def changed(defaults: Mapping[str, Any], changes: Sequence[str]) -> dict[str, An
     """
     settings = dict(defaults)
     for change in changes:
-        key, equals, text = change.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise ConfigError(f"--set takes key=value, got {change!r}; try --set lr=0.1")
-        settings[key] = _value(key, text.strip(), default_of(key, defaults))
+        key, text = divided(change)
+        settings[key] = value_of(key, text, default_of(key, defaults))
     return settings
 
 
-def _value(key: str, text: str, default: Any) -> Any:
+def divided(change: str) -> tuple[str, str]:
+    """The key and the text of its value in "key=value".
+
+    Raises:
+        ConfigError: there is no "=", or nothing before it.
+    """
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set takes key=value, got {change!r}; try --set lr=0.1")
+    return key.strip(), text.strip()
+
+
+def value_of(key: str, text: str, default: Any) -> Any:
+    """The value that the text means for a setting with this default.
+
+    Raises:
+        ConfigError: it is of another kind than the default, or not finite.
+    """
     value = _parsed(text)
     if isinstance(default, str) and not isinstance(value, (str, list)):
         value = text

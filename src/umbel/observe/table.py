@@ -1,12 +1,14 @@
-"""A history as a table for a terminal."""
+"""Histories and sweeps as tables for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from umbel.runtimes.history import RoundRecord
+from umbel.runtimes.sweep import Sweep
 
 LAST = 10
 
@@ -31,6 +33,17 @@ def rounds_table(rounds: Sequence[RoundRecord], *, most: int = 40) -> Table:
         table.add_row(f"… {left_out} more")
         for record in rounds[-LAST:]:
             table.add_row(*_cells(record, names, losses))
+    return table
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """One row per point: settings, mean and spread of the metric, runs, failures; the best is marked."""
+    titles, *rows = sweep.cells()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(Text(title), justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row), style="bold green" if row[-1] else None)
     return table
 
 

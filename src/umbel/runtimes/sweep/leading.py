@@ -1,0 +1,150 @@
+"""Lead a sweep: read the runs that are finished, go on with the one that is not, begin the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ConfigError, StoreError, UmbelError
+from umbel.runtimes.history import History
+from umbel.runtimes.keeping import LONGEST_NAME
+from umbel.runtimes.sweep.result import Observer, Sweep, SweepRun, summed
+from umbel.runtimes.sweep.search import Search
+from umbel.runtimes.sweep.space import Point, text_of
+from umbel.runtimes.turn import sentence
+from umbel.stores import RunInfo, Store
+
+Play = Callable[[Point, int, "dict[str, Any]"], History]
+"""`(point, seed, kept) → History`: simulate the point with `kept` (store, resume, name) as arguments of `simulate`."""
+
+
+class _Interrupted(Exception):
+    """A run ended with Ctrl-C."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Leader:
+    """What all runs of a sweep share.
+
+    Args:
+        play: simulates one point with one seed.
+        seeds: the seeds of every point.
+        metric, less_is_better: what is compared.
+        store: where runs are kept.
+        name: what the runs' names begin with.
+        observers: called with every run.
+    """
+
+    play: Play
+    seeds: Sequence[int]
+    metric: str
+    less_is_better: bool
+    store: Store
+    name: str
+    observers: Sequence[Observer] = ()
+
+    def lead(self, search: Search) -> Sweep:
+        """Every point of the search, with every seed.
+
+        Raises:
+            ConfigError: the metric is none that runs measure, or `play` leaves out what it is given.
+            StoreError: runs cannot be kept.
+        """
+        known = named(self.store)
+        runs: dict[str, SweepRun] = {}
+        ended = "finished"
+        try:
+            for trial in range(search.count):
+                point = search.ask(trial)
+                search.tell(summed([self._once(point, seed, known, runs) for seed in self.seeds]).mean)
+        except (KeyboardInterrupt, _Interrupted):
+            ended = "interrupted"
+        return Sweep(metric=self.metric, less_is_better=self.less_is_better, runs=tuple(runs.values()), ended=ended)
+
+    def _once(self, point: Point, seed: int, known: dict[str, RunInfo], runs: dict[str, SweepRun]) -> SweepRun:
+        """The run, or what it was when the search asked for the same point before."""
+        name = name_of(self.name, point, seed)
+        if name not in runs:
+            run = self._run(point, seed, name, known.get(name))
+            runs[name] = run
+            for observe in self.observers:
+                observe(run)
+        return runs[name]
+
+    def _run(self, point: Point, seed: int, name: str, info: RunInfo | None) -> SweepRun:
+        if info is not None and info.status == "finished":
+            history = History.of(self.store.events(info.id), Arrays.of({}), info.id, info.plan)
+            return self._measured(point, seed, history, kept=True)
+        try:
+            resume = None if info is None else info.id
+            history = self.play(point, seed, {"store": self.store, "resume": resume, "name": name})
+        except StoreError:
+            raise
+        except Exception as error:
+            why = str(error) if isinstance(error, UmbelError) else sentence(error)
+            return SweepRun(point=point, seed=seed, value=None, error=why, run=info.id if info else "")
+        self._check(history, name)
+        if history.ended == "interrupted":
+            raise _Interrupted
+        return self._measured(point, seed, history, kept=False)
+
+    def _check(self, history: object, name: str) -> None:
+        if not isinstance(history, History):
+            raise ConfigError(f"run() must return the History of fl.simulate, got a {type(history).__name__}")
+        info = self.store.find(history.run)
+        if info is None or info.name != name:
+            raise ConfigError(
+                "run() made a run that the sweep cannot find again; hand on to fl.simulate what run() is given as "
+                "store, resume and name: def run(seed, lr, **kept): return fl.simulate(..., **kept)"
+            )
+
+    def _measured(self, point: Point, seed: int, history: History, *, kept: bool) -> SweepRun:
+        series = dict(history.series(self.metric))
+        last = max((record.round for record in history.rounds), default=0)
+        value, error = series.get(last), None
+        if value is None or not math.isfinite(value):
+            if not series:
+                self._check_metric(history)
+            value, error = None, f"{self.metric} was {value or 'not measured'} in round {last}, the last"
+        return SweepRun(
+            point=point, seed=seed, value=value, error=error, rounds=history.rounds, run=history.run, kept=kept
+        )
+
+    def _check_metric(self, history: History) -> None:
+        """Refuse a metric that a run without any trouble did not measure."""
+        if history.warnings or any(record.failures for record in history.rounds):
+            return
+        losses = ["loss"] if history.loss is not None else []
+        names = [*losses, *sorted({name for record in history.rounds for name in record.metrics})]
+        raise ConfigError(
+            f"metric {self.metric!r} is none that the runs measure; they measure {', '.join(names) or 'nothing'}: "
+            f"{'name one of these' if names else 'give clients an evaluate'} (the run is kept)"
+        )
+
+
+def named(store: Store) -> dict[str, RunInfo]:
+    """The runs in the store by name: of several the newest, of these one that is finished."""
+    found: dict[str, RunInfo] = {}
+    for info in store.runs():
+        before = found.get(info.name)
+        if before is None or before.status != "finished" or info.status == "finished":
+            found[info.name] = info
+    return found
+
+
+def name_of(sweep: str, point: Point, seed: int) -> str:
+    """The name of a run, which tells its point and is found again by it.
+
+    Example:
+        >>> name_of("sweep", {"mu": 0.1, "lr": 1.0}, 2)
+        'sweep lr=1.0 mu=0.1 seed=2'
+    """
+    text = " ".join(filter(None, (sweep, text_of(dict(sorted(point.items()))), f"seed={seed}")))
+    if len(text) <= LONGEST_NAME:
+        return text
+    return f"{text[: LONGEST_NAME - 18]}… {hashlib.sha256(text.encode()).hexdigest()[:16]}"
