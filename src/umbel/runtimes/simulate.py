@@ -14,6 +14,7 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig, Some
 from umbel.errors import ConfigError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
+from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
 from umbel.runtimes.matching import AttributesFn, population
@@ -41,6 +42,7 @@ def simulate(
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
     workers: int | None = None,
+    cluster: Cluster | None = None,
     threads: int = 1,
     device: str = "cpu",
     settings: Mapping[str, Any] | None = None,
@@ -65,8 +67,9 @@ def simulate(
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core,
-            "auto" chooses. All give the same bits.
-        workers: processes of the pool; None takes one per core.
+            "ray" a pool on each node of a cluster, "auto" chooses "serial" or "pool". All give the same bits.
+        workers: processes of the pool, on each node of a cluster; None takes one per core.
+        cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
         settings: the app's plain settings, for `context.config`.
@@ -106,7 +109,7 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
-    choice = choose.choose(engine, workers, config, num_clients)
+    choice = choose.choose(engine, workers, config, num_clients, cluster)
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
@@ -121,7 +124,7 @@ def simulate(
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config))
+        ended = _driven(session, choose.start(choice, program, config, cluster))
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:

@@ -90,6 +90,14 @@ class PoolEngine(Engine):
             self._costs.clear()
         return total
 
+    def prepare(self) -> None:
+        """Start all workers now and not with the first job.
+
+        Raises:
+            EngineError: they cannot be started.
+        """
+        self._ensure_workers(self.size)
+
     def _longest_first(self, asks: Sequence[Ask]) -> list[Ask]:
         """Those that took long the last time go first; unknown ones before all, in cohort order."""
         return sorted(asks, key=lambda ask: -self._costs.get(ask.client, float("inf")))

@@ -14,8 +14,9 @@ from typing import Any, final
 import numpy as np
 
 from umbel.errors import NotSupported
-from umbel.message import Ask, Task
+from umbel.message import Ask
 from umbel.runtimes.lineage import die_with
+from umbel.runtimes.parcel import task_in, task_tree
 from umbel.runtimes.pool.board import Board, take
 from umbel.runtimes.program import Program
 from umbel.runtimes.shared import Arena, view
@@ -47,13 +48,7 @@ def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | 
     ends = np.cumsum([len(blob) for blob in blobs])
     tree = {
         "kind": first.kind,
-        "task": {
-            "round": first.task.round,
-            "arrays": first.task.arrays,
-            "extra": dict(first.task.extra),
-            "config": {key: ["value", value] for key, value in first.task.config.items()},
-            "shared": list(first.task.shared),
-        },
+        "task": task_tree(first.task),
         "asks": [[ask.client, ask.attempt, ask.phase, dict(ask.own)] for ask in asks],
         "states": np.frombuffer(b"".join(blobs), np.uint8),
         "ends": ends,
@@ -63,9 +58,7 @@ def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | 
 
 def _read_job(fd: int, length: int) -> tuple[list[Ask], list[bytes | None]]:
     tree = unpack("job", view(fd, length), verify=False)
-    part = tree["task"]
-    config = {key: pair[1] for key, pair in part["config"].items()}
-    task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
+    task = task_in(tree["task"])
     asks = [Ask(client, tree["kind"], task, own, phase, attempt) for client, attempt, phase, own in tree["asks"]]
     ends, blob = tree["ends"].tolist(), tree["states"]
     begins = [0, *ends[:-1]]
