@@ -35,7 +35,7 @@ def choose(
     if engine == "ray":
         if find_spec("ray") is None:
             raise ConfigError("engine=\"ray\" needs ray; install it with: pip install 'umbel[ray]'")
-        return {"name": engine, "workers": workers}
+        return {"name": engine} if workers is None else {"name": engine, "workers": workers}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cohort = max(config.fraction_fit * num_clients, config.min_fit_clients)
     if engine == "auto":
@@ -50,7 +50,7 @@ def start(
     if choice["name"] == "ray":
         from umbel.runtimes.ray import RayEngine
 
-        workers = choice["workers"]
+        workers = choice.get("workers")
         return RayEngine(program, cluster=cluster, workers=workers, client_timeout=config.client_timeout)
     if choice["name"] == "serial":
         return SerialEngine(program, client_timeout=config.client_timeout)
