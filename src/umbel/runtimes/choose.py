@@ -43,9 +43,7 @@ def choose(
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
 
 
-def start(
-    choice: Mapping[str, Any], program: Program, config: ServerConfig, cluster: Cluster | None = None
-) -> Engine:
+def start(choice: Mapping[str, Any], program: Program, config: ServerConfig, cluster: Cluster | None = None) -> Engine:
     """The chosen engine."""
     if choice["name"] == "ray":
         from umbel.runtimes.ray import RayEngine

@@ -9,7 +9,9 @@ from umbel.message import Ask
 from umbel.runtimes.ray.pace import Pace, shares
 
 PLANNED = (0.55, 0.3)
-"""Which parts of its share a node gets in its first calls. The rest is the tail, handed out on demand."""
+"""Which parts of its share a node gets in its first two calls. The rest is the tail, handed out on demand."""
+PIECE = 0.075
+"""Which part of its share a node gets of the tail at a time."""
 OVERHEAD = 0.25
 """A call's fixed cost is at most this part of the work in it."""
 
@@ -18,8 +20,8 @@ OVERHEAD = 0.25
 class Deal:
     """Hands out asks in calls of falling size, longest first.
 
-    The first calls of a node are planned by its pace. What is left then goes to whoever is free, half of what would
-    be fair at a time, so that a node that is slower than it was holds nobody up for long.
+    The first two calls of a node are planned by its pace. What is left then goes to whoever is free, piece by piece,
+    so that a node that is slower than it was holds nobody up for long.
     """
 
     def __init__(self, asks: Iterable[tuple[Ask, float]]) -> None:
@@ -61,7 +63,7 @@ class Deal:
         if size <= 0:
             return []
         count, work, most = 0, 0.0, len(self._left)
-        while count < most and work < size:
+        while count < most and work < size * (1 - 1e-9):
             ask, amount = self._left[count]
             most = min(most, max(count, self._most.get(ask.client, most)))
             if count < most:
@@ -71,12 +73,8 @@ class Deal:
         return call
 
     def _size(self, node: str, paces: Mapping[str, Pace], workers: int) -> float:
-        left, pace, number = self.work, paces[node], self._calls.get(node, 0)
+        pace, number = paces[node], self._calls.get(node, 0)
         share = shares(paces, self._whole)[node]
-        if number < len(PLANNED):
-            size = PLANNED[number] * share
-        else:
-            size = left / 2 / pace.b_s / sum(1 / other.b_s for other in paces.values())
-        least = max(pace.a_s / pace.b_s / OVERHEAD, min(float(workers), left))
+        size = (PLANNED[number] if number < len(PLANNED) else PIECE) * share
+        least = max(pace.a_s / pace.b_s / OVERHEAD, min(workers, self.work))
         return 0.0 if share <= 0 else max(size, least)
-

@@ -52,11 +52,11 @@ class Fleet:
             return
         self._looked_s = time.monotonic()
         alive: dict[str, Mapping[str, Any]] = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-        for id in [id for id, node in self.nodes.items() if id not in alive and node.sent is None]:
-            self.forget(self.nodes[id])
-        for id, about in alive.items():
-            if id not in self.nodes and self._failed.get(id, 0) < STARTS:
-                self._start(id, about)
+        for node in [node for node in self.nodes.values() if node.id not in alive and node.sent is None]:
+            self.forget(node)
+        for name, about in alive.items():
+            if name not in self.nodes and self._failed.get(name, 0) < STARTS:
+                self._start(name, about)
 
     def _join(self) -> None:
         if not ray.is_initialized():
@@ -73,7 +73,7 @@ class Fleet:
         self._joined = True
         self._errand = ray.put(self._errand)
 
-    def _start(self, id: str, about: Mapping[str, Any]) -> None:
+    def _start(self, name: str, about: Mapping[str, Any]) -> None:
         there: Mapping[str, float] = about["Resources"]
         room = int(there.get("CPU", 0)) // self._threads
         workers = min(self._workers or room, room)
@@ -86,12 +86,12 @@ class Fleet:
                 num_cpus=workers * self._threads,
                 num_gpus=gpus,
                 max_concurrency=CALLS_AT_A_TIME,
-                scheduling_strategy=pinned(node_id=id, soft=False),
+                scheduling_strategy=pinned(node_id=name, soft=False),
             )
             .remote(self._errand, workers)
         )
         address = str(about["NodeManagerAddress"])
-        self.nodes[id] = Node(id, address, workers, actor, actor.ready.remote(), id in self._lost)
+        self.nodes[name] = Node(name, address, workers, actor, actor.ready.remote(), name in self._lost)
 
     def settle(self, node: Node) -> None:
         """Look how the start of a node's actor went, now that it is over."""
@@ -159,7 +159,9 @@ def took_its_actor_along(error: Exception, node: Node) -> bool:
 
 
 def _no_cluster(address: str | None, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+    reason = (
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+    )
     if address is None:
         return f"Ray cannot be started on this machine ({reason})"
     return (

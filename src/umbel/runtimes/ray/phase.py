@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, final
 
 from umbel.errors import EngineError, NotSupported
@@ -135,10 +136,8 @@ class Phase:
         self._failed.append(Receipt(ask.client, ask.task.round, ask.attempt, "failed", reason=reason))
 
     def _take_look(self, node: Node) -> None:
-        try:
+        with suppress(RayError):  # the call itself will say that the node is lost
             node.done = ray.get(node.look)
-        except RayError:
-            pass  # the call itself will say that the node is lost
         node.look = None
 
     def _tell(self) -> None:

@@ -114,4 +114,3 @@ def opened(program: Program, exported: Exported) -> Tally:
     """An exported tally in memory of its own: what lies in Ray's store can only be read."""
     plain, buffers = exported
     return Tally.restore(program.strategy.reducer, plain, [buffer.copy() for buffer in buffers])
-

@@ -31,7 +31,7 @@ class Part:
 def gathered(program: Program, parts: list[Part], nodes: dict[str, Node]) -> tuple[Tally, list[Part]]:
     """One tally of all parts, and the parts whose sums were lost with a node."""
     summed = sorted((part for part in parts if part.sums is not None), key=lambda part: part.node)
-    actors = {id: node.actor for id, node in nodes.items() if node.starting is None}
+    actors = {name: node.actor for name, node in nodes.items() if node.starting is None}
     total, lost = _summed(program, summed, actors) if summed else (Tally(), list[Part]())
     for part in parts:
         if part not in lost:
