@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import umbel as fl
 from umbel.testing import check_engine
+
+from .steps import lose_a_node, parent, until
 
 pytest.importorskip("ray", reason="ray is not installed")
 import ray
@@ -40,24 +41,6 @@ def simulated(client_fn, engine="ray", size=3, **changes):
     )
 
 
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_cluster_of_any_size_keeps_the_laws_of_engines(nodes, count):
     nodes.grow(count)
@@ -76,15 +59,6 @@ class Waits(Adds):
             (self.folder / f"pid-{os.getpid()}").touch()
             until((self.folder / "go").exists)
         return super().fit(parameters, config)
-
-
-def lose_a_node(nodes, folder):
-    """Kill a node once three clients train on three nodes, and let the others go on when its client is dead."""
-    until(lambda: len(list(folder.glob("pid-*"))) == 3)
-    pids = [int(path.name[4:]) for path in folder.glob("pid-*")]
-    nodes.kill_one()
-    until(lambda: not all(map(is_alive, pids)))
-    (folder / "go").touch()
 
 
 def test_a_node_that_is_lost_while_clients_train_costs_time_and_no_bit(nodes, tmp_path):

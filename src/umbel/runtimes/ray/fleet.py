@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping
 from typing import Any, final
 
 from umbel.errors import EngineError
 from umbel.runtimes.cluster import Cluster
+from umbel.runtimes.ray.joining import join
 from umbel.runtimes.ray.library import ActorDied, OutOfMemory, RayError, pinned, ray
 from umbel.runtimes.ray.node import Node
 from umbel.runtimes.ray.resident import Errand, Resident
@@ -59,17 +59,8 @@ class Fleet:
                 self._start(name, about)
 
     def _join(self) -> None:
-        if not ray.is_initialized():
-            address = self._cluster.address
-            options: dict[str, Any] = {"address": address or "local", "logging_level": logging.WARNING}
-            if address is None:
-                options |= {"include_dashboard": False}
-                options |= {} if self._workers is None else {"num_cpus": self._workers * self._threads}
-            try:
-                ray.init(**options)
-            except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-                raise EngineError(_no_cluster(address, error)) from error
-            self._ours = True
+        processors = None if self._workers is None else self._workers * self._threads
+        self._ours = join(self._cluster.address, processors)
         self._joined = True
         self._errand = ray.put(self._errand)
 
@@ -156,18 +147,6 @@ def took_its_actor_along(error: Exception, node: Node) -> bool:
     if not isinstance(error, (ActorDied, OutOfMemory)):
         return False
     return any(about["NodeID"] == node.id and about["Alive"] for about in ray.nodes())
-
-
-def _no_cluster(address: str | None, error: Exception) -> str:
-    reason = (
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
-    )
-    if address is None:
-        return f"Ray cannot be started on this machine ({reason})"
-    return (
-        f"the cluster {address!r} cannot be joined ({reason}); start it with `ray start --head`, or leave the address "
-        "out to use this machine alone"
-    )
 
 
 def _last_line(error: Exception) -> str:
