@@ -178,6 +178,7 @@ def public(owner: type) -> list[str]:
         (RoundRecord, {"of"}),
         (Failure, set()),
         (umbel.Run, set()),
+        (umbel.Cluster, set()),
         (Context, {"key", "clock", "ends_at_s", "on_report"}),
         (umbel.State, set()),
         (umbel.Correction, set()),

@@ -1,4 +1,4 @@
-"""What the tests on a cluster share: looking at processes, waiting for files, losing a node in the middle of a round."""
+"""What the tests on a cluster share: looking at processes, waiting for files, losing a node while clients train."""
 
 import time
 from pathlib import Path

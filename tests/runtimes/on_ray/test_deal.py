@@ -45,7 +45,9 @@ def test_no_cost_is_negative_whatever_calls_took(calls):
     assert pace.b_s > 0
 
 
-@given(st.dictionaries(st.text(max_size=3), st.builds(Pace, st.floats(0, 10), positive), min_size=1, max_size=9), positive)
+@given(
+    st.dictionaries(st.text(max_size=3), st.builds(Pace, st.floats(0, 10), positive), min_size=1, max_size=9), positive
+)
 def test_shares_add_up_and_all_who_take_part_end_together(paces, work):
     parts = shares(paces, work)
     ends = [paces[name].a_s + paces[name].b_s * part for name, part in parts.items() if part > 0]
