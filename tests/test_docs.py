@@ -30,7 +30,18 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = sorted((DOCS / "reference").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *ROOT.glob("*/README.md")])
-OPTIONAL = {"torch", "sklearn", "pandas", "pyarrow", "matplotlib", "click", "rich", "cloudpickle", "cryptography"}
+OPTIONAL = {
+    "torch",
+    "ray",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "click",
+    "rich",
+    "cloudpickle",
+    "cryptography",
+}
 END_OF_BLOCK = "== end of block =="
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 

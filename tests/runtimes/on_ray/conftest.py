@@ -1,4 +1,4 @@
-"""A real Ray cluster of several node processes on this machine, one for each module of tests."""
+"""A real Ray cluster of several node processes on this machine; it starts in seconds, so all tests share one."""
 
 import pytest
 
@@ -34,7 +34,7 @@ class Nodes:
         self.cluster.remove_node(self.others.pop(), allow_graceful=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes():
     made = Nodes()
     try:

@@ -42,8 +42,13 @@ def simulated(client_fn, engine="ray", size=3, **changes):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_cluster_of_any_size_keeps_the_laws_of_engines(nodes, count):
+def test_any_number_of_nodes_gives_the_bits_of_serial(nodes, count):
     nodes.grow(count)
+    assert simulated(Adds).parameters == simulated(Adds, "serial").parameters
+
+
+def test_a_cluster_keeps_the_laws_of_engines(nodes):
+    nodes.grow(3)
     check_engine("ray")
 
 
