@@ -103,7 +103,7 @@ def test_an_app_that_nodes_cannot_load_ends_the_run_with_the_reason():
 
 
 def test_nodes_without_what_is_asked_for_are_named():
-    with pytest.raises(EngineError, match="no node of the cluster has 1 processors and 64 GPUs"):
+    with pytest.raises(EngineError, match=r"no node of the cluster has 1 processor\(s\) and 64 GPUs"):
         simulated(Adds, cluster=fl.Cluster(gpus_per_node=64))
 
 

@@ -32,7 +32,6 @@ def test_a_line_through_calls_is_found_again(a, b, works):
     if max(works) - min(works) < 1:
         return
     pace = fitted([(n, a + b * n) for n in works])
-    assert pace is not None
     assert pace.a_s == pytest.approx(a, rel=1e-3, abs=1e-3)
     assert pace.b_s == pytest.approx(b, rel=1e-3)
 
@@ -40,7 +39,6 @@ def test_a_line_through_calls_is_found_again(a, b, works):
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.001, 100)), min_size=1, max_size=9))
 def test_no_cost_is_negative_whatever_calls_took(calls):
     pace = fitted(calls)
-    assert pace is not None
     assert pace.a_s >= 0
     assert pace.b_s > 0
 

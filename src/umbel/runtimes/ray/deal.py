@@ -28,17 +28,12 @@ class Deal:
         self._left: list[tuple[Ask, float]] = []
         self._calls: dict[str, int] = {}
         self._most: dict[str, int] = {}
-        self._whole = 0.0
+        self._work = 0.0
         self.put_back(asks)
-        self._whole = self.work
+        self._whole = self._work
 
     def __bool__(self) -> bool:
         return bool(self._left)
-
-    @property
-    def work(self) -> float:
-        """All that is left."""
-        return sum(work for _, work in self._left)
 
     def put_back(self, asks: Iterable[tuple[Ask, float]], *, most: int | None = None) -> None:
         """Hand these out (again).
@@ -47,6 +42,7 @@ class Deal:
             most: in calls of at most so many.
         """
         added = list(asks)
+        self._work += sum(work for _, work in added)
         # Sorting keeps the order of equals: clients of unknown work go in the cohort's order.
         self._left = sorted([*self._left, *added], key=lambda entry: -entry[1])
         if most is not None:
@@ -69,6 +65,7 @@ class Deal:
             if count < most:
                 count, work = count + 1, work + amount
         call, self._left = self._left[:count], self._left[count:]
+        self._work -= work
         self._calls[node] = self._calls.get(node, 0) + 1
         return call
 
@@ -76,5 +73,5 @@ class Deal:
         pace, number = paces[node], self._calls.get(node, 0)
         share = shares(paces, self._whole)[node]
         size = (PLANNED[number] if number < len(PLANNED) else PIECE) * share
-        least = max(pace.a_s / pace.b_s / OVERHEAD, min(workers, self.work))
+        least = max(pace.a_s / pace.b_s / OVERHEAD, min(workers, self._work))
         return 0.0 if share <= 0 else max(size, least)

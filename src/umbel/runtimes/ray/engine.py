@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -17,7 +18,7 @@ from umbel.runtimes.pool.seed import dump
 from umbel.runtimes.program import Program
 from umbel.runtimes.ray.experience import Experience
 from umbel.runtimes.ray.fleet import Fleet
-from umbel.runtimes.ray.library import ray
+from umbel.runtimes.ray.library import RayError, ray
 from umbel.runtimes.ray.phase import Phase
 from umbel.runtimes.ray.resident import Errand
 from umbel.runtimes.tally import Tally
@@ -43,7 +44,7 @@ class RayEngine(Engine):
         client_timeout: float | None = None,
     ) -> None:
         self.program = program
-        errand = Errand(dump(program), list(sys.path), client_timeout)
+        errand = Errand(dump(program), [place or os.getcwd() for place in sys.path], client_timeout)
         self._fleet = Fleet(cluster or Cluster(), errand, workers, program.threads or 1)
         self._experience = Experience()
         self._sent: tuple[Task, Any] | None = None
@@ -54,9 +55,12 @@ class RayEngine(Engine):
     ) -> Tally:
         if self._closed:
             raise EngineError("the engine was closed")
-        self._fleet.gather()
-        task = self._in_store(asks[0].task)
-        tally = Phase(self.program, self._fleet, self._experience, task, asks, states, progress).play()
+        try:
+            self._fleet.gather()
+            task = self._in_store(asks[0].task)
+            tally = Phase(self.program, self._fleet, self._experience, task, asks, states, progress).play()
+        except RayError as error:
+            raise EngineError(f"Ray could not go on ({type(error).__name__}: {error})") from error
         self._experience.learn(tally.receipts)
         return tally
 

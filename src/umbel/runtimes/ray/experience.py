@@ -21,6 +21,7 @@ class Experience:
     def __init__(self) -> None:
         self._examples: dict[str, float] = {}
         self._calls: dict[tuple[str, str], deque[tuple[float, float]]] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
 
     def learn(self, receipts: Iterable[Receipt]) -> None:
         """Remember how many examples these clients have."""
@@ -36,12 +37,14 @@ class Experience:
 
     def played(self, node: str, kind: str, work: float, seconds: float) -> None:
         """A call with so much work took a node so long."""
-        self._calls.setdefault((node, kind), deque(maxlen=CALLS)).append((work, seconds))
+        calls = self._calls.setdefault((node, kind), deque(maxlen=CALLS))
+        calls.append((work, seconds))
+        self._paces[node, kind] = fitted(calls)
 
     def paces(self, kind: str, nodes: Iterable[Node]) -> dict[str, Pace]:
         """The pace of each node; one that is not known yet is taken to be as fast as others, worker for worker."""
         taking = list(nodes)
-        known = {node.id: fitted(self._calls.get((node.id, kind), ())) for node in taking}
-        seen = [pace.b_s * node.workers for node in taking if (pace := known[node.id]) is not None]
+        known = {node.id: pace for node in taking if (pace := self._paces.get((node.id, kind))) is not None}
+        seen = [known[node.id].b_s * node.workers for node in taking if node.id in known]
         usual = sum(seen) / len(seen) if seen else 1.0
-        return {node.id: known[node.id] or Pace(0.0, usual / node.workers) for node in taking}
+        return {node.id: known.get(node.id, Pace(0.0, usual / node.workers)) for node in taking}

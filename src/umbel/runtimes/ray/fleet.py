@@ -86,15 +86,19 @@ class Fleet:
 
     def settle(self, node: Node) -> None:
         """Look how the start of a node's actor went, now that it is over."""
+        failed = self._failed.get(node.id, 0)
         try:
-            ray.get(node.starting)
+            why: str | None = ray.get(node.starting)
         except RayError as error:
-            self._failed[node.id] = self._failed.get(node.id, 0) + 1
-            self._why = f"node {node.address}: {_last_line(error)}"
-            self.forget(node)
+            self._failed[node.id], why = failed + 1, _last_line(error)
         else:
-            node.starting = None
-            self._failed.pop(node.id, None)
+            # What it says itself it would say again.
+            self._failed[node.id] = 0 if why is None else STARTS
+        node.starting = None
+        if why is not None:
+            self._why = f"node {node.address}: {why}"
+            self.forget(node)
+            self.gather(now=True)
 
     def forget(self, node: Node) -> None:
         """Let go of a node whose actor is lost, or is to be: it ends for certain, so that none is there twice."""
@@ -111,24 +115,24 @@ class Fleet:
         if any(node.starting is None for node in self.nodes.values()):
             self._waiting_s = 0.0
             return
-        if not self.nodes and self._why:
+        if not self.nodes and STARTS in self._failed.values():
             raise EngineError(f"no node of the cluster can play; {self._why}")
         if not self.nodes and not self._lost:
-            raise EngineError(f"no node of the cluster has {self._needs()}; ask for less, or add such a node")
+            raise EngineError(f"no node of the cluster has {self._needs()}; take less of each, or add one")
         self._waiting_s = self._waiting_s or time.monotonic()
         if time.monotonic() - self._waiting_s > START_S:
             raise EngineError(
-                f"no node of the cluster had {self._needs()} free within {START_S:g} s; `ray status` shows who uses "
-                "them, and workers= takes less of each node"
+                f"no node of the cluster had {self._needs()} free within {START_S:g} s; look with `ray status` who "
+                "uses them, or take less of each with workers="
             )
 
     def _needs(self) -> str:
         gpus = f" and {self._cluster.gpus_per_node:g} GPUs" if self._cluster.gpus_per_node else ""
-        return f"{self._threads * (self._workers or 1)} processors{gpus}"
+        return f"{self._threads * (self._workers or 1)} processor(s){gpus}"
 
     def close(self) -> None:
         """End all actors, and the cluster if it was started here."""
-        if not self._joined:
+        if not self._joined or not ray.is_initialized():
             return
         self._joined = False
         gone: list[Any] = []

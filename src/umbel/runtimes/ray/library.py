@@ -9,4 +9,5 @@ ray: Any = import_module("ray")
 pinned: Any = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
 RayError: type[Exception] = import_module("ray.exceptions").RayError
 ActorDied: type[Exception] = import_module("ray.exceptions").ActorDiedError
+TaskError: type[Exception] = import_module("ray.exceptions").RayTaskError
 OutOfMemory: type[Exception] = import_module("ray.exceptions").OutOfMemoryError

@@ -16,15 +16,13 @@ class Pace:
     b_s: float
 
 
-def fitted(calls: Collection[tuple[float, float]]) -> Pace | None:
-    """The least-squares line through (work, seconds) of calls; neither number of it is negative. None without calls.
+def fitted(calls: Collection[tuple[float, float]]) -> Pace:
+    """The least-squares line through (work, seconds) of at least one call; neither number of it is negative.
 
     Example:
         >>> fitted([(10, 1.5), (20, 2.5), (40, 4.5)])
         Pace(a_s=0.5, b_s=0.1)
     """
-    if not calls:
-        return None
     count = len(calls)
     n_mean, s_mean = sum(n for n, _ in calls) / count, sum(s for _, s in calls) / count
     spread = sum((n - n_mean) ** 2 for n, _ in calls)

@@ -14,7 +14,7 @@ from umbel.runtimes.program import Program
 from umbel.runtimes.ray.deal import Deal
 from umbel.runtimes.ray.experience import Experience
 from umbel.runtimes.ray.fleet import Fleet, took_its_actor_along
-from umbel.runtimes.ray.library import OutOfMemory, RayError, ray
+from umbel.runtimes.ray.library import OutOfMemory, RayError, TaskError, ray
 from umbel.runtimes.ray.node import Node, Sent
 from umbel.runtimes.ray.resident import Answer, Call
 from umbel.runtimes.ray.sums import Part, gathered
@@ -83,14 +83,15 @@ class Phase:
         nodes = list(self._fleet.nodes.values())
         refs = [ref for node in nodes for ref in node.awaited()]
         if refs:
-            came, _ = ray.wait(refs, num_returns=1, timeout=WAIT_S if self._progress is None else TOLD_EVERY_S)
+            ray.wait(refs, num_returns=1, timeout=WAIT_S if self._progress is None else TOLD_EVERY_S)
+            came = frozenset(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
             for node in nodes:
                 self._hear(node, came)
         else:
             time.sleep(WAIT_S)  # all nodes are gone: others may join
         self._tell()
 
-    def _hear(self, node: Node, came: list[Any]) -> None:
+    def _hear(self, node: Node, came: frozenset[Any]) -> None:
         if node.starting is not None and node.starting in came:
             self._fleet.settle(node)
         if node.look is not None and node.look in came:
@@ -101,6 +102,9 @@ class Phase:
     def _take(self, node: Node, sent: Sent) -> None:
         try:
             answer: Answer = ray.get(sent.note)
+        except TaskError as error:
+            # Nothing was lost: this is a fault of ours, which would come again.
+            raise EngineError(f"node {node.address} could not go on:\n{error}") from error
         except RayError as error:
             self._lost(node, sent, error)
             return
@@ -142,10 +146,10 @@ class Phase:
 
     def _tell(self) -> None:
         """Ask the nodes how far they are, and say what they said last."""
-        if self._progress is None or time.monotonic() - self._looked_s < TOLD_EVERY_S:
+        playing = [node for node in self._fleet.nodes.values() if node.sent is not None]
+        if self._progress is None or (playing and time.monotonic() - self._looked_s < TOLD_EVERY_S):
             return
         self._looked_s = time.monotonic()
-        playing = [node for node in self._fleet.nodes.values() if node.sent is not None]
         for node in playing:
             node.look = node.look or node.actor.done.remote()
         done = sum(len(part.asks) for part in self._parts) + len(self._failed) + sum(node.done for node in playing)

@@ -68,18 +68,25 @@ class Resident:
     """Owns a pool of workers on its node for the whole run. Its methods are called by the driver, over Ray."""
 
     def __init__(self, errand: Errand, workers: int) -> None:
-        if errand.version != __version__:
-            raise EngineError(f"Umbel is {__version__} here and {errand.version} at the driver; install the same")
-        # Modules are found where the driver finds them, as far as these folders are here, too.
-        sys.path.extend(place for place in errand.path if place not in sys.path)
-        self._program: Program = pickle.loads(errand.program)
-        self._engine = PoolEngine(self._program, workers=workers, client_timeout=errand.client_timeout)
-        self._engine.prepare()
+        self._errand, self._workers = errand, workers
+        self._program: Program
+        self._engine: PoolEngine
         self._done = 0
 
-    def ready(self) -> bool:
-        """Answers once the workers are there."""
-        return True
+    def ready(self) -> str | None:
+        """Answers once the workers are there: None, or why there will never be any."""
+        if self._errand.version != __version__:
+            return f"it has Umbel {__version__}, and the driver {self._errand.version}; install the same"
+        # Modules are found where the driver finds them, as far as these folders are here, too.
+        sys.path.extend(place for place in self._errand.path if place not in sys.path)
+        try:
+            self._program = pickle.loads(self._errand.program)
+            timeout = self._errand.client_timeout
+            self._engine = PoolEngine(self._program, workers=self._workers, client_timeout=timeout)
+            self._engine.prepare()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def done(self) -> int:
         """How many clients of the present call have had their turn."""
