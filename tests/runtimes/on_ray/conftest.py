@@ -8,7 +8,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 # A node that is gone is noticed within seconds and not, as by default, within half a minute.
-HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+HEALTH = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+    "object_manager_pull_timeout_ms": 1000,
+}
 
 
 class Nodes:
