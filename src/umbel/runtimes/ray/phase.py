@@ -46,7 +46,7 @@ class Phase:
         self._parts: list[Part] = []
         self._deaths: dict[str, int] = {}
         self._failed: list[Receipt] = []
-        self._looked_s = 0.0
+        self._looked_s, self._told = 0.0, 0
 
     def play(self) -> Tally:
         """Raises as `Engine.play`."""
@@ -141,7 +141,9 @@ class Phase:
 
     def _take_look(self, node: Node) -> None:
         with suppress(RayError):  # the call itself will say that the node is lost
-            node.done = ray.get(node.look)
+            said: int = ray.get(node.look)
+            # What was said of the call before may come only now.
+            node.done = 0 if node.sent is None else min(said, len(node.sent.asks))
         node.look = None
 
     def _tell(self) -> None:
@@ -153,4 +155,5 @@ class Phase:
         for node in playing:
             node.look = node.look or node.actor.done.remote()
         done = sum(len(part.asks) for part in self._parts) + len(self._failed) + sum(node.done for node in playing)
-        self._progress(min(done, self._count), self._count)
+        self._told = min(max(done, self._told), self._count)
+        self._progress(self._told, self._count)
