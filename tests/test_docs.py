@@ -32,6 +32,7 @@ REFERENCE = sorted((DOCS / "reference").glob("*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *ROOT.glob("*/README.md")])
 OPTIONAL = {
     "torch",
+    "ray",
     "sklearn",
     "pandas",
     "pyarrow",
@@ -193,6 +194,7 @@ def public(owner: type) -> list[str]:
         (umbel.Sweep, set()),
         (umbel.SweepRun, set()),
         (umbel.PointResult, set()),
+        (umbel.Cluster, set()),
         (Context, {"key", "clock", "ends_at_s", "on_report"}),
         (umbel.State, set()),
         (umbel.Correction, set()),

@@ -32,6 +32,7 @@ _HOMES = {
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
     "umbel.reducers": ("Mean", "Median"),
+    "umbel.runtimes.cluster": ("Cluster",),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     from umbel.optimizers import yogi as yogi
     from umbel.reducers import Mean as Mean
     from umbel.reducers import Median as Median
+    from umbel.runtimes.cluster import Cluster as Cluster
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate

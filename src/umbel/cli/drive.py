@@ -17,6 +17,7 @@ from umbel.cli.options import DEFAULT_STORE, console
 from umbel.observe.progress import LiveProgress, duration
 from umbel.observe.table import rounds_table
 from umbel.runtimes.app import App
+from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.history import History
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.run import Run
@@ -28,7 +29,10 @@ from umbel.stores import Store
 @final
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to run and how to tell about it. `resume` is the id of a run to go on with."""
+    """What to run and how to tell about it.
+
+    `resume` is the id of a run to go on with, `cluster` the address of a Ray cluster.
+    """
 
     app: App
     run: Run
@@ -38,6 +42,7 @@ class Job:
     name: str
     engine: str = "auto"
     workers: int | None = None
+    cluster: str | None = None
     resume: str | None = None
     out: TextIO | None = None
     """Where JSON goes; None tells people instead."""
@@ -95,6 +100,7 @@ def simulated(job: Job, observers: Sequence[Observer]) -> History:
         attributes=run.attributes,
         engine=job.engine,
         workers=job.workers,
+        cluster=None if job.cluster is None else Cluster(address=job.cluster),
         settings=job.settings,
         store=job.store,
         resume=job.resume,

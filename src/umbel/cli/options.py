@@ -37,12 +37,15 @@ def with_set(command: Command) -> Command:
 
 
 def with_engine(command: Command) -> Command:
-    """`--engine` and `--workers`."""
-    workers = click.option("--workers", type=int, help="Processes of the pool; default one per core.")
-    engine = click.option(
-        "--engine", default="auto", show_default=True, help="auto, serial, pool (the same bits) or vmap (in blocks)."
+    """`--engine`, `--workers` and `--cluster`."""
+    workers = click.option(
+        "--workers", type=int, help="Processes of the pool, on each node of a cluster; default one per core."
     )
-    return engine(workers(command))
+    text = "auto, serial, pool or ray (the same bits), or vmap (in blocks)."
+    engine = click.option("--engine", default="auto", show_default=True, help=text)
+    text = 'With --engine ray: the Ray cluster to join, HOST:PORT or "auto"; default one on this machine alone.'
+    cluster = click.option("--cluster", metavar="ADDRESS", help=text)
+    return engine(workers(cluster(command)))
 
 
 @contextmanager

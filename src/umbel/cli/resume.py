@@ -34,6 +34,7 @@ def resume(
     changes: tuple[str, ...],
     engine: str,
     workers: int | None,
+    cluster: str | None,
     as_json: bool,
     path: Path,
     server: str | None,
@@ -66,6 +67,7 @@ def resume(
                 name=info.name,
                 engine=engine,
                 workers=workers,
+                cluster=cluster,
                 resume=info.id,
                 out=out,
             )

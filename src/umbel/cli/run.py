@@ -30,6 +30,7 @@ def run(
     changes: tuple[str, ...],
     engine: str,
     workers: int | None,
+    cluster: str | None,
     as_json: bool,
     path: Path,
     server: str | None,
@@ -60,6 +61,7 @@ def run(
                     name=name or found.name,
                     engine=engine,
                     workers=workers,
+                    cluster=cluster,
                     out=out,
                 )
             )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from umbel.coordinators import ServerConfig
 from umbel.errors import ConfigError
+from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.pool import PoolEngine
 from umbel.runtimes.program import Program
 from umbel.runtimes.serial import SerialEngine
 
-ENGINES = ("auto", "serial", "pool", "vmap")
+ENGINES = ("auto", "serial", "pool", "vmap", "ray")
 BLOCK = 128
 
 
@@ -22,6 +24,7 @@ def choose(
     workers: int | None,
     config: ServerConfig,
     num_clients: int,
+    cluster: Cluster | None = None,
     trial: Callable[[int], int] | None = None,
 ) -> dict[str, Any]:
     """The engine, its number of workers and of clients in a block, as the log keeps them.
@@ -32,12 +35,18 @@ def choose(
         trial: (clients in a cohort and worker) → how many to train together, 1 for the loop.
 
     Raises:
-        ConfigError: there is no such engine, or no such number.
+        ConfigError: there is no such engine, or no such number, or Ray is not installed.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if workers is not None and (not isinstance(workers, int) or workers < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"workers must be a whole number of at least 1 or None, got {workers!r}")
+    if cluster is not None and engine != "ray":
+        raise ConfigError(f'cluster is for engine="ray", got engine={engine!r}')
+    if engine == "ray":
+        if find_spec("ray") is None:
+            raise ConfigError("engine=\"ray\" needs ray; install it with: pip install 'umbel[ray]'")
+        return {"name": engine} if workers is None else {"name": engine, "workers": workers}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cohort = min(num_clients, max(int(config.fraction_fit * num_clients), config.min_fit_clients))
     many, block = workers or (cores if hasattr(os, "fork") else 1), BLOCK
@@ -73,9 +82,14 @@ def resumed(engine: str, choice: Mapping[str, Any], stored: Mapping[str, Any]) -
     )
 
 
-def start(choice: Mapping[str, Any], program: Program, config: ServerConfig) -> Engine:
+def start(choice: Mapping[str, Any], program: Program, config: ServerConfig, cluster: Cluster | None = None) -> Engine:
     """The chosen engine."""
-    block, timeout = choice.get("block", 1), config.client_timeout
+    timeout = config.client_timeout
+    if choice["name"] == "ray":
+        from umbel.runtimes.ray import RayEngine
+
+        return RayEngine(program, cluster=cluster, workers=choice.get("workers"), client_timeout=timeout)
+    block = choice.get("block", 1)
     if choice["workers"] == 1 and choice["name"] != "pool":
         return SerialEngine(program, client_timeout=timeout, block=block)
     return PoolEngine(program, workers=choice["workers"], client_timeout=timeout, block=block)

@@ -16,6 +16,7 @@ from umbel.local_client import LocalClient
 from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
+from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
 from umbel.runtimes.matching import AttributesFn, population
@@ -44,6 +45,7 @@ def simulate(
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
     workers: int | None = None,
+    cluster: Cluster | None = None,
     threads: int = 1,
     device: str = "cpu",
     settings: Mapping[str, Any] | None = None,
@@ -67,11 +69,12 @@ def simulate(
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
-        engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core; both
-            give the same bits. "vmap" trains clients in blocks, each step of a block one batched computation, here or
-            in workers; it gives the same bits as itself and those of the others but for rounding (1e-4). "auto" times
-            two steps and takes what is fastest; the plan keeps what it took.
-        workers: processes of the pool; None takes one per core.
+        engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
+            pool on each node of a cluster; all give the same bits. "vmap" trains clients in blocks, each step of a
+            block one batched computation, here or in workers; it gives the same bits as itself and those of the others
+            but for rounding (1e-4). "auto" times two steps and takes what is fastest here; the plan keeps what it took.
+        workers: processes of the pool, on each node of a cluster; None takes one per core.
+        cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
         settings: the app's plain settings, for `context.config`.
@@ -111,7 +114,8 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
-    choose.choose(engine, workers, config, num_clients)  # refuses what cannot be, before anything is opened
+    # Refuses what cannot be, before anything is opened.
+    choose.choose(engine, workers, config, num_clients, cluster)
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
@@ -128,7 +132,7 @@ def simulate(
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config))
+        ended = _driven(session, choose.start(choice, program, config, cluster))
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:
@@ -163,7 +167,7 @@ def _choice(
             return stored.get("block", 1)
         return best_block(client, ctx, cohort, program.threads)
 
-    choice = choose.choose(engine, workers, config, program.num_clients, trial)
+    choice = choose.choose(engine, workers, config, program.num_clients, trial=trial)
     return choice if stored is None else choose.resumed(engine, choice, stored)
 
 

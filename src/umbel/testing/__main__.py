@@ -27,6 +27,8 @@ def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]
         yield f"reducer {name}", check_reducer, getattr(reducers, name)
     yield "store MemoryStore", lambda make: check_store(make), lambda: MemoryStore
     yield "engine pool", lambda name: check_engine(name, 2), lambda: "pool"
+    if find_spec("ray") is not None:
+        yield "engine ray", lambda name: check_engine(name, 2), lambda: "ray"
     for group, kit in (("strategies", check_strategy), ("reducers", check_reducer)):
         for point in entry_points(group=f"umbel.{group}"):
             yield f"{group} {point.name} ({point.value})", kit, lambda point=point: point.load()()

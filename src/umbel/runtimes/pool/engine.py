@@ -95,6 +95,14 @@ class PoolEngine(Engine):
             self._costs.clear()
         return total
 
+    def prepare(self) -> None:
+        """Start all workers now and not with the first job.
+
+        Raises:
+            EngineError: they cannot be started.
+        """
+        self._ensure_workers(self.size)
+
     def _longest_first(self, blocks: Sequence[Sequence[Ask]]) -> list[Sequence[Ask]]:
         """Those that took long the last time go first; unknown ones before all, in cohort order."""
         return sorted(blocks, key=lambda block: -sum(self._costs.get(ask.client, float("inf")) for ask in block))

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.errors import NotSupported
-from umbel.message import Ask, Task
+from umbel.message import Ask
 from umbel.runtimes.blocks import play_block
 from umbel.runtimes.lineage import die_with
+from umbel.runtimes.parcel import task_in, task_tree
 from umbel.runtimes.pool.board import Board, take
 from umbel.runtimes.program import Program
 from umbel.runtimes.shared import Arena, view
@@ -50,13 +51,7 @@ def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | 
     own = {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase}
     tree = {
         "kind": first.kind,
-        "task": {
-            "round": first.task.round,
-            "arrays": first.task.arrays,
-            "extra": dict(first.task.extra),
-            "config": {key: ["value", value] for key, value in first.task.config.items()},
-            "shared": list(first.task.shared),
-        },
+        "task": task_tree(first.task),
         "names": np.frombuffer(b"".join(names), np.uint8),
         "name_ends": np.cumsum([len(name) for name in names]),
         "attempts": np.array([ask.attempt for ask in asks]),
@@ -73,9 +68,7 @@ class _Job:
 
     def __init__(self, fd: int, length: int) -> None:
         self._tree: Any = unpack("job", view(fd, length), verify=False)
-        part = self._tree["task"]
-        config = {key: pair[1] for key, pair in part["config"].items()}
-        self._task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
+        self._task = task_in(self._tree["task"])
 
     def block(self, start: int, stop: int) -> tuple[list[Ask], list[bytes | None]]:
         """The asks of a block, and what their clients remember."""

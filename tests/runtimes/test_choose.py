@@ -1,0 +1,42 @@
+"""What can be said of an engine before it starts: refused with a sentence, or written into the plan."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.runtimes.choose import choose
+
+
+def simulated(**arguments):
+    return fl.simulate(lambda context: None, 2, initial_parameters=[np.zeros(1)], progress=False, **arguments)
+
+
+def test_ray_that_is_not_installed_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(fl.ConfigError, match=r'engine="ray" needs ray; install it with: pip install \'umbel\[ray\]\''):
+        simulated(engine="ray")
+
+
+@pytest.mark.parametrize("engine", ["auto", "serial", "pool"])
+def test_a_cluster_for_another_engine_is_refused(engine):
+    with pytest.raises(fl.ConfigError, match='cluster is for engine="ray"'):
+        simulated(engine=engine, cluster=fl.Cluster())
+
+
+def test_an_engine_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(fl.ConfigError, match="engine must be one of auto, serial, pool, ray, got 'dask'"):
+        simulated(engine="dask")
+
+
+@pytest.mark.parametrize("wrong", [{"address": ""}, {"address": 7}, {"gpus_per_node": -1}, {"gpus_per_node": "two"}])
+def test_clusters_that_cannot_be_are_refused(wrong):
+    with pytest.raises(fl.ConfigError, match=next(iter(wrong))):
+        fl.Cluster(**wrong)
+
+
+def test_a_plan_tells_the_workers_of_a_cluster_only_where_they_were_given():
+    pytest.importorskip("ray", reason="ray is not installed")
+    assert choose("ray", None, fl.ServerConfig(), 9, fl.Cluster()) == {"name": "ray"}
+    assert choose("ray", 3, fl.ServerConfig(), 9) == {"name": "ray", "workers": 3}
