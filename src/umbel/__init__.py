@@ -34,6 +34,18 @@ _HOMES = {
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
+    "umbel.runtimes.system": (
+        "Always",
+        "Diurnal",
+        "Empirical",
+        "HalfNormal",
+        "LogNormal",
+        "OnOff",
+        "Pareto",
+        "SystemModel",
+        "Trace",
+        "Zipf",
+    ),
     "umbel.stores": ("MemoryStore", "SQLiteStore"),
     "umbel.strategies": (
         "FedAdagrad",
@@ -130,6 +142,36 @@ if TYPE_CHECKING:
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate
+    from umbel.runtimes.system import (
+        Always as Always,
+    )
+    from umbel.runtimes.system import (
+        Diurnal as Diurnal,
+    )
+    from umbel.runtimes.system import (
+        Empirical as Empirical,
+    )
+    from umbel.runtimes.system import (
+        HalfNormal as HalfNormal,
+    )
+    from umbel.runtimes.system import (
+        LogNormal as LogNormal,
+    )
+    from umbel.runtimes.system import (
+        OnOff as OnOff,
+    )
+    from umbel.runtimes.system import (
+        Pareto as Pareto,
+    )
+    from umbel.runtimes.system import (
+        SystemModel as SystemModel,
+    )
+    from umbel.runtimes.system import (
+        Trace as Trace,
+    )
+    from umbel.runtimes.system import (
+        Zipf as Zipf,
+    )
     from umbel.stores import MemoryStore as MemoryStore
     from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (

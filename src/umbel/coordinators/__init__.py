@@ -1,12 +1,14 @@
 """Who is asked, and when a round closes: no I/O, no clock, no arrays."""
 
+from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import Pace, arrivals_per_s
-from umbel.coordinators.population import Everyone, Named, Population, Some
-from umbel.coordinators.rounds import Decision, Ended, Phase, Rounds
+from umbel.coordinators.population import Everyone, Named, Population, Some, draw
+from umbel.coordinators.rounds import Rounds
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
+    "Coordinator",
     "Decision",
     "Ended",
     "Everyone",
@@ -19,5 +21,6 @@ __all__ = [
     "Some",
     "Where",
     "arrivals_per_s",
+    "draw",
     "read_where",
 ]

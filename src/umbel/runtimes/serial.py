@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from umbel.message import Ask
 from umbel.runtimes.engine import Engine, Progress
@@ -19,6 +19,8 @@ from umbel.runtimes.turn import ClientTimeout, play
 @final
 class SerialEngine(Engine):
     """Plays clients in cohort order. A `client_timeout` works in the main thread only."""
+
+    several_tasks: ClassVar[bool] = True
 
     def __init__(self, program: Program, *, client_timeout: float | None = None) -> None:
         self.program = program

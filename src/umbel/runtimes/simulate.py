@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Everyone, Rounds, ServerConfig, Some
+from umbel.coordinators import Everyone, ServerConfig, Some
 from umbel.errors import ConfigError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
@@ -22,6 +22,8 @@ from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
+from umbel.runtimes.simulated import Course
+from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
 
@@ -37,6 +39,7 @@ def simulate(
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
+    system: SystemModel | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -62,6 +65,7 @@ def simulate(
         evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
+        system: how fast clients are and when they are there; None has no time.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core,
@@ -115,13 +119,14 @@ def simulate(
         assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
-        plan = {**_plan(program, config, app), "engine": choice}
         asked = population(config, num_clients, attributes)
-        session = _session(program, config, asked, plan, kept, info, name, initial_parameters, hooks)
+        course = Course.of(strategy, config, asked, system)
+        plan = {**_plan(program, config, app), **course.plan, "engine": choice}
+        session = _session(program, course, asked, plan, kept, info, name, initial_parameters, hooks)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config))
+        ended = _driven(session, choose.start(choice, program, config), course)
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:
@@ -139,9 +144,10 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
 
 
-def _driven(session: Session, engine: Engine) -> str:
+def _driven(session: Session, engine: Engine, course: Course) -> str:
     progress = session.progress if session.observers else None
-    session.players = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
+    virtual = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
+    session.players = course.players(virtual, session.strategy)
     try:
         return session.drive()
     finally:
@@ -152,7 +158,7 @@ def _driven(session: Session, engine: Engine) -> str:
 
 def _session(
     program: Program,
-    config: ServerConfig,
+    course: Course,
     asked: Everyone | Some,
     plan: Mapping[str, Any],
     store: Store,
@@ -167,9 +173,10 @@ def _session(
     try:
         session = run.session(
             program.strategy,
-            Rounds(config, asked),
+            course.coordinator,
             hooks,
             lambda: probe.initial(client, ctx, initial_parameters),
+            course.timeline,
         )
         probe.check_private(program.strategy, client, ctx)
     except BaseException:

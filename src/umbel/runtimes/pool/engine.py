@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast, final
+from typing import Any, ClassVar, cast, final
 
 from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Receipt
@@ -50,6 +50,8 @@ class PoolEngine(Engine):
     A worker that dies takes its sums with it: every client folded into them is asked again. A client under whose hands
     workers died twice, or one that ran longer than `client_timeout`, has failed.
     """
+
+    several_tasks: ClassVar[bool] = True
 
     def __init__(self, program: Program, *, workers: int, client_timeout: float | None = None) -> None:
         self.program = program

@@ -41,32 +41,47 @@ class Descriptors:
 
 
 def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | memoryview]:
-    """A job as a frame in shared memory: the task once, the asks, the states that these clients have."""
+    """A job as a frame in shared memory: each task once, the asks, the states that these clients have."""
     first = asks[0]
+    tasks = list({id(ask.task): ask.task for ask in asks}.values())
+    onto = next((ask.onto for ask in asks if ask.onto is not None), None)
+    places = {id(task): place for place, task in enumerate(tasks)}
     blobs = [states.get(ask.client, b"") for ask in asks]
     ends = np.cumsum([len(blob) for blob in blobs])
     tree = {
         "kind": first.kind,
-        "task": {
-            "round": first.task.round,
-            "arrays": first.task.arrays,
-            "extra": dict(first.task.extra),
-            "config": {key: ["value", value] for key, value in first.task.config.items()},
-            "shared": list(first.task.shared),
-        },
-        "asks": [[ask.client, ask.attempt, ask.phase, dict(ask.own)] for ask in asks],
+        "tasks": {str(place): _told(task) for place, task in enumerate(tasks)},
+        "asks": [[ask.client, places[id(ask.task)], ask.attempt, ask.phase, dict(ask.own), ask.scale] for ask in asks],
+        "onto": {} if onto is None else {"model": onto},
+        "stale": [ask.onto is not None for ask in asks],
         "states": np.frombuffer(b"".join(blobs), np.uint8),
         "ends": ends,
     }
     return pack_parts("job", tree, seal=False)
 
 
+def _told(task: Task) -> dict[str, Any]:
+    return {
+        "round": task.round,
+        "arrays": task.arrays,
+        "extra": dict(task.extra),
+        "config": {key: ["value", value] for key, value in task.config.items()},
+        "shared": list(task.shared),
+    }
+
+
+def _read_task(part: Mapping[str, Any]) -> Task:
+    config = {key: pair[1] for key, pair in part["config"].items()}
+    return Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
+
+
 def _read_job(fd: int, length: int) -> tuple[list[Ask], list[bytes | None]]:
     tree = unpack("job", view(fd, length), verify=False)
-    part = tree["task"]
-    config = {key: pair[1] for key, pair in part["config"].items()}
-    task = Task(part["round"], part["arrays"], part["extra"], config, tuple(part["shared"]))
-    asks = [Ask(client, tree["kind"], task, own, phase, attempt) for client, attempt, phase, own in tree["asks"]]
+    tasks, onto = {int(place): _read_task(part) for place, part in tree["tasks"].items()}, tree["onto"].get("model")
+    asks = [
+        Ask(client, tree["kind"], tasks[place], own, phase, attempt, scale=scale, onto=onto if stale else None)
+        for (client, place, attempt, phase, own, scale), stale in zip(tree["asks"], tree["stale"], strict=True)
+    ]
     ends, blob = tree["ends"].tolist(), tree["states"]
     begins = [0, *ends[:-1]]
     states = [blob[a:b].tobytes() if b > a else None for a, b in zip(begins, ends, strict=True)]

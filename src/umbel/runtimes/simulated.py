@@ -1,0 +1,63 @@
+"""`Course`: who leads a simulation, on which clock, and by whom its clients are played."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from umbel.coordinators import Coordinator, Everyone, Rounds, ServerConfig, Some
+from umbel.errors import NotSupported
+from umbel.message import require
+from umbel.plan import describe
+from umbel.runtimes.players import Players, VirtualPlayers
+from umbel.runtimes.system import Present, SystemModel, Timeline
+from umbel.runtimes.timed import TimedPlayers
+from umbel.strategy import Strategy
+
+
+@final
+@dataclass(frozen=True)
+class Course:
+    """The coordinator of a simulation and, if it has time, its timeline.
+
+    Attributes:
+        plan: what the run's plan says of them.
+    """
+
+    coordinator: Coordinator
+    timeline: Timeline | None = None
+    present: Present | None = None
+    plan: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(
+        cls, strategy: Strategy, config: ServerConfig, everyone: Everyone | Some, system: SystemModel | None
+    ) -> Course:
+        """The course of a simulation.
+
+        Raises:
+            ConfigError: parts that cannot work together.
+        """
+        if system is None:
+            return cls(Rounds(config, everyone))
+        _check(config, system)
+        assert config.seed is not None
+        timeline = Timeline(system, config.seed)
+        present = Present(everyone, system, config.seed, lambda: timeline.now_s)
+        return cls(Rounds(config, present, timed=True), timeline, present, {"system": describe(system)})
+
+    def players(self, virtual: VirtualPlayers, strategy: Strategy) -> Players:
+        """Who plays the clients."""
+        if self.timeline is None or self.present is None:
+            return virtual
+        return TimedPlayers(virtual, strategy, self.timeline, self.present)
+
+
+def _check(config: ServerConfig, system: object) -> None:
+    require(isinstance(system, SystemModel), f"system must be a SystemModel or None, got {system!r}")
+    if config.arrivals:
+        raise NotSupported(
+            "arrivals=True is for devices that check in at a server; with system= the cohort is drawn from those that "
+            "are there: leave arrivals out"
+        )
