@@ -76,7 +76,8 @@ class Diurnal:
 
     Args:
         from_hour: local hour at which windows begin, 0 to 24. Simulated time 0 is midnight in the first zone.
-        hours: how long they last; a number, a distribution or a function of the client's id, at most 24.
+        hours: how long they last; a number, a distribution or a function of the client's id; what exceeds
+            24 - spread_hours is cut off.
         spread_hours: a window begins up to so much later, anew every day; 0 to 24.
         zones: how many time zones, spread evenly over the day, at least 1.
         chance: share of the days on which a client shows up, 0.001 to 1.
@@ -101,7 +102,8 @@ class Diurnal:
 
     def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:
         zone = int(uniform(seed, "system", "zone", client) * self.zones)
-        hours = min(drawn("hours", self.hours, client, seed), 24.0)
+        # A window that began late and lasted all day would overlap the next one.
+        hours = min(drawn("hours", self.hours, client, seed), 24.0 - self.spread_hours)
         if hours == 0:
             return NEVER
         start = HOUR_S * (self.from_hour - 24.0 * zone / self.zones)

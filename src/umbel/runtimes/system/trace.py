@@ -65,7 +65,7 @@ class Trace:
         for client in sorted(changes):
             changes[client].sort(key=lambda change: change[0])
             digest.update(repr((client, changes[client])).encode())
-        windows = {client: tuple(_windows(found, period_s)) for client, found in changes.items()}
+        windows = {client: _joined(tuple(_windows(found, period_s)), period_s) for client, found in changes.items()}
         return cls(digest.hexdigest(), windows, period_s)
 
     @classmethod
@@ -93,14 +93,24 @@ class Trace:
             return NEVER
         if self.period_s is None:
             return _next(own, time_s, 0.0) or NEVER
-        shift = self.period_s * math.floor(time_s / self.period_s)
-        return _next(own, time_s, shift) or _next(own, time_s, shift + self.period_s) or NEVER
+        period = math.floor(time_s / self.period_s)
+        # A window may reach into the next period, so the one before is looked at, too.
+        return next(filter(None, (_next(own, time_s, self.period_s * n) for n in range(period - 1, period + 2))), NEVER)
 
 
 def _next(windows: tuple[Window, ...], time_s: float, shift: float) -> Window | None:
     """The first window that ends after `time_s`, all of them being `shift` later."""
     place = bisect_right(windows, time_s - shift, key=lambda window: window[1])
     return None if place == len(windows) else (windows[place][0] + shift, windows[place][1] + shift)
+
+
+def _joined(windows: tuple[Window, ...], period_s: float | None) -> tuple[Window, ...]:
+    """The same windows, with one that lasts over the end of the period as one."""
+    if not windows or windows[0][0] > 0 or windows[-1][1] != period_s:
+        return windows
+    if len(windows) == 1:
+        return ((-math.inf, math.inf),)
+    return (*windows[1:-1], (windows[-1][0], windows[-1][1] + windows[0][1]))
 
 
 def _windows(changes: Iterable[tuple[float, bool]], period_s: float | None) -> Iterator[Window]:
