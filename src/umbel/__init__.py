@@ -17,7 +17,7 @@ _HOMES = {
     "umbel.clients": ("Client", "Delta", "GradientClient", "Gradients", "NumPyClient"),
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
-    "umbel.coordinators": ("ServerConfig",),
+    "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig"),
     "umbel.errors": (
         "ClientError",
         "ConfigError",
@@ -108,6 +108,8 @@ if TYPE_CHECKING:
     )
     from umbel.clients.sklearn import SklearnClient as SklearnClient
     from umbel.clients.torch import TorchClient as TorchClient
+    from umbel.coordinators import Buffered as Buffered
+    from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import ServerConfig as ServerConfig
     from umbel.errors import (
         ClientError as ClientError,

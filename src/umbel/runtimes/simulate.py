@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Everyone, ServerConfig, Some
+from umbel.coordinators import Asynchronous, Everyone, ServerConfig, Some
 from umbel.errors import ConfigError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
@@ -40,6 +40,7 @@ def simulate(
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
     system: SystemModel | None = None,
+    coordinator: Asynchronous | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -66,6 +67,8 @@ def simulate(
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         system: how fast clients are and when they are there; None has no time.
+        coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
+            server's steps; None is rounds. Needs `system`.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core,
@@ -120,7 +123,7 @@ def simulate(
         named = config.per_client_metrics or hooks.per_client
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
         asked = population(config, num_clients, attributes)
-        course = Course.of(strategy, config, asked, system)
+        course = Course.of(strategy, config, asked, system, coordinator)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
         session = _session(program, course, asked, plan, kept, info, name, initial_parameters, hooks)
         led = session.run
