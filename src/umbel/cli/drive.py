@@ -92,6 +92,7 @@ def _simulate(job: Job, observers: list[Observer]) -> History:
         on_fit_config_fn=run.on_fit_config_fn,
         on_evaluate_config_fn=run.on_evaluate_config_fn,
         attributes=run.attributes,
+        system=run.system,
         engine=job.engine,
         workers=job.workers,
         settings=job.settings,

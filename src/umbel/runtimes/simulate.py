@@ -113,7 +113,7 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
-    choice = choose.choose(engine, workers, config, num_clients)
+    choice = choose.choose(engine, workers, config, num_clients, getattr(coordinator, "buffer_size", None))
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)

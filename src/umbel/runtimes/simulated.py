@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from umbel.coordinators import Asynchronous, Buffered, Coordinator, Everyone, FedAsync, Rounds, ServerConfig, Some, Streams
+from umbel.coordinators import (
+    Asynchronous,
+    Buffered,
+    Coordinator,
+    Everyone,
+    FedAsync,
+    Rounds,
+    ServerConfig,
+    Some,
+    Streams,
+)
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
