@@ -40,8 +40,8 @@ def about_numbers(run: Run) -> Iterator[str]:
         yield "there is no seed, so no run can be repeated; give ServerConfig a seed, such as seed=1"
     if config.round_timeout is not None and run.system is None:
         yield (
-            "round_timeout does nothing in a simulation without a clock; give fl.Run(system=fl.SystemModel(...)), or use "
-            "client_timeout for clients that hang"
+            "round_timeout does nothing in a simulation without a clock; give fl.Run(system=fl.SystemModel(...)), or "
+            "use client_timeout for clients that hang"
         )
     yield from _about_counts(config, clients)
     yield from _about_cohort(config, clients)

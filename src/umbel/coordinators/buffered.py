@@ -228,7 +228,7 @@ class Streams(Coordinator):
         return {"training": [[client, version] for client, version in self._training.items()]}
 
     def restore_own(self, state: Mapping[str, Any]) -> None:
-        self._training = {client: version for client, version in state["training"]}
+        self._training = dict(state["training"])
 
 
 def _copied(buffer: _Buffer) -> _Buffer:
