@@ -71,6 +71,7 @@ def test_a_window_is_the_same_from_anywhere_inside(windows, client, time_s, with
             found = windows.window(str(client), inside, 5)
             assert found[0] <= inside + 1e-6
             assert found[1] == pytest.approx(end, abs=1e-6)
+        assert windows.window(str(client), end + 1e-6, 5)[0] >= end - 1e-6
 
 
 def test_a_diurnal_fleet_swings_around_the_earth():
@@ -142,6 +143,7 @@ def test_a_turn_is_latency_bytes_and_work():
     assert turn.seconds == 0.25 + 2.0 + 14.0 + 0.25 + 2.0
     assert turn.joules() == pytest.approx(3.0 * 14 + 0.01 * 300)
     assert turn.joules(10.0 + 2.25 + 7.0) == pytest.approx(3.0 * 7 + 0.01 * 200)
+    assert turn.joules(10.0 + 2.25 + 14.0 + 0.5625) == pytest.approx(3.0 * 14 + 0.01 * 225)
 
 
 @given(cut=st.floats(0, 40), later=st.floats(0, 40))

@@ -238,12 +238,15 @@ class Session:
         return {} if self.timeline is None else self.timeline.account()
 
     def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
-        simulated = {} if self.timeline is None else self.timeline.state()
-        parts = checkpoint.write(self.state, {**self.coordinator.state(), **simulated}) if keep else None
+        parts = self._checkpoint() if keep else None
         event["checkpoint"] = keep
         kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
         self.store.commit(self.run, {"format": 1, **event}, round=round, checkpoint=parts, states=states, keep=kept)
         self._tell(event)
+
+    def _checkpoint(self) -> list[bytes | memoryview]:
+        simulated = {} if self.timeline is None else self.timeline.state()
+        return checkpoint.write(self.state, {**self.coordinator.state(), **simulated})
 
     def say(self, round: int, text: str) -> None:
         """Write a warning into the log, once."""

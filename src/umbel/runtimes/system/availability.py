@@ -107,8 +107,7 @@ class Diurnal:
         if hours == 0:
             return NEVER
         start = HOUR_S * (self.from_hour - 24.0 * zone / self.zones)
-        # A window begins at most two days (its hour and its spread) before it ends.
-        day = math.floor((time_s - start) / DAY_S) - 2
+        day = math.floor((time_s - start) / DAY_S)
         while True:
             begin = start + DAY_S * day
             if uniform(seed, "system", "shows up", client, day) < self.chance:

@@ -168,10 +168,12 @@ def drawn(name: str, quantity: Quantity, client: str, seed: int, *when: object) 
     Raises:
         ConfigError: it is negative or NaN, or infinite and no bandwidth.
     """
-    if isinstance(quantity, Distribution):
+    if isinstance(quantity, (int, float)):  # first, because looking for a method is slow
+        value = quantity
+    elif isinstance(quantity, Distribution):
         value = quantity.quantile(uniform(seed, "system", name, client, *when))
     else:
-        value = quantity(client) if callable(quantity) else quantity
+        value = quantity(client)
     if not value >= 0 or (math.isinf(value) and not name.endswith("_bytes_per_s")):
         raise ConfigError(f"{name} must be a finite number of at least 0, got {value!r} for client {client}")
     return float(value)

@@ -6,10 +6,14 @@ import dataclasses
 import heapq
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, final
 
 from umbel.message import Task
 from umbel.runtimes.system.model import SystemModel, Turn
+
+
+_TURN = attrgetter(*(field.name for field in dataclasses.fields(Turn)))
 
 
 @final
@@ -106,7 +110,7 @@ class Timeline:
 
     def state(self) -> dict[str, Any]:
         """Plain data and arrays from which `restore` continues."""
-        turns = [[number, *dataclasses.astuple(turn)] for _, number, turn in sorted(self._queue, key=_first_two)]
+        turns = [[number, *_TURN(turn)] for _, number, turn in sorted(self._queue, key=_first_two)]
         tasks = {str(version): _told(task) for version, task in self.tasks.items()}
         return {"timeline": {"now_s": self.now_s, "started": self._started, "turns": turns, "tasks": tasks}}
 
