@@ -12,7 +12,6 @@ from typing import Any, final
 from umbel.message import Task
 from umbel.runtimes.system.model import SystemModel, Turn
 
-
 _TURN = attrgetter(*(field.name for field in dataclasses.fields(Turn)))
 
 
