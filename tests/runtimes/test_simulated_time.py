@@ -45,9 +45,18 @@ def story(history):
     return [replace(record, seconds=0.0) for record in history.rounds]
 
 
-@pytest.mark.parametrize("strategy", [fl.FedAvg(), fl.FedAvg(reducer=fl.Mean(exact=False)), fl.Scaffold()], ids=repr)
-def test_equal_speeds_change_nothing_but_the_clock(strategy):
-    timed, untimed = run(system=fl.SystemModel(), strategy=strategy), run(strategy=strategy)
+@pytest.mark.parametrize(
+    ("strategy", "toy"),
+    [
+        (fl.FedAvg(), Quadratics(clients=20)),
+        (fl.FedAvg(reducer=fl.Mean(exact=False)), Quadratics(clients=20)),
+        (fl.Scaffold(), Quadratics(clients=20)),
+        (fl.FedAvg(shared="backbone.*"), WithHead(clients=20)),
+    ],
+    ids=repr,
+)
+def test_equal_speeds_change_nothing_but_the_clock(strategy, toy):
+    timed, untimed = (run(toy, system, strategy=strategy, fraction_evaluate=0.7) for system in (fl.SystemModel(), None))
     assert timed.parameters == untimed.parameters
     assert [r.loss for r in timed.rounds] == [r.loss for r in untimed.rounds]
     assert [r.simulated_s for r in timed.rounds] == [1.0, 2.0, 3.0, 4.0, 5.0]
