@@ -265,6 +265,13 @@ def test_a_table_has_the_simulated_time():
     assert "simulated_s" not in run().to_pandas()
 
 
+def test_a_printed_history_tells_the_simulated_time():
+    lines = str(run(system=fl.SystemModel(), num_rounds=2)).splitlines()
+    assert lines[0].split()[-2:] == ["simulated", "seconds"]
+    assert [line.split()[-2] for line in lines[1:]] == ["1.0", "2.0"]
+    assert "simulated" not in str(run(num_rounds=1))
+
+
 def test_a_round_with_too_few_answers_is_tried_again_later():
     model = fl.SystemModel(seconds_per_unit=fl.LogNormal(1.0, 1.0), dropout=0.4)
     history = run(system=model, quorum=0.8, round_retries=50, round_timeout=1.5, num_rounds=1)

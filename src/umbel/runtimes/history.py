@@ -159,11 +159,13 @@ class History:
 
     def __str__(self) -> str:
         names = sorted({name for r in self.rounds for name in r.metrics})
-        header = ["round", "loss", *names, "clients", "failed", "seconds"]
+        timed = self.simulated_s > 0
+        header = ["round", "loss", *names, "clients", "failed", *(["simulated"] if timed else []), "seconds"]
         rows = [header]
         for r in self.rounds:
             numbers = [r.loss, *(r.metrics.get(name) for name in names)]
             cells = ["-" if n is None else f"{n:.4g}" for n in numbers]
-            rows.append([str(r.round), *cells, str(r.participants), str(len(r.failures)), f"{r.seconds:.3f}"])
+            cells += [str(r.participants), str(len(r.failures)), *([f"{r.simulated_s:.1f}"] if timed else [])]
+            rows.append([str(r.round), *cells, f"{r.seconds:.3f}"])
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
         return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)

@@ -130,8 +130,8 @@ class TimedPlayers(Players):
 
     def _waited(self, coordinator: Coordinator) -> bool:
         """Whether there was something to wait for when nobody was under way: somebody who may be asked later."""
-        time_s = self.present.soonest(1, coordinator.excluded)
-        if not coordinator.overlaps or math.isinf(time_s) or time_s <= self.timeline.now_s:
+        time_s = self.present.soonest(1, coordinator.excluded) if coordinator.overlaps else math.inf
+        if math.isinf(time_s) or time_s <= self.timeline.now_s:
             return False
         self.timeline.advance(time_s)
         return True

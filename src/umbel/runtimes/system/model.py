@@ -80,7 +80,8 @@ class SystemModel:
     A turn takes latency + model bytes / download + work·seconds_per_unit·jitter + latency + update bytes / upload
     seconds. It is lost if the client drops out, or if the window in which it is there ends first. Quantities are a
     number for all clients, a distribution over them (`LogNormal`, `Pareto`, `Zipf`, `HalfNormal`, `Empirical`) or a
-    function of the client's id.
+    function of the client's id. It cannot be combined with `ServerConfig(arrivals=True)`, in which devices come by
+    themselves.
 
     Args:
         seconds_per_unit: seconds that a client takes for one unit of work.

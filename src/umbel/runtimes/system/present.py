@@ -46,6 +46,8 @@ class Present:
         In populations of more than `LISTED` it is looked for in steps of a minute.
         """
         now_s = self.now()
+        if self._there(now_s, least, excluded):
+            return now_s
         if self.size > LISTED:
             return self._searched(now_s, least, excluded)
         clients = [client for client in self.everyone.first(self.size) if client not in excluded]
@@ -71,11 +73,15 @@ class Present:
     def _searched(self, now_s: float, least: int, excluded: Container[str]) -> float:
         at_s = now_s
         while at_s < now_s + LONGEST_WAIT_S:
-            there = _Unless(lambda client, at_s=at_s: self.system.is_there(client, at_s, self.seed), excluded)
-            if len(draw(self.everyone, 0, least, there, most=max(LISTED, 20 * least))) >= least:
+            if self._there(at_s, least, excluded):
                 return at_s
             at_s += STEP_S
         return math.inf
+
+    def _there(self, time_s: float, least: int, excluded: Container[str]) -> bool:
+        """Whether so many are found to be there."""
+        away = _Unless(lambda client: self.system.is_there(client, time_s, self.seed), excluded)
+        return len(draw(self.everyone, 0, least, away, most=max(LISTED, 20 * least))) >= least
 
 
 def _finite(times_s: set[float]) -> list[float]:
