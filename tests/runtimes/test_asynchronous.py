@@ -151,11 +151,14 @@ def test_a_pool_of_any_size_tells_the_same_story_as_serial(settings, workers):
     assert story(pool) == story(serial)
 
 
+TIES = fl.SystemModel(work=lambda client: 1.0 + int(client) % 2)
+
+
 @pytest.mark.parametrize("settings", [BUFFERED, ASYNC], ids=repr)
-@pytest.mark.parametrize("every", [1, 4])
-def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed(settings, every, tmp_path):
+@pytest.mark.parametrize(("every", "system"), [(1, HEAVY), (4, HEAVY), (1, TIES)])
+def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed(settings, every, system, tmp_path):
     toy, strategy = WithHead(clients=30), fl.FedAvg(shared="backbone.*", server=fl.adam())
-    rest = {"toy": toy, "strategy": strategy, "checkpoint_every": every, "fraction_evaluate": 0.0}
+    rest = {"toy": toy, "strategy": strategy, "system": system, "checkpoint_every": every, "fraction_evaluate": 0.0}
     whole = run(settings, num_rounds=20, **rest)
     run(settings, num_rounds=8, store=tmp_path / "runs.db", **rest)
     resumed = run(settings, num_rounds=20, store=tmp_path / "runs.db", resume="last", **rest)

@@ -53,7 +53,6 @@ def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | 
         "tasks": {str(place): _told(task) for place, task in enumerate(tasks)},
         "asks": [[ask.client, places[id(ask.task)], ask.attempt, ask.phase, dict(ask.own), ask.scale] for ask in asks],
         "onto": {} if onto is None else {"model": onto},
-        "stale": [ask.onto is not None for ask in asks],
         "states": np.frombuffer(b"".join(blobs), np.uint8),
         "ends": ends,
     }
@@ -78,9 +77,10 @@ def _read_task(part: Mapping[str, Any]) -> Task:
 def _read_job(fd: int, length: int) -> tuple[list[Ask], list[bytes | None]]:
     tree = unpack("job", view(fd, length), verify=False)
     tasks, onto = {int(place): _read_task(part) for place, part in tree["tasks"].items()}, tree["onto"].get("model")
+    # A model to move is the same for all; to those that began from it, it makes no difference.
     asks = [
-        Ask(client, tree["kind"], tasks[place], own, phase, attempt, scale=scale, onto=onto if stale else None)
-        for (client, place, attempt, phase, own, scale), stale in zip(tree["asks"], tree["stale"], strict=True)
+        Ask(client, tree["kind"], tasks[place], own, phase, attempt, scale=scale, onto=onto)
+        for client, place, attempt, phase, own, scale in tree["asks"]
     ]
     ends, blob = tree["ends"].tolist(), tree["states"]
     begins = [0, *ends[:-1]]
