@@ -6,12 +6,8 @@ python benchmarks/plot_fedbuff.py docs/figures/fedbuff.svg
 import sys
 from itertools import accumulate
 
-import matplotlib
-from umbelbench import asynchronous
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "fedbuff"
 import matplotlib.pyplot as plt
+from umbelbench import asynchronous
 
 WAYS = {
     "rounds of 1,000": asynchronous.rounds,
@@ -21,6 +17,7 @@ WAYS = {
 
 
 def main(path: str) -> None:
+    plt.rcParams["svg.hashsalt"] = "fedbuff"  # names in the file do not change from run to run
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     for name, way in WAYS.items():
         records = way(1).rounds
@@ -34,7 +31,7 @@ def main(path: str) -> None:
         axes.axhline(asynchronous.TARGET, color="grey", linewidth=0.8, linestyle=":")
     right.legend(loc="lower right", fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
 
 
 if __name__ == "__main__":
