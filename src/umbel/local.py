@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
@@ -70,6 +71,14 @@ def _bound(client: StepClient, correction: Correction, start: Arrays) -> Correct
     return correct
 
 
+class TrainedApart(LocalClient):
+    """A client whose training is somebody else's: it is handed the correction with the model."""
+
+    @abstractmethod
+    def fit_corrected(self, start: Arrays, ctx: Context, correction: Correction | None) -> Fitted:
+        """Train from `start` with `correction`."""
+
+
 def train(client: LocalClient, start: Arrays, ctx: Context, correction: Correction | None = None) -> Fitted:
     """Local training of any client, with `correction` if it can be applied.
 
@@ -78,6 +87,8 @@ def train(client: LocalClient, start: Arrays, ctx: Context, correction: Correcti
     """
     if "fit" not in client.capabilities:
         raise ClientError(ctx.client, "cannot be trained: it has no fit(self, parameters, config)")
+    if isinstance(client, TrainedApart):
+        return client.fit_corrected(start, ctx, correction)
     if isinstance(client, StepClient):
         return run_steps(client, start, ctx, correction)
     if correction is not None and correction.name not in client.corrections:

@@ -36,7 +36,7 @@ class Place:
     def log(self, name):
         return (self.folder / f"{name}.log").read_text()
 
-    def until(self, condition, seconds=40.0):
+    def until(self, condition, seconds=150.0):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():

@@ -92,7 +92,7 @@ def told(folder, name):
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def until(condition, seconds=40.0):
+def until(condition, seconds=150.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():

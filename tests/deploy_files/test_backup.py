@@ -43,7 +43,7 @@ class Site:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
 
-    def until(self, condition, seconds=60.0):
+    def until(self, condition, seconds=150.0):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():

@@ -127,7 +127,7 @@ class Box:
     def log(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text()
 
-    def until(self, condition, seconds=60.0):
+    def until(self, condition, seconds=150.0):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := condition():

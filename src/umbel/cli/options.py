@@ -40,7 +40,7 @@ def with_engine(command: Command) -> Command:
     """`--engine` and `--workers`."""
     workers = click.option("--workers", type=int, help="Processes of the pool; default one per core.")
     engine = click.option(
-        "--engine", default="auto", show_default=True, help="auto, serial or pool: all the same bits."
+        "--engine", default="auto", show_default=True, help="auto, serial, pool (the same bits) or vmap (in blocks)."
     )
     return engine(workers(command))
 

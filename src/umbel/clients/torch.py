@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, TypeAlias, cast, final
@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
+from umbel.block import BlockClient, Member
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
-from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed
+from umbel.clients.torch_block import Recipe, Work, train_block
+from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed, row_batches
+from umbel.clients.torch_kind import fixed, kind
 from umbel.clients.torch_optimizer import (
     OptimizerFactory,
     check_bound,
@@ -21,8 +24,9 @@ from umbel.clients.torch_optimizer import (
     plain_rate,
     plain_sgd,
 )
-from umbel.errors import ArraysError, ConfigError
-from umbel.local_client import Capability, Correct, Fitted, StepClient
+from umbel.clients.torch_stacked import Rates, rates_of
+from umbel.errors import ArraysError, ConfigError, NotSupported
+from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, require
 from umbel.schema import ArraySpec, Role, Schema
 
@@ -30,7 +34,7 @@ Metric: TypeAlias = Callable[[Any, Any], Any]
 
 
 @final
-class TorchClient(StepClient):
+class TorchClient(BlockClient):
     """A torch model with its training as a client.
 
     Args:
@@ -167,7 +171,7 @@ class TorchClient(StepClient):
     def _borrow(self, arrays: Arrays, ctx: Context) -> None:
         """Put the model on its device and `arrays` into it, after putting its own values by."""
         self._settle(ctx)
-        self._check(arrays)
+        self._check(arrays.schema)
         self._loaded = arrays.schema
         frozen = {spec.name for spec in self.schema.specs if spec.role == "frozen"}
         self._own = {name: value.detach().clone() for name, value in self._state.items() if name not in frozen}
@@ -185,13 +189,14 @@ class TorchClient(StepClient):
         for _, param in self._trainable:
             param.grad = None
 
-    def _check(self, arrays: Arrays) -> None:
-        if arrays.keys() != self._state.keys():
-            missing = [n for n in self._state if n not in arrays] or [n for n in arrays if n not in self._state]
+    def _check(self, given: Schema) -> None:
+        names = given.by_name
+        if names.keys() != self._state.keys():
+            missing = [n for n in self._state if n not in names] or [n for n in names if n not in self._state]
             raise ArraysError(
                 f"the task and the client's model differ in the array {missing[0]!r} (did the model change?)"
             )
-        for spec in arrays.schema.specs:
+        for spec in given.specs:
             shape = tuple(self._state[spec.name].shape)
             if spec.shape != shape:
                 raise ArraysError(
@@ -313,6 +318,69 @@ class TorchClient(StepClient):
 
     def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
         raise AssertionError("an open client is trained by umbel.local.run_steps")
+
+    def block_kind(self, ctx: Context, known: dict[Any, Any]) -> Hashable:
+        for is_so, reason in (
+            (self._step_fn is not None, "it has a step function of its own"),
+            (self._loss is None, "its model computes the loss itself"),
+            (self._scheduler_fn is not None, "it has a scheduler"),
+            (self._accumulate > 1, "it accumulates gradients"),
+            (self._amp is not None, "it trains in mixed precision"),
+            (not isinstance(self._train, tuple), "its training data are not a tuple of arrays"),
+        ):
+            if is_so:
+                raise NotSupported(reason)
+        # A model, loss or optimiser that clients share is looked into once. They are kept with what was found: while
+        # they are, no other object can have their place in memory.
+        place = (id(self.model), id(self._loss), kind(self._optimizer), self._device, ctx.device)
+        if place not in known:
+            self._settle(ctx)
+            model, loss = kind(self.model), (kind(self._loss), fixed(self._loss))
+            found = (model, loss, self._settled_rates(), self.schema, self.device)
+            known[place] = found, (self.model, self._loss, self._optimizer)
+        found = known[place][0]
+        self._rates, self._schema, self.device = found[2:]
+        columns = tuple((column.dtype, column.shape[1:]) for column in self._train)
+        return (found, self._clip, columns)
+
+    def _settled_rates(self) -> Rates:
+        """What the optimiser does.
+
+        Raises:
+            NotSupported: blocks cannot do that.
+        """
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        if len({id(param) for param in named.values()}) < len(named):
+            raise NotSupported("its model ties parameters to each other")
+        self._trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        self._start_optimizer()
+        return rates_of(self.optimizer, len(self._trainable))
+
+    @classmethod
+    def train_block(cls, members: Sequence[Member], *, most_steps: int | None = None) -> list[Fitted]:
+        clients = [cast("TorchClient", member.client) for member in members]
+        first = clients[0]
+        assert first._loss is not None
+        first._settle(members[0].ctx)
+        for schema in {member.start.schema: None for member in members}:
+            first._check(schema)
+        first.model.train()
+        works = [client._work(member.ctx, most_steps) for client, member in zip(clients, members, strict=True)]
+        torch.default_generator.manual_seed(members[0].ctx.key & (2**63 - 1))  # for what the model draws itself
+        return train_block(Recipe(first.model, first._loss, first._rates, first._clip), members, works)
+
+    def _work(self, ctx: Context, most_steps: int | None) -> Work:
+        """This client's examples and batches, in the order that the loop would draw."""
+        most = min((steps for steps in (self._max_steps, most_steps) if steps is not None), default=None)
+        chance = torch.Generator()
+        chance.manual_seed(ctx.key & (2**63 - 1))
+        count = len(self._train[0])
+        batches: list[Tensor] = []
+        for _ in range(self._epochs):
+            if most is not None and len(batches) >= most:
+                break
+            batches += row_batches(count, self._batch_size, chance if self._shuffle else None)
+        return Work(self._train, batches[:most])
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         try:

@@ -51,13 +51,19 @@ def one_pass(data: Any, batch_size: int, *, shuffle: bool) -> Iterator[Any]:
 
 def _slices(columns: Columns, size: int, *, shuffle: bool) -> Iterator[Any]:
     count = len(next(iter(_parts(columns))))
-    order = torch.randperm(count) if shuffle else None
-    for start in range(0, count, size):
-        rows = slice(start, start + size) if order is None else order[start : start + size]
+    plain = [slice(start, start + size) for start in range(0, count, size)]
+    order: Iterable[Any] = row_batches(count, size, torch.default_generator) if shuffle else plain
+    for rows in order:
         if isinstance(columns, dict):
             yield {name: column[rows] for name, column in columns.items()}
         else:
             yield tuple(column[rows] for column in columns)
+
+
+def row_batches(count: int, size: int, chance: torch.Generator | None) -> list[Tensor]:
+    """The rows of each batch of one pass over `count` examples, in a new order if there is chance."""
+    order = torch.arange(count) if chance is None else torch.randperm(count, generator=chance)
+    return list(cast("tuple[Tensor, ...]", order.split(size))) if count else []
 
 
 def reseed(data: Any) -> None:

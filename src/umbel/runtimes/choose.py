@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from umbel.coordinators import ServerConfig
@@ -13,15 +13,24 @@ from umbel.runtimes.pool import PoolEngine
 from umbel.runtimes.program import Program
 from umbel.runtimes.serial import SerialEngine
 
-ENGINES = ("auto", "serial", "pool")
+ENGINES = ("auto", "serial", "pool", "vmap")
+BLOCK = 128
 
 
 def choose(
-    engine: str, workers: int | None, config: ServerConfig, num_clients: int, at_once: int | None = None
+    engine: str,
+    workers: int | None,
+    config: ServerConfig,
+    num_clients: int,
+    trial: Callable[[int], int] | None = None,
+    at_once: int | None = None,
 ) -> dict[str, Any]:
-    """The engine and its number of workers, as the log keeps them: "auto" takes the pool where it can help.
+    """The engine, its number of workers and of clients in a block, as the log keeps them.
+
+    "auto" takes blocks where `trial` finds them faster, and the pool where it can help.
 
     Args:
+        trial: (clients in a cohort and worker) → how many to train together, 1 for the loop.
         at_once: how many clients are played at once; None is the cohort of a round.
 
     Raises:
@@ -32,14 +41,43 @@ def choose(
     if workers is not None and (not isinstance(workers, int) or workers < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"workers must be a whole number of at least 1 or None, got {workers!r}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cohort = at_once or max(config.fraction_fit * num_clients, config.min_fit_clients)
+    cohort = min(num_clients, at_once or max(int(config.fraction_fit * num_clients), config.min_fit_clients))
+    many, block = workers or (cores if hasattr(os, "fork") else 1), BLOCK
+    if engine == "auto" and trial is not None and config.client_timeout is None:
+        block = trial(cohort // many)
+        engine = "vmap" if block > 1 else engine
     if engine == "auto":
-        engine = "pool" if (workers or cores) > 1 and cohort > 1 and hasattr(os, "fork") else "serial"
+        engine = "pool" if many > 1 and cohort > 1 else "serial"
+    if engine == "vmap":
+        if config.client_timeout is not None:
+            raise ConfigError("client_timeout is for clients that train one by one; drop it, or take the engine pool")
+        return {"name": engine, "workers": min(many, max(1, -(-cohort // block))), "block": block}
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
+
+
+def resumed(engine: str, choice: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The choice for a run that goes on: clients are put into blocks as before, which the last bits depend on.
+
+    Args:
+        engine: what was asked for.
+        choice: what would be chosen for a new run.
+        stored: the choice of the run's plan.
+
+    Raises:
+        ConfigError: it had blocks and is to have none, or had none and is to have some.
+    """
+    before, now = stored.get("block", 1), choice.get("block", 1)
+    if before == now or (before > 1 and choice["name"] == "vmap"):
+        return {**choice, "block": before} if before > 1 else choice
+    raise ConfigError(
+        f"this run's clients train {f'in blocks of {before}' if before > 1 else 'one by one'}, which engine={engine!r} "
+        f"would change; resume it with engine={'vmap' if before > 1 else 'pool'!r}"
+    )
 
 
 def start(choice: Mapping[str, Any], program: Program, config: ServerConfig) -> Engine:
     """The chosen engine."""
-    if choice["name"] == "serial":
-        return SerialEngine(program, client_timeout=config.client_timeout)
-    return PoolEngine(program, workers=choice["workers"], client_timeout=config.client_timeout)
+    block, timeout = choice.get("block", 1), config.client_timeout
+    if choice["workers"] == 1 and choice["name"] != "pool":
+        return SerialEngine(program, client_timeout=timeout, block=block)
+    return PoolEngine(program, workers=choice["workers"], client_timeout=timeout, block=block)

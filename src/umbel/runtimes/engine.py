@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from umbel.message import Ask
 from umbel.runtimes.tally import Tally
@@ -15,7 +15,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 class Engine(ABC):
     """Where virtual clients run."""
 
-    several_tasks: ClassVar[bool] = False
+    several_tasks: bool = False
     """Whether the asks of one call may be of several tasks."""
 
     @abstractmethod

@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from umbel.message import Ask
+from umbel.runtimes.blocks import play_block
 from umbel.runtimes.engine import Engine, Progress
 from umbel.runtimes.program import Program
 from umbel.runtimes.tally import Tally
@@ -18,23 +19,31 @@ from umbel.runtimes.turn import ClientTimeout, play
 
 @final
 class SerialEngine(Engine):
-    """Plays clients in cohort order. A `client_timeout` works in the main thread only."""
+    """Plays clients in cohort order. A `client_timeout` works in the main thread only, and not for blocks.
 
-    several_tasks: ClassVar[bool] = True
+    Args:
+        block: how many clients train together, those that can; 1 plays one after the other.
+    """
 
-    def __init__(self, program: Program, *, client_timeout: float | None = None) -> None:
+    def __init__(self, program: Program, *, client_timeout: float | None = None, block: int = 1) -> None:
         self.program = program
         self.client_timeout = client_timeout
+        self.several_tasks = block == 1  # a block begins from one model
+        self.block = block
 
     def play(
         self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
     ) -> Tally:
         tally = Tally()
         with threads_restored():
-            for done, ask in enumerate(asks):
-                play(self.program, ask, states.get(ask.client), tally, limit=_alarm(self.client_timeout))
+            for start in range(0, len(asks), self.block):
+                some = asks[start : start + self.block]
+                if self.block > 1:
+                    play_block(self.program, some, [states.get(ask.client) for ask in some], tally)
+                else:
+                    play(self.program, some[0], states.get(some[0].client), tally, limit=_alarm(self.client_timeout))
                 if progress is not None:
-                    progress(done + 1, len(asks))
+                    progress(start + len(some), len(asks))
         return tally
 
     def close(self) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Asynchronous, Everyone, ServerConfig, Some
+from umbel.coordinators import Asynchronous, ServerConfig
 from umbel.errors import ConfigError
+from umbel.local_client import LocalClient
+from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import choose, keeping, probe
 from umbel.runtimes.engine import Engine
@@ -24,6 +26,7 @@ from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
 from umbel.runtimes.simulated import Course
 from umbel.runtimes.system import SystemModel
+from umbel.runtimes.trial import best_block
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
 
@@ -71,8 +74,10 @@ def simulate(
             server's steps; None is rounds. Needs `system`.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
-        engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core,
-            "auto" chooses. All give the same bits.
+        engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core; both
+            give the same bits. "vmap" trains clients in blocks, each step of a block one batched computation, here or
+            in workers; it gives the same bits as itself and those of the others but for rounding (1e-4). "auto" times
+            two steps and takes what is fastest; the plan keeps what it took.
         workers: processes of the pool; None takes one per core.
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
@@ -113,7 +118,10 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
-    choice = choose.choose(engine, workers, config, num_clients, getattr(coordinator, "buffer_size", None))
+    at_once: int | None = getattr(coordinator, "buffer_size", None)
+    choose.choose(
+        engine, workers, config, num_clients, None, at_once
+    )  # refuses what cannot be, before anything is opened
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
@@ -123,9 +131,11 @@ def simulate(
         named = config.per_client_metrics or hooks.per_client
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
         asked = population(config, num_clients, attributes)
+        client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
+        choice = _choice(engine, workers, program, config, client, ctx, info, at_once)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
-        session = _session(program, course, asked, plan, kept, info, name, initial_parameters, hooks)
+        session = _session(program, course, plan, kept, info, name, initial_parameters, hooks, client, ctx)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
@@ -147,6 +157,28 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
 
 
+def _choice(
+    engine: str,
+    workers: int | None,
+    program: Program,
+    config: ServerConfig,
+    client: LocalClient,
+    ctx: Context,
+    info: RunInfo | None,
+    at_once: int | None,
+) -> Mapping[str, Any]:
+    """The engine that is taken: for a run that goes on, with the blocks that it had."""
+    stored: Mapping[str, Any] | None = None if info is None else info.plan.get("engine") or {}
+
+    def trial(cohort: int) -> int:
+        if stored is not None:
+            return stored.get("block", 1)
+        return best_block(client, ctx, cohort, program.threads)
+
+    choice = choose.choose(engine, workers, config, program.num_clients, trial, at_once)
+    return choice if stored is None else choose.resumed(engine, choice, stored)
+
+
 def _driven(session: Session, engine: Engine, course: Course) -> str:
     progress = session.progress if session.observers else None
     virtual = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
@@ -162,16 +194,16 @@ def _driven(session: Session, engine: Engine, course: Course) -> str:
 def _session(
     program: Program,
     course: Course,
-    asked: Everyone | Some,
     plan: Mapping[str, Any],
     store: Store,
     info: RunInfo | None,
     name: str,
     initial_parameters: ArraysLike | None,
     hooks: Hooks,
+    client: LocalClient,
+    ctx: Context,
 ) -> Session:
     """The session at its first round, or where the run that `info` names was left."""
-    client, ctx = probe.probe(program, asked.first(probe.PROBES))
     run = keeping.kept(store, info, name, plan)
     try:
         session = run.session(

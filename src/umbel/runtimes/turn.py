@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from umbel.errors import ClientError, NotSupported, printable
 from umbel.local import assemble
@@ -20,6 +20,7 @@ from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 
 LONGEST_REASON = 500
+Work: TypeAlias = "Callable[[Program, Ask, Context], Update | Evaluation | str]"
 
 
 @final
@@ -34,21 +35,26 @@ def play(
     tally: Tally,
     allocate: Allocate | None = None,
     limit: AbstractContextManager[None] | None = None,
+    *,
+    work: Work | None = None,
+    spent_s: float = 0.0,
 ) -> None:
     """Run one turn and add it to `tally`. A client that fails leaves a receipt that says why.
 
     Args:
         allocate: where sums are kept.
         limit: entered around user code only, so that a time-out cannot tear a sum.
+        work: what gives the answer; None builds the client and lets it work.
+        spent_s: what the turn took before.
 
     Raises:
         NotSupported: the strategy cannot work with such a client at all.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() - spent_s
     try:
         ctx = program.context(ask, memory)
         with limit or nullcontext():
-            answer = _work(program, ask, ctx)
+            answer = (work or _work)(program, ask, ctx)
         if isinstance(answer, Update):
             _take(program, ask, answer, ctx, memory, tally, allocate)
             examples, steps = answer.examples, answer.steps

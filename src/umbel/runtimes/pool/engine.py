@@ -6,8 +6,9 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from multiprocessing.connection import Connection, wait
-from typing import Any, ClassVar, cast, final
+from typing import Any, cast, final
 
 from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Receipt
@@ -35,7 +36,7 @@ class _Worker:
 @final
 @dataclass
 class _Job:
-    """What the parent knows of the units in play."""
+    """What the parent knows of the turns in play."""
 
     asks: list[Ask]
     waiting: set[int]
@@ -49,13 +50,16 @@ class PoolEngine(Engine):
 
     A worker that dies takes its sums with it: every client folded into them is asked again. A client under whose hands
     workers died twice, or one that ran longer than `client_timeout`, has failed.
+
+    Args:
+        block: how many clients train together, those that can. A block is some that follow each other in the cohort;
+            once a worker has died with one, its clients are played alone.
     """
 
-    several_tasks: ClassVar[bool] = True
-
-    def __init__(self, program: Program, *, workers: int, client_timeout: float | None = None) -> None:
-        self.program = program
+    def __init__(self, program: Program, *, workers: int, client_timeout: float | None = None, block: int = 1) -> None:
+        self.program, self.block = program, block
         self.client_timeout = client_timeout
+        self.several_tasks = block == 1  # a block begins from one model
         self.size = workers
         self._nursery: Nursery | None = None
         self._workers: dict[int, _Worker] = {}
@@ -81,34 +85,35 @@ class PoolEngine(Engine):
             self._deaths.clear()
             self._timed_out.clear()
         total = Tally()
-        left = self._longest_first(asks)
+        left = self._longest_first([asks[at : at + self.block] for at in range(0, len(asks), self.block)])
         while left:
-            tally, left = self._run(left, states, progress, more=more)
+            tally, again = self._run(left, states, progress, more=more)
             total.absorb(tally)
-            more = True
+            left, more = [[ask] for ask in again], True
         for receipt in total.receipts:
             self._costs[receipt.client] = receipt.seconds
         if len(self._costs) > 200_000:
             self._costs.clear()
         return total
 
-    def _longest_first(self, asks: Sequence[Ask]) -> list[Ask]:
+    def _longest_first(self, blocks: Sequence[Sequence[Ask]]) -> list[Sequence[Ask]]:
         """Those that took long the last time go first; unknown ones before all, in cohort order."""
-        return sorted(asks, key=lambda ask: -self._costs.get(ask.client, float("inf")))
+        return sorted(blocks, key=lambda block: -sum(self._costs.get(ask.client, float("inf")) for ask in block))
 
     def _run(
-        self, asks: list[Ask], states: Mapping[str, bytes], progress: Progress | None, *, more: bool
+        self, blocks: Sequence[Sequence[Ask]], states: Mapping[str, bytes], progress: Progress | None, *, more: bool
     ) -> tuple[Tally, list[Ask]]:
-        """Play `asks` once; returns the tally and the asks that have to be played again."""
-        self._ensure_workers(min(self.size, len(asks)))
+        """Play `blocks` once; returns the tally and the asks that have to be played again."""
+        asks, ends = [ask for block in blocks for ask in block], [0, *accumulate(map(len, blocks))]
+        self._ensure_workers(min(self.size, len(blocks)))
         self._job += 1
         length = self._input.write(job_parts(asks, states))
         self._board.open(len(asks), clear=True)
-        put_tokens(self._tokens_in, self._job, len(asks), len(self._workers))
+        put_tokens(self._tokens_in, self._job, len(blocks), len(self._workers))
         job = _Job(asks, set(self._workers))
         for worker in list(self._workers.values()):
             try:
-                worker.control.send((self._job, length, len(asks), not more))
+                worker.control.send((self._job, length, ends, not more))
             except OSError:
                 self._died(worker, job)
         while job.waiting:

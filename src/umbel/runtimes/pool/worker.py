@@ -15,13 +15,13 @@ import numpy as np
 
 from umbel.errors import NotSupported
 from umbel.message import Ask, Task
+from umbel.runtimes.blocks import play_block
 from umbel.runtimes.lineage import die_with
 from umbel.runtimes.pool.board import Board, take
 from umbel.runtimes.program import Program
 from umbel.runtimes.shared import Arena, view
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
-from umbel.runtimes.turn import play
 from umbel.wire import pack_parts, unpack
 
 
@@ -97,13 +97,13 @@ def work(index: int, program: Program, fds: Descriptors) -> None:
     gc.freeze()
     while True:
         try:
-            job, length, units, fresh = control.recv()
+            job, length, blocks, fresh = control.recv()
         except (EOFError, OSError):
             return
         if fresh:
             arena.reset()
-        board.open(units)
-        answer = _play(index, program, fds, board, arena, job, length)
+        board.open(blocks[-1])
+        answer = _play(index, program, fds, board, arena, job, length, blocks)
         try:
             control.send(answer)
         except OSError:
@@ -112,8 +112,16 @@ def work(index: int, program: Program, fds: Descriptors) -> None:
 
 
 def _play(
-    index: int, program: Program, fds: Descriptors, board: Board, arena: Arena, job: int, length: int
+    index: int,
+    program: Program,
+    fds: Descriptors,
+    board: Board,
+    arena: Arena,
+    job: int,
+    length: int,
+    blocks: Sequence[int],
 ) -> tuple[Any, ...]:
+    """Play the blocks of a job that come to this worker; `blocks` are their ends, the first's beginning before them."""
     asks: list[Ask] = []
     states: list[bytes | None] = []
     tally = Tally()
@@ -122,13 +130,17 @@ def _play(
         for unit in take(fds.tokens, job):
             if not asks:
                 asks, states = _read_job(fds.input, length)
-            board.start(unit, index)
+            its = range(blocks[unit], blocks[unit + 1])
+            for ask in its:
+                board.start(ask, index)
             if refused is None:
                 try:
-                    play(program, asks[unit], states[unit], tally, arena.allocate)
+                    some = slice(its.start, its.stop)
+                    play_block(program, asks[some], states[some], tally, arena.allocate)
                 except NotSupported as error:
                     refused = error
-            board.finish(unit, index)
+            for ask in its:
+                board.finish(ask, index)
     except Exception:
         return ("broken", job, traceback.format_exc())
     if refused is not None:

@@ -1,0 +1,59 @@
+"""Mean losses over a part of a batch, so that a short batch can be computed beside full ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Masked: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+_MODULES = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+_FUNCTIONS = (
+    functional.cross_entropy,
+    functional.mse_loss,
+    functional.l1_loss,
+    functional.smooth_l1_loss,
+    functional.huber_loss,
+    functional.binary_cross_entropy_with_logits,
+    functional.binary_cross_entropy,
+)
+
+
+def masked(loss: Callable[..., Tensor]) -> Masked | None:
+    """`(output, target, mask) → mean loss over the rows where mask is True`, for torch's own mean losses; else None."""
+    each = _unreduced(loss)
+    if each is None:
+        return None
+    rows: Callable[[Tensor, Tensor], Tensor] = each
+
+    def mean(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        losses = rows(output, target).reshape(len(mask), -1).mean(1)
+        return (losses * mask).sum() / mask.sum()
+
+    return mean
+
+
+def _unreduced(loss: Any) -> Callable[[Tensor, Tensor], Tensor] | None:
+    if loss in _FUNCTIONS:
+        return partial(loss, reduction="none")
+    if type(loss) not in _MODULES or loss.reduction != "mean" or getattr(loss, "weight", None) is not None:
+        return None
+    apart = copy.copy(loss)
+    apart.reduction = "none"
+    return cast("Callable[[Tensor, Tensor], Tensor]", apart)
+
+
+def keeps_rows_apart(call: Callable[..., object], inputs: tuple[Tensor, ...], short: int) -> bool:
+    """Whether the first `short` rows of a batch give the same outputs without the others (not so batch
+    normalisation)."""
+    with torch.no_grad():
+        whole, part = call(inputs), call(tuple(tensor[:short] for tensor in inputs))
+    if not isinstance(whole, Tensor) or not isinstance(part, Tensor) or not whole.ndim or len(part) != short:
+        return False
+    return len(whole) > short and torch.allclose(whole[:short], part, rtol=1e-4, atol=1e-5)

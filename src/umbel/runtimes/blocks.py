@@ -1,0 +1,152 @@
+"""Many turns at once: the clients of a block train together, and each one's answer is then taken as any other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.block import BlockClient, Member
+from umbel.errors import NotSupported
+from umbel.local import Correction, TrainedApart
+from umbel.local_client import Fitted
+from umbel.message import Ask, Context, Evaluation, Update
+from umbel.reducers.ladder import Allocate
+from umbel.runtimes.program import Program
+from umbel.runtimes.tally import Tally
+from umbel.runtimes.threads import one_thread_each
+from umbel.runtimes.turn import Work, play, sentence
+
+LEAST = 5
+"""A block of fewer clients is slower than they are one by one."""
+
+
+@final
+class _Wanted(BaseException):
+    """What a strategy wants to have trained; no `except Exception` of its own swallows it."""
+
+    def __init__(self, start: Arrays, correction: Correction | None) -> None:
+        self.start, self.correction = start, correction
+
+
+@final
+class _Apart(TrainedApart):
+    """Stands before a strategy in a client's place: first to hear what is to be trained, then with the result."""
+
+    def __init__(self, client: BlockClient, fitted: Fitted | None = None) -> None:
+        self.client, self.fitted = client, fitted
+        self.capabilities, self.corrections = client.capabilities, client.corrections
+
+    def parameters(self, ctx: Context) -> Arrays:
+        return self.client.parameters(ctx)
+
+    def fit_corrected(self, start: Arrays, ctx: Context, correction: Correction | None) -> Fitted:
+        if self.fitted is None:
+            raise _Wanted(start, correction)
+        return self.fitted
+
+    def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
+        raise NotSupported("it asks for more of a client than to train with a correction")
+
+    def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
+        raise NotSupported("it asks for more of a client than to train with a correction")
+
+
+@final
+@dataclass
+class _Turn:
+    """One client of a block."""
+
+    ask: Ask
+    memory: bytes | None
+    ctx: Context
+    member: Member
+    kind: Hashable
+    fitted: Fitted | None = None
+
+
+def play_block(
+    program: Program,
+    asks: Sequence[Ask],
+    memories: Sequence[bytes | None],
+    tally: Tally,
+    allocate: Allocate | None = None,
+) -> None:
+    """Run the turns of a block and add them to `tally`, in the block's order.
+
+    A client that cannot train with others takes its turn alone, as in `play`; why is said once.
+
+    Raises:
+        NotSupported: the strategy cannot work with such a client at all.
+    """
+    started = time.perf_counter()
+    turns: list[_Turn | None] = [None] * len(asks)
+    if asks[0].kind == "fit" and len(asks) >= LEAST:
+        known: dict[Any, Any] = {}
+        turns = [_asked(program, ask, memory, tally, known) for ask, memory in zip(asks, memories, strict=True)]
+        together = [turn for turn in turns if turn is not None]
+        kinds: dict[Hashable, list[_Turn]] = {}
+        for turn in together:
+            kinds.setdefault(turn.kind, []).append(turn)
+        for its in kinds.values():
+            _train(its, tally)
+    spent_s = (time.perf_counter() - started) / len(asks)
+    for ask, memory, turn in zip(asks, memories, turns, strict=True):
+        if turn is None or turn.fitted is None:
+            play(program, ask, memory, tally, allocate)
+        else:
+            play(program, ask, memory, tally, allocate, work=_answer(turn), spent_s=spent_s)
+            # What was summed is not kept: a block of large models is in memory once as it is.
+            turn.fitted = None
+
+
+def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known: dict[Any, Any]) -> _Turn | None:
+    """A client that was built, with what the strategy wants to have trained; None if it is to be played alone."""
+    one_thread_each(program.threads)
+    try:
+        ctx = program.context(ask, memory)
+        client = program.build(ctx)
+        one_thread_each(program.threads)
+        if not isinstance(client, BlockClient):
+            raise NotSupported(f"{type(getattr(client, 'user', client)).__name__} is no client for blocks")
+        kind = client.block_kind(ctx, known)
+        try:
+            program.strategy.local(ask, _Apart(client), ctx)
+        except _Wanted as wanted:
+            return _Turn(ask, memory, ctx, Member(client, wanted.start, ctx, wanted.correction), kind)
+        return None
+    except NotSupported as error:
+        _say(tally, str(error))
+        return None
+    except (Exception, SystemExit, GeneratorExit):
+        # Alone it fails again, and is told of then.
+        return None
+
+
+def _train(turns: Sequence[_Turn], tally: Tally) -> None:
+    if len(turns) < LEAST:
+        return
+    try:
+        fitted = type(turns[0].member.client).train_block([turn.member for turn in turns])
+    except Exception as error:
+        # One client's data can be the cause. Alone it fails, and the others do not.
+        _say(tally, sentence(error))
+        return
+    for turn, result in zip(turns, fitted, strict=True):
+        turn.fitted = result
+
+
+def _answer(turn: _Turn) -> Work:
+    def work(program: Program, ask: Ask, ctx: Context) -> Update:
+        update, ctx.memory = program.strategy.local(ask, _Apart(turn.member.client, turn.fitted), ctx)
+        return update
+
+    return work
+
+
+def _say(tally: Tally, reason: str) -> None:
+    sentence = f"some clients are trained one by one and not in blocks: {reason}"
+    if sentence not in tally.warnings:
+        tally.warnings.append(sentence)

@@ -1,0 +1,330 @@
+"""Clients that train in blocks: what their loops would give, but for rounding."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import umbel as fl  # noqa: E402
+from umbel.clients.torch_kind import kind  # noqa: E402
+from umbel.runtimes.trial import best_block  # noqa: E402
+
+CLIENTS, WIDTH, CLASSES = 30, 6, 3
+SAID = "some clients are trained one by one and not in blocks: "
+
+
+def data(index, count, width=WIDTH):
+    rng = np.random.default_rng(index)
+    x = rng.standard_normal((count, width)).astype(np.float32)
+    return x, x[:, :CLASSES].argmax(1)
+
+
+def ragged(index):
+    return 3 + (index * 7) % 23
+
+
+def alike(index):
+    return 12
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(WIDTH, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+class Centred(nn.Module):
+    """Looks from one row of a batch at the others, and keeps nothing of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x):
+        return self.layer(x - x.mean(0))
+
+
+def sgd(params):
+    return torch.optim.SGD(params, lr=0.1)
+
+
+def client_of(model=mlp, optimizer=sgd, sizes=ragged, loss=None, batch_size=5, epochs=2, **more):
+    def client_fn(context):
+        torch.manual_seed(0)
+        x, y = data(context.partition_id, sizes(context.partition_id))
+        return fl.TorchClient(
+            model(), loss or nn.CrossEntropyLoss(), optimizer, (x, y), batch_size=batch_size, epochs=epochs, **more
+        )
+
+    return client_fn
+
+
+def run(client_fn, engine="vmap", workers=1, strategy=None, rounds=2, clients=CLIENTS, **more):
+    config = fl.ServerConfig(num_rounds=rounds, fraction_evaluate=0.0, seed=1, **more)
+    return fl.simulate(
+        client_fn, clients, strategy=strategy, config=config, engine=engine, workers=workers, progress=False
+    )
+
+
+def agree(one, other, tolerance=1e-4):
+    for name, values in one.parameters.items():
+        np.testing.assert_allclose(
+            other.parameters[name], values, rtol=tolerance, atol=tolerance * np.abs(values).max()
+        )
+    for mine, theirs in zip(one.rounds, other.rounds, strict=True):
+        assert mine.participants == theirs.participants
+        assert dict(theirs.metrics) == pytest.approx(dict(mine.metrics), rel=1e-4)
+
+
+def same_bits(one, other):
+    for name, values in one.parameters.items():
+        np.testing.assert_array_equal(values, other.parameters[name])
+
+
+@pytest.mark.parametrize(
+    ("client_fn", "strategy"),
+    [
+        (client_of(sizes=alike), fl.FedAvg()),
+        (client_of(), fl.FedAvg()),
+        (client_of(optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, dampening=0.2)), fl.FedNova()),
+        (client_of(optimizer=lambda p: torch.optim.SGD(p, 0.05, 0.9, nesterov=True, weight_decay=0.01)), fl.FedNova()),
+        (client_of(optimizer=lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.01)), fl.FedAvg()),
+        (client_of(optimizer=lambda p: torch.optim.AdamW(p, lr=0.01)), fl.FedAvg()),
+        (client_of(clip_grad_norm=0.3), fl.FedAvg()),
+        (client_of(shuffle=False, epochs=1), fl.FedAvg()),
+        (client_of(max_steps=3), fl.FedAvg()),
+        (client_of(), fl.FedProx(mu=0.5)),
+        (client_of(), fl.Scaffold()),
+        (client_of(), fl.FedDyn(alpha=0.2)),
+        (client_of(), fl.FedAvg(shared="0.*")),
+        (client_of(sizes=lambda index: 4 + index % 2 * 4, model=Normed, batch_size=4), fl.FedAvg()),
+        (client_of(sizes=lambda index: 4 + index % 3, model=Normed, batch_size=6), fl.FedAvg()),
+        (
+            client_of(
+                model=Normed, optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), sizes=lambda i: 8 + i % 3
+            ),
+            fl.FedAvg(),
+        ),
+        (
+            client_of(model=Normed, optimizer=lambda p: torch.optim.Adam(p, lr=0.01), sizes=lambda i: 8 + i % 3),
+            fl.FedAvg(),
+        ),
+        (client_of(model=Centred), fl.FedAvg()),
+        (client_of(loss=lambda output, target: nn.functional.nll_loss(output.log_softmax(1), target)), fl.FedAvg()),
+    ],
+    ids=[
+        "equal sizes",
+        "ragged",
+        "momentum with dampening",
+        "nesterov with weight decay",
+        "adam",
+        "adamw",
+        "clipping",
+        "in order",
+        "max_steps",
+        "FedProx",
+        "SCAFFOLD",
+        "FedDyn",
+        "personal head",
+        "batch norm",
+        "batch norm, ragged",
+        "batch norm, ragged, momentum",
+        "batch norm, ragged, adam",
+        "rows that look at each other",
+        "a loss of the user's own",
+    ],
+)
+def test_a_block_gives_what_the_loop_gives(client_fn, strategy):
+    loop, block = (run(client_fn, engine, strategy=strategy) for engine in ("serial", "vmap"))
+    assert not block.warnings
+    agree(loop, block)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_workers(monkeypatch):
+    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
+    one, *others = [run(client_of(), workers=workers) for workers in (1, 2, 3)]
+    for other in others:
+        same_bits(one, other)
+        assert [r.failures for r in other.rounds] == [r.failures for r in one.rounds]
+
+
+@pytest.mark.parametrize(
+    ("client_fn", "reason"),
+    [
+        (client_of(scheduler=lambda o: torch.optim.lr_scheduler.ConstantLR(o)), "it has a scheduler"),
+        (client_of(accumulate=2), "it accumulates gradients"),
+        (client_of(amp=torch.bfloat16), "it trains in mixed precision"),
+        (client_of(optimizer=lambda p: torch.optim.Adagrad(p)), "its optimizer is Adagrad"),
+        (client_of(optimizer=lambda p: torch.optim.Adam(p, amsgrad=True)), "its optimizer is set to amsgrad"),
+    ],
+)
+def test_clients_that_no_block_can_take_train_one_by_one_and_the_reason_is_said_once(client_fn, reason):
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert len(block.warnings) == 1
+    assert block.warnings[0].startswith(SAID + reason)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x):
+        return self.layer(x) if x.mean().item() > 0 else -self.layer(x)
+
+
+def test_a_model_that_cannot_be_batched_is_trained_one_by_one():
+    loop, block = (run(client_of(model=Branching), engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert len(block.warnings) == 1
+    assert block.warnings[0].startswith(SAID)
+
+
+def test_one_clients_bad_data_are_its_own_trouble():
+    def client_fn(context):
+        x, y = data(context.partition_id, 9)
+        if context.partition_id == 4:
+            y = y + CLASSES
+        if context.partition_id == 5:
+            x = x * np.nan
+        return fl.TorchClient(mlp(), nn.CrossEntropyLoss(), sgd, (x, y))
+
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    agree(loop, block)
+    assert [[f.client for f in r.failures] for r in block.rounds] == [["4", "5"], ["4", "5"]]
+
+
+def test_nan_in_one_client_of_a_block_spoils_no_other():
+    def client_fn(context):
+        x, y = data(context.partition_id, 9)
+        return fl.TorchClient(mlp(), nn.CrossEntropyLoss(), sgd, (x * np.nan if context.partition_id == 5 else x, y))
+
+    block = run(client_fn)
+    assert not block.warnings
+    assert [[f.client for f in r.failures] for r in block.rounds] == [["5"], ["5"]]
+    agree(run(client_fn, "serial"), block)
+
+
+def test_clients_that_differ_in_a_number_do_not_share_it():
+    """Learning rates, labels' smoothing and a setting of the model's own that its name does not show."""
+
+    class Scaled(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.layer, self.scale = nn.Linear(WIDTH, CLASSES), scale
+
+        def forward(self, x):
+            return self.scale * self.layer(x)
+
+    def client_fn(context):
+        torch.manual_seed(0)
+        part = context.partition_id % 4
+        lr, smoothing, scale = (0.1, 0.3)[part == 1], (0.0, 0.2)[part == 2], (1.0, 2.0)[part == 3]
+        loss = nn.CrossEntropyLoss(label_smoothing=smoothing)
+        return fl.TorchClient(
+            Scaled(scale), loss, lambda p: torch.optim.SGD(p, lr=lr), data(context.partition_id, 9), batch_size=4
+        )
+
+    agree(run(client_fn, "serial"), run(client_fn))
+
+
+def test_one_model_may_be_shared_by_all_clients():
+    shared = mlp()
+
+    def client_fn(context):
+        return fl.TorchClient(shared, nn.CrossEntropyLoss(), sgd, data(context.partition_id, 9))
+
+    before = {name: value.clone() for name, value in shared.state_dict().items()}
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    agree(loop, block)
+    assert all(torch.equal(before[name], value) for name, value in shared.state_dict().items())
+
+
+def test_a_worker_that_dies_with_a_block_costs_no_client_but_its_own(monkeypatch):
+    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
+
+    def client_fn(context):
+        if context.partition_id == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fl.TorchClient(mlp(), nn.CrossEntropyLoss(), sgd, data(context.partition_id + 1, 9))
+
+    history = run(client_fn, workers=2, rounds=1, min_available_clients=1)
+    assert history.rounds[-1].participants == CLIENTS - 1
+    assert [failure.client for failure in history.rounds[-1].failures] == ["3"]
+
+
+def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
+    def go(rounds, engine, **more):
+        return fl.simulate(
+            client_of(),
+            CLIENTS,
+            config=fl.ServerConfig(num_rounds=rounds, fraction_evaluate=0.0, seed=1),
+            engine=engine,
+            workers=1,
+            progress=False,
+            **more,
+        )
+
+    undisturbed = go(3, "vmap")
+    first = go(1, "vmap", store=tmp_path / "runs.db")
+    for engine in ("serial", "pool"):
+        with pytest.raises(fl.errors.ConfigError, match="train in blocks of 128"):
+            go(3, engine, store=tmp_path / "runs.db", resume=first.run)
+    resumed = go(3, "auto", store=tmp_path / "runs.db", resume=first.run)
+    assert resumed.plan["engine"]["block"] == 128
+    same_bits(undisturbed, resumed)
+    alone = go(1, "serial", store=tmp_path / "runs.db")
+    with pytest.raises(fl.errors.ConfigError, match="train one by one"):
+        go(3, "vmap", store=tmp_path / "runs.db", resume=alone.run)
+
+
+def test_auto_writes_what_it_took_into_the_plan_and_another_run_can_take_the_same():
+    history = run(client_of(sizes=alike), "auto", clients=100)
+    taken = history.plan["engine"]
+    assert taken["name"] in ("serial", "pool", "vmap")
+    assert ("block" in taken) == (taken["name"] == "vmap")
+
+
+@pytest.mark.parametrize(
+    ("client", "cohort"),
+    [
+        (lambda: client_of()(fl.Context("0", 0, 1)), 7),
+        (lambda: client_of(accumulate=2)(fl.Context("0", 0, 1)), 1000),
+        (lambda: client_of(model=Branching)(fl.Context("0", 0, 1)), 1000),
+    ],
+    ids=["few clients", "no blocks", "a model that cannot be batched"],
+)
+def test_where_blocks_cannot_help_clients_train_one_by_one(client, cohort):
+    assert best_block(client(), fl.Context("0", 0, 1), cohort, 1) == 1
+
+
+def test_a_time_limit_per_client_is_refused_with_blocks():
+    with pytest.raises(fl.errors.ConfigError, match="client_timeout is for clients that train one by one"):
+        run(client_of(), client_timeout=1.0)
+
+
+def test_kinds_are_equal_for_what_computes_the_same():
+    assert kind(mlp()) == kind(mlp())
+    assert kind(mlp()) != kind(nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, CLASSES)))
+    assert kind(nn.Dropout(0.1)) != kind(nn.Dropout(0.2))
+
+    def scaled(number):
+        return lambda output, target: number * (output - target).square().mean()
+
+    assert kind(scaled(1.0)) == kind(scaled(1.0))
+    assert kind(scaled(1.0)) != kind(scaled(2.0))
+    assert kind(torch.ones(2)) != kind(torch.ones(2))
+    assert kind({"a": 1}) != kind({"a": 1})
