@@ -166,6 +166,38 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed(settings, every, syst
     assert story(resumed) == story(whole)
 
 
+@pytest.mark.parametrize("coordinator", [None, fl.Buffered(concurrency=24, buffer_size=12), ASYNC], ids=repr)
+def test_blocks_of_clients_agree_with_the_loop_at_the_same_times(coordinator):
+    torch = pytest.importorskip("torch")
+
+    def client(context):
+        torch.manual_seed(0)
+        x = np.random.default_rng(context.partition_id).standard_normal((12, 4)).astype(np.float32)
+        loss, optimizer = torch.nn.CrossEntropyLoss(), lambda params: torch.optim.SGD(params, lr=0.1)
+        return fl.TorchClient(torch.nn.Linear(4, 3), loss, optimizer, (x, x[:, :3].argmax(1)), batch_size=5)
+
+    # Speeds of two kinds: so many arrive at once that there are blocks, and of two models.
+    system = fl.SystemModel(work=lambda name: 1.0 + 0.5 * (int(name) % 2))
+    loop, blocks = (
+        fl.simulate(
+            client,
+            40,
+            config=fl.ServerConfig(num_rounds=6, seed=4, fraction_evaluate=0.0),
+            system=system,
+            coordinator=coordinator,
+            engine=engine,
+            workers=1,
+            progress=False,
+        )
+        for engine in ("serial", "vmap")
+    )
+    for name, values in loop.parameters.items():
+        assert np.allclose(blocks.parameters[name], values, rtol=1e-4, atol=1e-5)
+    assert [r.simulated_s for r in blocks.rounds] == [r.simulated_s for r in loop.rounds]
+    assert [r.staleness for r in blocks.rounds] == [r.staleness for r in loop.rounds]
+    assert coordinator is None or max(r.staleness for r in loop.rounds) > 0
+
+
 def test_another_coordinator_is_another_run(tmp_path):
     run(store=tmp_path / "runs.db")
     for other in (None, replace(BUFFERED, buffer_size=5), ASYNC):
