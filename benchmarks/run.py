@@ -31,6 +31,7 @@ from umbelbench.goals import (
     noop_flwr,
     packing,
     start,
+    tiny,
 )
 from umbelbench.options import Options
 
@@ -44,6 +45,7 @@ BENCHES = {
         memory,
         lenet,
         lenet_flwr,
+        tiny,
         fleet,
         checkin,
         packing,
@@ -53,7 +55,7 @@ BENCHES = {
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
-QUICK = ("import", "exact_sum", "noop", "memory", "lenet")
+QUICK = ("import", "exact_sum", "noop", "memory", "lenet", "tiny")
 BOUNDS = Path(__file__).with_name("bounds.json")
 REGRESSION = 2.0
 

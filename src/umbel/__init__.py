@@ -17,6 +17,7 @@ _HOMES = {
     "umbel.clients": ("Client", "Delta", "GradientClient", "Gradients", "NumPyClient"),
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
+    "umbel.clients.torch_clients": ("TorchClients",),
     "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig"),
     "umbel.errors": (
         "ClientError",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     )
     from umbel.clients.sklearn import SklearnClient as SklearnClient
     from umbel.clients.torch import TorchClient as TorchClient
+    from umbel.clients.torch_clients import TorchClients as TorchClients
     from umbel.coordinators import Buffered as Buffered
     from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import ServerConfig as ServerConfig

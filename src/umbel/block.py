@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
 from umbel.local import Correction
@@ -57,4 +60,43 @@ class BlockClient(StepClient):
 
         Raises:
             Exception: the model cannot be computed in a block.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """What came of the training of many clients.
+
+    Attributes:
+        rows: one row of bytes per client: its change `new - start`, in the layout of `start.schema.delta`.
+        examples, steps, losses: of each client; the loss is the mean over what it trained on, None without any.
+    """
+
+    rows: NDArray[np.uint8]
+    examples: Sequence[float]
+    steps: Sequence[int]
+    losses: Sequence[float | None]
+
+
+class ClientSource(ABC):
+    """A `client_fn` that knows all its clients' data, and can train many of them without building any."""
+
+    @abstractmethod
+    def __call__(self, context: Context) -> BlockClient:
+        """One client, built as by any `client_fn`."""
+
+    @abstractmethod
+    def train_many(
+        self, start: Arrays, ctx: Context, partitions: Sequence[int], keys: Sequence[int], correction: Correction | None
+    ) -> Trained:
+        """Train the clients of these partitions from `start`, side by side.
+
+        Args:
+            ctx: the first client's context.
+            keys: the root of each one's randomness.
+            correction: one without arrays of its own.
+
+        Raises:
+            NotSupported: such clients cannot train so; says why.
         """

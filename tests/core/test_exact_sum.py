@@ -101,6 +101,31 @@ def test_any_order_and_any_merge_tree_give_the_same_bits(dtype, seed):
         assert run(rng.permutation(30), parts) == reference
 
 
+@pytest.mark.parametrize("reducer", [Mean(), Mean(exact=False)], ids=["exact", "plain"])
+@pytest.mark.parametrize("seed", range(8))
+def test_many_rows_at_once_give_the_bits_of_one_after_the_other(reducer, seed):
+    rng = np.random.default_rng(seed)
+    shapes = {"a": ((20_000,), np.float32), "b": ((3, 5), np.float32), "c": ((4,), np.int64), "d": ((7,), np.float64)}
+    updates, weights = [], []
+    for _ in range(9):
+        scale = 10.0 ** rng.integers(-20, 20)
+        updates.append(Arrays.of({n: (scale * rng.standard_normal(s)).astype(d) for n, (s, d) in shapes.items()}))
+        weights.append(float(rng.integers(0, 3)) * 10.0 ** float(rng.integers(-3, 4)))
+    schema = updates[0].schema
+    one, many = reducer.start({"delta": schema}), reducer.start({"delta": schema})
+    for update, weight in zip(updates, weights, strict=True):
+        one.fold({"delta": Group(update, weight)})
+    rows = np.zeros((len(updates), -(-schema.nbytes // 64) * 64), np.uint8)
+    for row, update in zip(rows, updates, strict=True):
+        row[: schema.nbytes] = update.buffer
+    # In two parts, so that the second finds something there.
+    for part in (slice(0, 4), slice(4, None)):
+        many.fold_rows({"delta": rows[part]}, {"delta": weights[part]})
+    mine, theirs = one.result()["delta"], many.result()["delta"]
+    np.testing.assert_array_equal(mine.total.values, theirs.total.values)
+    assert (mine.weight, mine.count) == (theirs.weight, theirs.count)
+
+
 def test_blocks_of_one_array_have_exponents_of_their_own():
     big = np.zeros(40_000, np.float32)
     big[0], big[-1] = 1e30, 1e-20

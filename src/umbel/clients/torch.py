@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
-from umbel.block import BlockClient, Member
+from umbel.block import BlockClient, Member, Trained
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
-from umbel.clients.torch_block import Recipe, Work, train_block
-from umbel.clients.torch_data import examples, length, on_device, one_pass, prepared, reseed, row_batches
+from umbel.clients.torch_block import Recipe, train_block, train_rows
+from umbel.clients.torch_data import examples, joined, length, on_device, one_pass, prepared, reseed
 from umbel.clients.torch_kind import fixed, kind
 from umbel.clients.torch_optimizer import (
     OptimizerFactory,
@@ -24,8 +24,10 @@ from umbel.clients.torch_optimizer import (
     plain_rate,
     plain_sgd,
 )
+from umbel.clients.torch_order import Numbers, Order, Passes
 from umbel.clients.torch_stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
+from umbel.local import Correction
 from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, require
 from umbel.schema import ArraySpec, Role, Schema
@@ -365,22 +367,45 @@ class TorchClient(BlockClient):
         for schema in {member.start.schema: None for member in members}:
             first._check(schema)
         first.model.train()
-        works = [client._work(member.ctx, most_steps) for client, member in zip(clients, members, strict=True)]
-        torch.default_generator.manual_seed(members[0].ctx.key & (2**63 - 1))  # for what the model draws itself
-        return train_block(Recipe(first.model, first._loss, first._rates, first._clip), members, works)
+        lots, columns = joined([client._train for client in clients])
+        keys, passes = [member.ctx.key for member in members], [client._passes(most_steps) for client in clients]
+        torch.default_generator.manual_seed(keys[0] & (2**63 - 1))  # for what the model draws itself
+        recipe = Recipe(first.model, first._loss, first._rates, first._clip)
+        return train_block(recipe, members, columns, Order.drawn(lots, keys, passes))
 
-    def _work(self, ctx: Context, most_steps: int | None) -> Work:
-        """This client's examples and batches, in the order that the loop would draw."""
+    def _passes(self, most_steps: int | None = None) -> Passes:
         most = min((steps for steps in (self._max_steps, most_steps) if steps is not None), default=None)
-        chance = torch.Generator()
-        chance.manual_seed(ctx.key & (2**63 - 1))
-        count = len(self._train[0])
-        batches: list[Tensor] = []
-        for _ in range(self._epochs):
-            if most is not None and len(batches) >= most:
-                break
-            batches += row_batches(count, self._batch_size, chance if self._shuffle else None)
-        return Work(self._train, batches[:most])
+        return Passes(self._batch_size, self._epochs, most, self._shuffle)
+
+    def train_rows(
+        self,
+        start: Arrays,
+        ctx: Context,
+        columns: tuple[Tensor, ...],
+        lots: Sequence[Numbers],
+        keys: Sequence[int],
+        correction: Correction | None,
+    ) -> Trained:
+        """Train clients that differ from this one in nothing but their rows of `columns`.
+
+        Args:
+            start, correction: for all of them.
+            ctx: the first one's.
+            lots: each one's rows.
+            keys: the roots of their randomness.
+
+        Raises:
+            NotSupported: blocks cannot do that.
+        """
+        self.block_kind(ctx, {})
+        assert self._loss is not None
+        self._settle(ctx)
+        self._check(start.schema)
+        self.model.train()
+        torch.default_generator.manual_seed(ctx.key & (2**63 - 1))  # for what the model draws itself
+        recipe = Recipe(self.model, self._loss, self._rates, self._clip)
+        order = Order.drawn(lots, keys, [self._passes()] * len(lots))
+        return train_rows(recipe, [Member(self, start, ctx, correction)] * len(lots), columns, order)
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         try:

@@ -9,13 +9,15 @@ from typing import Any, cast, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.arrays import Arrays
-from umbel.block import Member
+from umbel.block import Member, Trained
 from umbel.clients.torch_arrays import as_tensor, tensors
 from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked
+from umbel.clients.torch_order import Numbers, Order
 from umbel.clients.torch_stacked import Rates, Stacked, path_lengths, stacked_optimizer
 from umbel.local import Correction
 from umbel.local_client import Fitted
@@ -42,21 +44,7 @@ class Recipe:
     clip: float | None
 
 
-@final
-@dataclass(frozen=True)
-class Work:
-    """One client's share: its examples and the order in which it goes through them.
-
-    Attributes:
-        columns: tensors of equal length, the target last.
-        batches: the rows of each step.
-    """
-
-    columns: tuple[Tensor, ...]
-    batches: Sequence[Tensor]
-
-
-def train_block(recipe: Recipe, members: Sequence[Member], works: Sequence[Work]) -> list[Fitted]:
+def train_block(recipe: Recipe, members: Sequence[Member], columns: Sequence[Tensor], order: Order) -> list[Fitted]:
     """Train the clients of a block side by side.
 
     They are sorted by their number of steps; at each step those that still have one are a prefix of the stacked
@@ -64,87 +52,104 @@ def train_block(recipe: Recipe, members: Sequence[Member], works: Sequence[Work]
 
     Args:
         members: start, context and correction of each client.
-        works: theirs, in the same order.
+        columns: the examples of all clients, the target last.
+        order: the rows of each one's steps, in the order of `members`.
     """
-    order = sorted(range(len(works)), key=lambda at: -len(works[at].batches))
-    block = _Block(recipe, [members[at] for at in order], [works[at] for at in order])
+    block, back = _trained(recipe, members, columns, order)
+    fitted = list(block.results())
+    return [fitted[place] for place in back]
+
+
+def train_rows(recipe: Recipe, members: Sequence[Member], columns: Sequence[Tensor], order: Order) -> Trained:
+    """The same with the clients' changes left in one piece of memory."""
+    block, back = _trained(recipe, members, columns, order)
+    losses, examples = block.losses(), block.examples()
+    return Trained(
+        block.changes()[back],
+        [float(examples[place]) for place in back],
+        _whole(order.steps),
+        [losses[place] for place in back],
+    )
+
+
+def _trained(
+    recipe: Recipe, members: Sequence[Member], columns: Sequence[Tensor], order: Order
+) -> tuple[_Block, list[int]]:
+    """A block after training, and the place of each client in it."""
+    places = np.argsort(-order.steps, kind="stable")
+    block = _Block(recipe, [members[place] for place in _whole(places)], columns, order.of(places))
     block.train()
-    fitted: list[Fitted | None] = [None] * len(works)
-    for at, result in zip(order, block.results(), strict=True):
-        fitted[at] = result
-    return cast("list[Fitted]", fitted)
+    return block, _whole(np.argsort(places))
+
+
+def _whole(numbers: Numbers) -> list[int]:
+    return cast("list[int]", numbers.tolist())
 
 
 @final
 class _Block:
     """The stacked models of clients that are sorted by their number of steps, most first."""
 
-    def __init__(self, recipe: Recipe, members: Sequence[Member], works: Sequence[Work]) -> None:
-        self.recipe, self.members, self.works = recipe, members, works
+    def __init__(self, recipe: Recipe, members: Sequence[Member], columns: Sequence[Tensor], order: Order) -> None:
+        self.recipe, self.members, self.order = recipe, members, order
         self.model = recipe.model
         starts = [tensors(member.start) for member in members]
         own = {name: value for name, value in self.model.state_dict(keep_vars=True).items() if name in starts[0]}
         device = next(iter(own.values())).device
         trained = {name for name, param in self.model.named_parameters() if param.requires_grad}
         whole = {name: _stack([start[name] for start in starts], own[name]) for name in own}
-        self.origin = {name: whole[name] for name in trained}
+        self.origin = whole
         self.params = {name: whole[name].clone() for name in own if name in trained}
         self.rest = {name: whole[name].clone() for name in own if name not in trained}
         self.extra = _extras(members, device)
         self.rule = members[0].correction and members[0].correction.rule
         self.optimizer: Stacked = stacked_optimizer(recipe.rates, self.params)
-        parts = [work.columns for work in works]
-        self.columns = [torch.cat(column).to(device) for column in zip(*parts, strict=True)]
-        self.first = np.cumsum([0, *(len(work.columns[0]) for work in works[:-1])])
+        self.columns = [column.to(device) for column in columns]
         self.masked: Masked | None = None if self._keeps_statistics() else masked(recipe.loss)
         self.is_sure = False
-        self.loss_sum = torch.zeros(len(works), dtype=torch.float64)
-        self.seen = [0] * len(works)
+        self.loss_sum = torch.zeros(len(members), dtype=torch.float64)
+        self.seen = np.zeros(len(members), np.int64)
 
     def train(self) -> None:
-        for number in range(len(self.works[0].batches)):
-            rows = [work.batches[number] for work in self.works if len(work.batches) > number]
-            for chosen, picked, mask in self._together(rows):
-                self._step(number, chosen, picked, mask)
-            for place, picked in enumerate(rows):
-                self.seen[place] += len(picked)
+        for number in range(int(self.order.steps.max())):
+            rows, sizes = self.order.step(number)
+            for chosen, picked, mask in self._together(rows, sizes):
+                self._step(number, chosen, torch.from_numpy(picked), mask)
+            self.seen[: len(sizes)] += sizes
 
     def _keeps_statistics(self) -> bool:
         """Whether the model notes something of each batch, as the running means of batch normalisation are."""
         return any(True for _ in self.model.buffers())
 
-    def _make_sure(self, rows: list[Tensor], sizes: list[int]) -> None:
+    def _make_sure(self, rows: Numbers, sizes: Numbers) -> None:
         """Fill short batches up only if the model does not look from one row of a batch at another."""
         self.is_sure = True
-        place, longest = sizes.index(min(sizes)), max(sizes)
-        picked = torch.cat([rows[place], rows[place][:1].expand(longest - sizes[place])])
+        place = int(sizes.argmin())
         one = {name: tensor[place] for name, tensor in {**self.params, **self.rest}.items()}
-        inputs = tuple(column[picked] for column in self.columns[:-1])
-        if self.masked is None or not keeps_rows_apart(partial(functional_call, self.model, one), inputs, min(sizes)):
+        inputs = tuple(column[torch.from_numpy(rows[place])] for column in self.columns[:-1])
+        call = partial(functional_call, self.model, one)
+        if self.masked is None or not keeps_rows_apart(call, inputs, int(sizes[place])):
             self.masked = None
 
-    def _together(self, rows: list[Tensor]) -> Iterator[tuple[slice | Tensor, Tensor, Tensor | None]]:
+    def _together(self, rows: Numbers, sizes: Numbers) -> Iterator[tuple[slice | Tensor, Numbers, Tensor | None]]:
         """(clients, their rows, which of them count), as few as can be computed at once."""
-        rows = [picked + int(first) for picked, first in zip(rows, self.first, strict=False)]
-        sizes = [len(picked) for picked in rows]
-        if min(sizes) != max(sizes) and not self.is_sure:
+        width = rows.shape[1]
+        if (sizes == width).all():
+            yield slice(0, len(rows)), rows, None
+            return
+        if not self.is_sure:
             self._make_sure(rows, sizes)
-        everyone = slice(0, len(rows))
-        if min(sizes) == max(sizes):
-            yield everyone, torch.stack(rows), None
-        elif self.masked is not None:
-            # What fills up a short batch are rows of the same client, which do not count.
-            counts = torch.tensor(sizes)
-            padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-            padded = torch.where(padded < 0, padded[:, :1], padded)
-            yield everyone, padded, torch.arange(max(sizes)) < counts[:, None]
-        else:
-            for size in sorted(set(sizes), reverse=True):
-                same = torch.tensor([place for place, found in enumerate(sizes) if found == size])
-                yield same, torch.stack([rows[int(place)] for place in same]), None
+        if self.masked is not None:
+            yield slice(0, len(rows)), rows, torch.arange(width) < torch.from_numpy(sizes)[:, None]
+            return
+        for size in np.unique(sizes)[::-1]:
+            same = np.flatnonzero(sizes == size)
+            yield torch.from_numpy(same), rows[same, :size], None
 
     def _step(self, number: int, chosen: slice | Tensor, picked: Tensor, mask: Tensor | None) -> None:
-        *inputs, target = [column[picked] for column in self.columns]
+        # Much faster than to index by a matrix.
+        flat = picked.reshape(-1).to(self.columns[0].device)
+        *inputs, target = [c.index_select(0, flat).reshape(*picked.shape, *c.shape[1:]) for c in self.columns]
         params = {name: tensor[chosen] for name, tensor in self.params.items()}
         rest = {name: tensor[chosen] for name, tensor in self.rest.items()}
         gradients, losses = self._gradients(params, rest, tuple(inputs), target, mask)
@@ -194,13 +199,31 @@ class _Block:
             )
 
     def results(self) -> Iterator[Fitted]:
-        whole = {**self.params, **self.rest}
-        paths = path_lengths(self.recipe.rates, len(self.works[0].batches))
-        rows = _rows(self.members[0].start.schema, whole, len(self.members))
-        for place, (work, arrays) in enumerate(zip(self.works, rows, strict=True)):
-            steps, seen, there = len(work.batches), self.seen[place], len(work.columns[0])
-            metrics = {"loss": float(self.loss_sum[place]) / seen} if seen else {}
-            yield Fitted(arrays, min(there, seen), steps, paths[steps], metrics)
+        paths = path_lengths(self.recipe.rates, int(self.order.steps.max()))
+        schema, losses = self.members[0].start.schema, self.losses()
+        rows = _rows(schema, {**self.params, **self.rest}, len(self.members))
+        for count, steps, loss, row in zip(self.examples(), _whole(self.order.steps), losses, rows, strict=True):
+            metrics = {} if loss is None else {"loss": loss}
+            yield Fitted(Arrays(schema, row[: schema.nbytes]), count, steps, paths[steps], metrics)
+
+    def examples(self) -> list[int]:
+        """How many each client has trained on."""
+        return _whole(np.minimum(self.seen, self.order.counts))
+
+    def losses(self) -> list[float | None]:
+        sums = cast("list[float]", self.loss_sum.tolist())
+        return [total / seen if seen else None for total, seen in zip(sums, _whole(self.seen), strict=True)]
+
+    def changes(self) -> NDArray[np.uint8]:
+        """A row of bytes for each client: what its arrays have changed by."""
+        schema = self.members[0].start.schema.delta
+        changed: dict[str, Tensor] = {}
+        for name, new in {**self.params, **self.rest}.items():
+            if name in schema.by_name:
+                whole = schema.by_name[name].dtype == "I64"
+                old = self.origin[name]
+                changed[name] = new.long() - old.long() if whole else new - old
+        return _rows(schema, changed, len(self.members))
 
 
 def _stack(values: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -222,8 +245,8 @@ def _extras(members: Sequence[Member], device: torch.device) -> dict[str, Tensor
     return {name: torch.stack([extra[name].to(device) for extra in given]) for name in given[0]}
 
 
-def _rows(schema: Schema, values: Mapping[str, Tensor], count: int) -> Iterator[Arrays]:
-    """One row of each stacked tensor as the client's arrays: together they are one piece of memory."""
+def _rows(schema: Schema, values: Mapping[str, Tensor], count: int) -> NDArray[np.uint8]:
+    """One row for each client with its part of each stacked tensor, in the schema's layout."""
     header = len(schema.header)
     pitch = -(-schema.nbytes // ROW_BYTES) * ROW_BYTES
     memory = np.empty((count, pitch), np.uint8)
@@ -232,5 +255,4 @@ def _rows(schema: Schema, values: Mapping[str, Tensor], count: int) -> Iterator[
         for name, start, stop, dtype, _ in schema.places:
             part = memory[:, header + start : header + stop].view(dtype)
             as_tensor(part, schema.by_name[name].dtype).copy_(values[name].reshape(count, -1))
-    for row in memory:
-        yield Arrays(schema, row[: schema.nbytes])
+    return memory

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
@@ -51,19 +53,20 @@ def one_pass(data: Any, batch_size: int, *, shuffle: bool) -> Iterator[Any]:
 
 def _slices(columns: Columns, size: int, *, shuffle: bool) -> Iterator[Any]:
     count = len(next(iter(_parts(columns))))
-    plain = [slice(start, start + size) for start in range(0, count, size)]
-    order: Iterable[Any] = row_batches(count, size, torch.default_generator) if shuffle else plain
-    for rows in order:
+    order = torch.randperm(count) if shuffle else None
+    for start in range(0, count, size):
+        rows = slice(start, start + size) if order is None else order[start : start + size]
         if isinstance(columns, dict):
             yield {name: column[rows] for name, column in columns.items()}
         else:
             yield tuple(column[rows] for column in columns)
 
 
-def row_batches(count: int, size: int, chance: torch.Generator | None) -> list[Tensor]:
-    """The rows of each batch of one pass over `count` examples, in a new order if there is chance."""
-    order = torch.arange(count) if chance is None else torch.randperm(count, generator=chance)
-    return list(cast("tuple[Tensor, ...]", order.split(size))) if count else []
+def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[list[NDArray[np.int64]], list[Tensor]]:
+    """Which rows of all clients' columns together are each client's, and those columns."""
+    ends = itertools.accumulate((len(part[0]) for part in parts), initial=0)
+    lots = [np.arange(begin, end, dtype=np.int64) for begin, end in itertools.pairwise(ends)]
+    return lots, [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 def reseed(data: Any) -> None:

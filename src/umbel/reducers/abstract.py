@@ -80,12 +80,27 @@ class Accumulator(ABC):
         """Plain data and buffers from which `Reducer.restore` rebuilds this accumulator in another process."""
 
 
+class RowAccumulator(Accumulator):
+    """One that can take in many updates at once, with the same bits."""
+
+    @abstractmethod
+    def fold_rows(self, rows: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, Sequence[float]]) -> None:
+        """Take in validated updates.
+
+        Args:
+            rows: for each group a row of bytes per update, in the layout of the group's schema.
+            weights: theirs.
+        """
+
+
 class Reducer(ABC):
     """A value that says how updates are combined. `linear` reducers yield exact weighted sums and may be nested."""
 
     linear: ClassVar[bool]
     elementwise: ClassVar[bool] = False
     """Whether each element of the result comes from that element of the updates alone (and their weights)."""
+    folds_rows: ClassVar[bool] = False
+    """Whether its accumulators are `RowAccumulator`s."""
 
     @abstractmethod
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
-from umbel.dtypes import LARGEST, Float64, widen
+from umbel.dtypes import DTYPES, LARGEST, Float64, widen
 from umbel.errors import ArraysError
 from umbel.schema import Schema, Segment, Slice
 
 GUARD_BITS, STEP_BITS, BLOCK = 20, 33, 16_384
 LOWEST, HIGHEST = -20, 29
 MAX_CONTRIBUTIONS = 2**GUARD_BITS
+ROW_ELEMENTS = 2**16  # of a matrix that is added at once: what a core's cache holds
 Allocate: TypeAlias = Callable[[int], NDArray[np.uint8]]
 
 _UNIT = {rung: math.ldexp(1.5, 52 + STEP_BITS * rung) for rung in range(LOWEST - 3, HIGHEST + 1)}
@@ -83,11 +84,48 @@ class LadderSum:
                     term = np.multiply(x, weight, out=self._a[: x.size], dtype=np.float64)
                     self._add_block(term, largest, block, [r[part] for r in rungs])
 
-    def _add_block(self, term: Float64, largest: float, block: int, rungs: list[Float64]) -> None:
+    def add_rows(self, rows: NDArray[np.uint8], weights: Float64) -> None:
+        """Add many: the same bits as `add` of each row's arrays with its weight.
+
+        Args:
+            rows: a row of bytes for each, in the layout of `self.schema`.
+        """
+        header = len(self.schema.header)
+        for segment, first, rungs in self._segments:
+            size = DTYPES[segment.dtype].itemsize
+            begin = header + segment.offset_bytes
+            for block, start in enumerate(range(0, segment.size, BLOCK), first):
+                part = slice(start, min(segment.size, start + BLOCK))
+                some = max(1, ROW_ELEMENTS // (part.stop - part.start))
+                for row in range(0, len(rows), some):
+                    data = rows[row : row + some, begin + part.start * size : begin + part.stop * size]
+                    x = data.view(DTYPES[segment.dtype])
+                    wide = widen(x, segment.dtype)
+                    wide *= weights[row : row + some, None]
+                    self._add_many(wide, block, [r[part] for r in rungs])
+
+    def _add_many(self, terms: Float64, block: int, rungs: list[Float64]) -> None:
+        """As `_add_block`, for a matrix: what is on one grid adds up without rounding, in any order."""
+        largest = max(float(terms.max()), -float(terms.min()))
+        if not largest:
+            return
+        rung = self._raised(largest, block, rungs)
+        for index, kept in enumerate(rungs):
+            rounded = terms + _UNIT[rung - index]
+            rounded -= _UNIT[rung - index]
+            kept += rounded.sum(axis=0)
+            if index + 1 < len(rungs):
+                terms -= rounded
+
+    def _raised(self, largest: float, block: int, rungs: list[Float64]) -> int:
+        """The top rung of a block that is to take a contribution of this size."""
         if not largest < LARGEST:
             raise ArraysError(f"a weighted value reaches {largest:.3g}; sums hold up to {LARGEST:.0g}")
         needed = max(LOWEST, (math.frexp(largest)[1] + GUARD_BITS - 52) // STEP_BITS + 1)
-        rung = self._raise(block, rungs, needed)
+        return self._raise(block, rungs, needed)
+
+    def _add_block(self, term: Float64, largest: float, block: int, rungs: list[Float64]) -> None:
+        rung = self._raised(largest, block, rungs)
         rounded = self._b[: term.size]
         for index, kept in enumerate(rungs):
             unit = _UNIT[rung - index]

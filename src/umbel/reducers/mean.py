@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
-from umbel.dtypes import widen
+from umbel.dtypes import Float64, widen
 from umbel.errors import ArraysError
 from umbel.message import Group
-from umbel.reducers.abstract import Accumulator, Reduced, Reducer
+from umbel.reducers.abstract import Accumulator, Reduced, Reducer, RowAccumulator
 from umbel.reducers.exact import ExactSum
 from umbel.reducers.ladder import MAX_CONTRIBUTIONS, Allocate, LadderSum, zeroed
 from umbel.schema import Schema, Slice
@@ -41,6 +41,7 @@ class Mean(Reducer):
     exact: bool = True
     linear: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
+    folds_rows: ClassVar[bool] = True
 
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:
         kind = LadderSum if self.exact else PlainSum
@@ -84,6 +85,10 @@ class PlainSum:
                 np.multiply(term, weight, out=term)
                 self._total[segment.start + start : segment.start + stop] += term
 
+    def add_rows(self, rows: NDArray[np.uint8], weights: Float64) -> None:
+        for row, weight in zip(rows, weights, strict=True):
+            self.add(Arrays(self.schema, row[: self.schema.nbytes]), float(weight))
+
     def merge(self, other: PlainSum) -> None:
         self._total += other._total
 
@@ -95,20 +100,36 @@ class PlainSum:
 
 
 @final
-class _Sums(Accumulator):
+class _Sums(RowAccumulator):
     def __init__(self, sums: Mapping[str, LadderSum | PlainSum]) -> None:
         self.sums: Mapping[str, Any] = sums
         self.weights = {name: ExactSum() for name in sums}
         self.count = 0
 
     def fold(self, groups: Mapping[str, Group]) -> None:
-        if self.count >= MAX_CONTRIBUTIONS:
-            raise ArraysError(f"one sum holds {MAX_CONTRIBUTIONS} updates; split the cohort over more rounds")
+        self._check_room(1)
         for name, group in groups.items():
             if group.weight:
                 self.sums[name].add(group.arrays, group.weight)
             self.weights[name].add(group.weight)
         self.count += 1
+
+    def fold_rows(self, rows: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, Sequence[float]]) -> None:
+        count = len(next(iter(rows.values())))
+        self._check_room(count)
+        for name, data in rows.items():
+            # A weight of zero keeps even what is infinite out of the sum.
+            used = np.flatnonzero(np.asarray(weights[name]))
+            chosen = data if len(used) == count else data[used]
+            if len(used):
+                self.sums[name].add_rows(chosen, np.asarray(weights[name], np.float64)[used])
+            for weight in weights[name]:
+                self.weights[name].add(weight)
+        self.count += count
+
+    def _check_room(self, more: int) -> None:
+        if self.count + more > MAX_CONTRIBUTIONS:
+            raise ArraysError(f"one sum holds {MAX_CONTRIBUTIONS} updates; split the cohort over more rounds")
 
     def merge(self, other: Accumulator) -> None:
         assert isinstance(other, _Sums)

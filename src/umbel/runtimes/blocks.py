@@ -14,6 +14,7 @@ from umbel.local import Correction, TrainedApart
 from umbel.local_client import Fitted
 from umbel.message import Ask, Context, Evaluation, Update
 from umbel.reducers.ladder import Allocate
+from umbel.runtimes.many import play_many
 from umbel.runtimes.program import Program
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
@@ -84,6 +85,8 @@ def play_block(
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
     if asks[0].kind == "fit" and len(asks) >= LEAST:
+        if _at_once(program, asks, tally, allocate):
+            return
         known: dict[Any, Any] = {}
         turns = [_asked(program, ask, memory, tally, known) for ask, memory in zip(asks, memories, strict=True)]
         together = [turn for turn in turns if turn is not None]
@@ -100,6 +103,13 @@ def play_block(
             play(program, ask, memory, tally, allocate, work=_answer(turn), spent_s=spent_s)
             # What was summed is not kept: a block of large models is in memory once as it is.
             turn.fitted = None
+
+
+def _at_once(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None) -> bool:
+    try:
+        return play_many(program, asks, tally, allocate)
+    except NotSupported:
+        return False  # it is told when the clients are built
 
 
 def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known: dict[Any, Any]) -> _Turn | None:

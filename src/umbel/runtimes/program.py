@@ -37,7 +37,7 @@ class Program:
     per_client_metrics: bool = False
     partition: int | None = None
 
-    def _partition(self, client: str) -> int:
+    def partition_of(self, client: str) -> int:
         """The partition of a client: the program's one, else what its id says."""
         if self.partition is not None:
             return self.partition
@@ -48,7 +48,7 @@ class Program:
         key = turn_key(self.seed, ask) if ask.key is None else ask.key
         return Context(
             client=ask.client,
-            partition_id=self._partition(ask.client),
+            partition_id=self.partition_of(ask.client),
             num_partitions=self.num_clients,
             round=ask.task.round,
             config={**self.config, **ask.task.config},

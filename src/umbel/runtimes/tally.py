@@ -46,9 +46,13 @@ class Tally:
         allocate: Allocate | None = None,
     ) -> None:
         """Add one validated update."""
+        self.started(reducer, schema, allocate).fold(groups)
+
+    def started(self, reducer: Reducer, schema: Mapping[str, Schema], allocate: Allocate | None = None) -> Accumulator:
+        """The accumulator, begun if nothing is folded yet."""
         if self.accumulator is None:
             self.accumulator, self.schema = reducer.start(schema, allocate), schema
-        self.accumulator.fold(groups)
+        return self.accumulator
 
     def measure(self, examples: float, metrics: Mapping[str, float]) -> None:
         """Add one client's numbers, weighted by its examples."""

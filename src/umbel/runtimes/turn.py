@@ -105,10 +105,11 @@ def _take(
     # From here on nothing may fail: the update is in the sum.
     if state is not None and state != before:
         tally.states[ask.client] = state
-    _measure(program, ask, update.metrics, examples, tally)
+    measured(program, ask, update.metrics, examples, tally)
 
 
-def _measure(program: Program, ask: Ask, metrics: Mapping[str, Any], examples: float, tally: Tally) -> None:
+def measured(program: Program, ask: Ask, metrics: Mapping[str, Any], examples: float, tally: Tally) -> None:
+    """Add one client's numbers to `tally`; what is no number is told and left out."""
     kept, sentences = numbers(metrics)
     tally.warnings += [f"client {ask.client}: {sentence}" for sentence in sentences]
     tally.measure(examples, kept)
@@ -120,7 +121,7 @@ def _note(program: Program, ask: Ask, answer: Evaluation | str, tally: Tally) ->
     if isinstance(answer, str):
         tally.warnings.append(answer)
         return 0.0
-    _measure(program, ask, {"loss": answer.loss, **answer.metrics}, answer.examples, tally)
+    measured(program, ask, {"loss": answer.loss, **answer.metrics}, answer.examples, tally)
     return answer.examples
 
 

@@ -98,6 +98,16 @@ class Averaging(Strategy):
         return State(moved(state.params, change), {**state.slots, **slots}, state.scalars)
 
 
+def trains_plainly(strategy: Strategy, correction: Correction | None) -> bool:
+    """Whether a method's local half trains, with a correction without arrays of its own, and sends the change."""
+    if not isinstance(strategy, Averaging) or strategy.patterns:
+        return False
+    kind = type(strategy)
+    own = (kind.local is not Averaging.local, kind.answer is not Averaging.answer)
+    others = (kind.schema is not Strategy.schema, kind.open is not Strategy.open)
+    return not any((*own, *others)) and (correction is None or correction.extra is None)
+
+
 def plain_update(fitted: Fitted, groups: dict[str, Group]) -> Update:
     """An update with these groups and the numbers of `fitted`."""
     return Update(groups, float(fitted.examples), fitted.steps, fitted.metrics)

@@ -1,0 +1,104 @@
+"""In which order the clients of a block go through their examples: the loop's order, for all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Numbers: TypeAlias = NDArray[np.int64]
+ENDLESS = 2**62
+
+
+@final
+@dataclass(frozen=True)
+class Passes:
+    """How one client goes through its examples.
+
+    Attributes:
+        batch_size: examples per step; the last step of a pass has what is left.
+        epochs: passes.
+        most: how many steps it takes at most; None takes all.
+        shuffle: whether each pass has a new order.
+    """
+
+    batch_size: int
+    epochs: int
+    most: int | None
+    shuffle: bool
+
+
+@final
+@dataclass(frozen=True)
+class Order:
+    """The rows of each client's steps. All attributes but `flat` have an element per client.
+
+    Attributes:
+        flat: the rows of all clients, one after the other, for a client that shuffles once per pass.
+        first: where a client's begin in it.
+        counts: how many examples it has.
+        sizes: its batch size.
+        steps: how many steps it takes.
+        strides: how far a pass lies after the one before.
+    """
+
+    flat: Numbers
+    first: Numbers
+    counts: Numbers
+    sizes: Numbers
+    steps: Numbers
+    strides: Numbers
+
+    @classmethod
+    def drawn(cls, lots: Sequence[Numbers], keys: Sequence[int], passes: Sequence[Passes]) -> Order:
+        """The order that each client's loop would draw.
+
+        Args:
+            lots: each client's rows.
+            keys: the roots of their randomness.
+            passes: how each goes through them.
+        """
+        chance = torch.Generator()
+        parts: list[Numbers] = []
+        for lot, key, how in zip(lots, keys, passes, strict=True):
+            if how.shuffle:
+                chance.manual_seed(key & (2**63 - 1))
+                parts += [lot[torch.randperm(len(lot), generator=chance).numpy()] for _ in range(how.epochs)]
+            else:
+                parts.append(lot)
+        counts = _numbers([len(lot) for lot in lots])
+        sizes, epochs = _numbers([how.batch_size for how in passes]), _numbers([how.epochs for how in passes])
+        shuffled = _numbers([how.shuffle for how in passes])
+        steps = epochs * -(-counts // sizes)
+        most = _numbers([ENDLESS if how.most is None else how.most for how in passes])
+        lengths = counts * np.where(shuffled, epochs, 1)
+        first = np.cumsum(lengths) - lengths
+        flat = np.concatenate(parts) if parts else _numbers([])
+        return cls(flat, first, counts, sizes, np.minimum(steps, most), counts * shuffled)
+
+    def of(self, places: Numbers) -> Order:
+        """The same for some clients, in another order."""
+        rest = (self.first, self.counts, self.sizes, self.steps, self.strides)
+        return Order(self.flat, *(part[places] for part in rest))
+
+    def step(self, number: int) -> tuple[Numbers, Numbers]:
+        """(rows, sizes) of one step of the clients that have it: where it is short, its first row fills it up.
+
+        Clients must be sorted by their number of steps, most first.
+        """
+        those = slice(0, int(np.count_nonzero(self.steps > number)))
+        counts, sizes = self.counts[those], self.sizes[those]
+        turn, place = np.divmod(number, -(-counts // sizes))
+        start = self.first[those] + turn * self.strides[those] + place * sizes
+        taken = np.minimum(sizes, counts - place * sizes)
+        across = np.arange(int(taken.max()), dtype=np.int64)
+        index = start[:, None] + np.where(across < taken[:, None], across, 0)
+        return self.flat[index], taken
+
+
+def _numbers(values: Sequence[int]) -> Numbers:
+    return np.array(values, np.int64)

@@ -1,0 +1,156 @@
+"""`TorchClients`: the same clients built one by one, in blocks, or not at all."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import umbel as fl  # noqa: E402
+from umbel.data import IID  # noqa: E402
+
+CLIENTS, ROWS, WIDTH, CLASSES = 40, 400, 5, 3
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((ROWS, WIDTH)).astype(np.float32)
+Y = X[:, :CLASSES].argmax(1)
+EVEN = [np.arange(10 * number, 10 * number + 10) for number in range(CLIENTS)]
+UNEVEN = [np.arange(number, number + 1 + (number * 7) % 19) for number in range(CLIENTS)]
+
+
+def sgd(params):
+    return torch.optim.SGD(params, lr=0.1)
+
+
+def clients_of(parts=UNEVEN, data=(X, Y), **more):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(WIDTH, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+    return fl.TorchClients(model, nn.CrossEntropyLoss(), sgd, data, parts, **{"batch_size": 4, "epochs": 2, **more})
+
+
+def run(clients, engine="vmap", strategy=None, workers=1, fraction_evaluate=0.0, rounds=2, **more):
+    config = fl.ServerConfig(num_rounds=rounds, fraction_evaluate=fraction_evaluate, seed=1, **more)
+    return fl.simulate(
+        clients, CLIENTS, strategy=strategy, config=config, engine=engine, workers=workers, progress=False
+    )
+
+
+def agree(one, other):
+    for name, values in one.parameters.items():
+        np.testing.assert_allclose(other.parameters[name], values, rtol=1e-4, atol=1e-4 * np.abs(values).max())
+    for mine, theirs in zip(one.rounds, other.rounds, strict=True):
+        assert mine.participants == theirs.participants
+        assert dict(theirs.metrics) == pytest.approx(dict(mine.metrics), rel=1e-4)
+        assert [f.client for f in theirs.failures] == [f.client for f in mine.failures]
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """How many clients are built."""
+    numbers = []
+    build = fl.TorchClients.__call__
+
+    def counting(self, context):
+        numbers.append(context.partition_id)
+        return build(self, context)
+
+    monkeypatch.setattr(fl.TorchClients, "__call__", counting)
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("clients", "strategy"),
+    [
+        (clients_of(EVEN), fl.FedAvg()),
+        (clients_of(), fl.FedAvg()),
+        (clients_of(IID(CLIENTS, seed=3).split(Y)), fl.FedAvg()),
+        (clients_of(lambda number: UNEVEN[number]), fl.FedAvg()),
+        (clients_of(shuffle=False), fl.FedAvg()),
+        (clients_of(max_steps=2, clip_grad_norm=0.2), fl.FedAvg()),
+        (clients_of(), fl.FedAvg(weighting="uniform")),
+        (clients_of(), fl.FedAvg(reducer=fl.Mean(exact=False))),
+        (clients_of(), fl.FedProx(mu=0.5)),
+        (clients_of(), fl.FedAvg(server=fl.adam(0.1))),
+    ],
+    ids=[
+        "even",
+        "uneven",
+        "partition",
+        "function",
+        "in order",
+        "few steps",
+        "uniform",
+        "plain sum",
+        "FedProx",
+        "FedAdam",
+    ],
+)
+def test_clients_that_are_not_built_give_what_the_loop_gives(clients, strategy, built):
+    block = run(clients, strategy=strategy)
+    assert built == [0], "one is looked at before the run, and none is built after it"
+    assert not block.warnings
+    agree(run(clients, "serial", strategy=strategy), block)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [fl.Scaffold(), fl.FedDyn(), fl.FedNova(), fl.FedAvg(reducer=fl.Median()), fl.FedAvg(shared="0.*"), fl.QFedAvg()],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_a_method_that_needs_each_client_gets_each(strategy, built):
+    clients = clients_of()
+    block = run(clients, strategy=strategy)
+    assert len(built) > CLIENTS
+    agree(run(clients, "serial", strategy=strategy), block)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_workers(monkeypatch):
+    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
+    one, *others = [run(clients_of(), workers=workers) for workers in (1, 2, 3)]
+    for other in others:
+        for name, values in one.parameters.items():
+            np.testing.assert_array_equal(values, other.parameters[name])
+
+
+@pytest.mark.parametrize("spoilt", ["a NaN", "rows that are not there", "a class that is not there"])
+def test_one_clients_bad_rows_are_its_own_trouble(spoilt):
+    x, y, parts = X.copy(), Y.copy(), list(EVEN)
+    if spoilt == "a NaN":
+        x[35] = np.nan
+    elif spoilt == "a class that is not there":
+        y[35] = CLASSES
+    else:
+        parts[3] = [ROWS + 1]
+    clients = clients_of(parts, (x, y))
+    block = run(clients)
+    assert [[failure.client for failure in record.failures] for record in block.rounds] == [["3"], ["3"]]
+    agree(run(clients, "serial"), block)
+
+
+def test_a_client_without_rows_weighs_nothing():
+    clients = clients_of([*EVEN[:3], np.array([], int), *EVEN[4:]])
+    agree(run(clients, "serial"), run(clients))
+
+
+def test_what_each_client_measured_is_kept_if_that_was_asked_for():
+    loop, block = (run(clients_of(), engine, per_client_metrics=True) for engine in ("serial", "vmap"))
+    for mine, theirs in zip(loop.rounds, block.rounds, strict=True):
+        assert [entry["client"] for entry in theirs.clients] == [entry["client"] for entry in mine.clients]
+        assert [e["examples"] for e in theirs.clients] == [e["examples"] for e in mine.clients]
+
+
+def test_they_evaluate_on_rows_of_their_own():
+    tested = [np.arange(10 * number, 10 * number + 3) for number in range(CLIENTS)]
+    history = run(clients_of(EVEN, test_parts=tested), fraction_evaluate=1.0, per_client_metrics=True)
+    assert {e["examples"] for e in history.rounds[-1].clients if e["kind"] == "evaluate"} == {3.0}
+    assert history.rounds[-1].loss is not None
+
+
+def test_data_that_are_no_columns_are_refused():
+    with pytest.raises(fl.errors.ConfigError, match=r"data must be a tuple of arrays such as \(x, y\), got list"):
+        clients_of(data=[1, 2])
+    with pytest.raises(fl.errors.ConfigError, match="the arrays of data differ in length"):
+        clients_of(data=(X, Y[:-1]))
+    with pytest.raises(fl.errors.ConfigError, match="batch_size must be at least 1"):
+        clients_of(batch_size=0)
+    assert len(clients_of()) == CLIENTS
