@@ -20,6 +20,7 @@ from umbelbench.goals import (
     checkin,
     deployed_flwr,
     exact_sum,
+    fedbuff,
     fleet,
     import_time,
     large,
@@ -50,6 +51,7 @@ BENCHES = {
         packing,
         large,
         deployed_flwr,
+        fedbuff,
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}

@@ -18,7 +18,7 @@ _HOMES = {
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
     "umbel.clients.torch_clients": ("TorchClients",),
-    "umbel.coordinators": ("ServerConfig",),
+    "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig"),
     "umbel.errors": (
         "ClientError",
         "ConfigError",
@@ -37,6 +37,18 @@ _HOMES = {
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
     "umbel.runtimes.sweep": ("PointResult", "Range", "Sweep", "SweepRun", "sweep"),
+    "umbel.runtimes.system": (
+        "Always",
+        "Diurnal",
+        "Empirical",
+        "HalfNormal",
+        "LogNormal",
+        "OnOff",
+        "Pareto",
+        "SystemModel",
+        "Trace",
+        "Zipf",
+    ),
     "umbel.stores": ("MemoryStore", "SQLiteStore"),
     "umbel.strategies": (
         "FedAdagrad",
@@ -100,6 +112,8 @@ if TYPE_CHECKING:
     from umbel.clients.sklearn import SklearnClient as SklearnClient
     from umbel.clients.torch import TorchClient as TorchClient
     from umbel.clients.torch_clients import TorchClients as TorchClients
+    from umbel.coordinators import Buffered as Buffered
+    from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import ServerConfig as ServerConfig
     from umbel.errors import (
         ClientError as ClientError,
@@ -140,6 +154,36 @@ if TYPE_CHECKING:
     from umbel.runtimes.sweep import Sweep as Sweep
     from umbel.runtimes.sweep import SweepRun as SweepRun
     from umbel.runtimes.sweep import sweep as sweep
+    from umbel.runtimes.system import (
+        Always as Always,
+    )
+    from umbel.runtimes.system import (
+        Diurnal as Diurnal,
+    )
+    from umbel.runtimes.system import (
+        Empirical as Empirical,
+    )
+    from umbel.runtimes.system import (
+        HalfNormal as HalfNormal,
+    )
+    from umbel.runtimes.system import (
+        LogNormal as LogNormal,
+    )
+    from umbel.runtimes.system import (
+        OnOff as OnOff,
+    )
+    from umbel.runtimes.system import (
+        Pareto as Pareto,
+    )
+    from umbel.runtimes.system import (
+        SystemModel as SystemModel,
+    )
+    from umbel.runtimes.system import (
+        Trace as Trace,
+    )
+    from umbel.runtimes.system import (
+        Zipf as Zipf,
+    )
     from umbel.stores import MemoryStore as MemoryStore
     from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (

@@ -51,6 +51,9 @@ class Ask:
     """One request to one client. `own` is this client's small plain data; `attempt` counts from 0.
 
     `key` is the root of the client's randomness for this turn; None derives it from the run's seed.
+
+    What the server makes of the answer, of which the client is not told: `scale` is a factor on the update, below 1 for
+    a stale one, and `onto` the model that it is to move, if that is no longer the task's.
     """
 
     client: str
@@ -60,6 +63,8 @@ class Ask:
     phase: int = 0
     attempt: int = 0
     key: int | None = None
+    scale: float = 1.0
+    onto: Arrays | None = None
 
 
 @final

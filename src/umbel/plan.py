@@ -12,7 +12,8 @@ FORMAT = 1
 
 
 def describe(value: Any) -> Any:
-    """A value as plain data: frozen dataclasses by class name and fields, functions by name.
+    """A value as plain data: frozen dataclasses by class name and fields (but those with the metadata `plan=False`),
+    functions by name.
 
     Example:
         >>> from umbel.optimizers import sgd
@@ -22,7 +23,8 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kept = [f.name for f in dataclasses.fields(value) if f.metadata.get("plan", True)]
+        fields = {name: describe(getattr(value, name)) for name in kept}
         return {"name": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(k): describe(v) for k, v in cast("Mapping[Any, Any]", value).items()}
@@ -47,7 +49,11 @@ def check_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
 
 
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: plan[key] for key in ("strategy", "config", "num_clients", "settings") if key in plan}
+    kept = {
+        key: plan[key]
+        for key in ("strategy", "config", "num_clients", "settings", "system", "coordinator")
+        if key in plan
+    }
     config = dict(kept.get("config", {}))
     config.pop("num_rounds", None)
     if config.get("min_available_clients") is None:

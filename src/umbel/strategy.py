@@ -38,6 +38,10 @@ class Strategy(ABC):
     """Whether `step` changes each element by what belongs to it alone (and by weights, counts, scalars and groups of
     other names), so that a step on pieces of the model gives the same bits as one on the whole."""
 
+    takes_stale: ClassVar[bool] = False
+    """Whether an update that began from an older model may be scaled and folded: the method's mathematics has room for
+    asynchronous runs. Only a single group `delta` that is a change to the model can be."""
+
     counts_clients: ClassVar[bool] = False
     """Whether `step` uses how many clients could have been asked; such a strategy needs to know them."""
 

@@ -127,6 +127,22 @@ def test_one_clients_bad_rows_are_its_own_trouble(spoilt):
     agree(run(clients, "serial"), block)
 
 
+def test_stale_updates_are_scaled_in_blocks_too():
+    def go(engine):
+        return fl.simulate(
+            clients_of(),
+            CLIENTS,
+            config=fl.ServerConfig(num_rounds=6, fraction_evaluate=0.0, seed=1),
+            system=fl.SystemModel(seconds_per_unit=fl.LogNormal(1.0, 1.0)),
+            coordinator=fl.Buffered(concurrency=20, buffer_size=8),
+            engine=engine,
+            workers=1,
+            progress=False,
+        )
+
+    agree(go("serial"), go("vmap"))
+
+
 def test_a_client_without_rows_weighs_nothing():
     clients = clients_of([*EVEN[:3], np.array([], int), *EVEN[4:]])
     agree(run(clients, "serial"), run(clients))

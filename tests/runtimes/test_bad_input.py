@@ -162,7 +162,7 @@ class Empty(fl.NumPyClient):
         ({"client_fn": lambda context: None}, "NoneType can neither be trained nor evaluated"),
         ({"client_fn": lambda context: 1 / 0}, "client_fn cannot build client 0: ZeroDivisionError"),
         ({"client_fn": lambda a, b: Good()}, "client_fn takes 2 arguments; it is called with one, the context"),
-        ({"engine": "gpu"}, "engine must be one of auto, serial, pool, vmap, got 'gpu'"),
+        ({"engine": "gpu"}, "engine must be one of auto, serial, pool, vmap, ray, got 'gpu'"),
         ({"workers": 0}, "workers must be a whole number of at least 1"),
         ({"initial_parameters": []}, "the initial parameters are empty"),
         ({"initial_parameters": ["a"]}, "array '0' has dtype"),

@@ -26,7 +26,7 @@ def test_a_cluster_for_another_engine_is_refused(engine):
 
 
 def test_an_engine_that_is_not_there_is_refused_with_those_that_are():
-    with pytest.raises(fl.ConfigError, match="engine must be one of auto, serial, pool, ray, got 'dask'"):
+    with pytest.raises(fl.ConfigError, match="engine must be one of auto, serial, pool, vmap, ray, got 'dask'"):
         simulated(engine="dask")
 
 

@@ -38,8 +38,11 @@ def about_numbers(run: Run) -> Iterator[str]:
         yield "num_rounds is 0, so nothing is trained; set it to at least 1"
     if config.seed is None:
         yield "there is no seed, so no run can be repeated; give ServerConfig a seed, such as seed=1"
-    if config.round_timeout is not None:
-        yield "round_timeout does nothing in a simulation, which has no clock; use client_timeout for clients that hang"
+    if config.round_timeout is not None and run.system is None:
+        yield (
+            "round_timeout does nothing in a simulation without a clock; give fl.Run(system=fl.SystemModel(...)), or "
+            "use client_timeout for clients that hang"
+        )
     yield from _about_counts(config, clients)
     yield from _about_cohort(config, clients)
     yield from _about_stopping(run)

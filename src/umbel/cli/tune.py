@@ -63,6 +63,7 @@ def tune(
     force: bool,
     engine: str,
     workers: int | None,
+    cluster: str | None,
     as_json: bool,
     path: Path,
 ) -> int:
@@ -86,7 +87,7 @@ def tune(
         with opened(path, create=True) as store:
             _check_unchanged(store, name, found, force=force)
             leader = Leader(
-                play=_Simulated(found, store, path, engine, workers),
+                play=_Simulated(found, store, path, engine, workers, cluster),
                 seeds=every,
                 metric=metric,
                 less_is_better=less,
@@ -107,6 +108,7 @@ class _Simulated:
     path: Path
     engine: str
     workers: int | None
+    cluster: str | None
 
     def __call__(self, point: Point, seed: int, kept: Mapping[str, Any]) -> History:
         settings = {**self.app.config, **point, **({"seed": seed} if "seed" in self.app.config else {})}
@@ -120,6 +122,7 @@ class _Simulated:
             name=kept["name"],
             engine=self.engine,
             workers=self.workers,
+            cluster=self.cluster,
             resume=kept["resume"],
         )
         return simulated(job, [])

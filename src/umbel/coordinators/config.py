@@ -28,8 +28,8 @@ class ServerConfig:
         seed: root of all randomness; None draws one and writes it down.
         over_selection: ask this share more than wanted and keep the first to answer, at least 0.
         quorum: share of the wanted clients that must answer for the round to count, 0 to 1. One is always needed.
-        round_timeout: seconds after which a round closes with what it has (real nodes only). Also after which another
-            node is asked for a first model, too; None is a minute in which nothing of one comes.
+        round_timeout: seconds after which a round closes with what it has; in a simulation it needs a system model.
+            Also after which another node is asked for a first model, too; None is a minute in which nothing comes.
         client_timeout: seconds after which a simulated client is given up.
         accept_failures: False ends the round as failed on the first client that fails.
         round_retries: how often a round with too few answers is tried again with a new cohort, before the run ends
@@ -42,7 +42,7 @@ class ServerConfig:
         per_client_metrics: keep each client's metrics in the log; off by default, for privacy.
         arrivals: the cohort is not drawn: a round takes in devices that check in, as they come, until it has
             `min_fit_clients` and `over_selection`. Needs a `round_timeout`, which says how soon they are wanted, and
-            `fraction_evaluate=0.0`. In a simulation, which has no time, it draws `min_fit_clients`.
+            `fraction_evaluate=0.0`. In a simulation without time it draws `min_fit_clients`.
         checkpoint_every: write a checkpoint after every so many rounds, at least 1.
     """
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+import math
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -77,6 +78,30 @@ class Named:
             return hashlib.blake2b(name.encode(), key=root, digest_size=16).digest()
 
         return heapq.nsmallest(count, self.names, key=rank)
+
+
+def draw(
+    population: Population, key: int, count: int, excluded: Container[str] = (), *, most: float = math.inf
+) -> list[str]:
+    """Up to `count` different clients that are not excluded; where none is, what `population.sample` gives.
+
+    Those that are excluded are drawn, looked at and passed over, so that nobody has to list the others.
+
+    Args:
+        most: how many to look at before less than `count` is enough.
+    """
+    found, looked = list[str](), set[str]()
+    number, times = count, 0
+    while True:
+        drawn = population.sample(derive(key, "again", times) if times else key, number)
+        for client in drawn:
+            if client not in looked and len(found) < count:
+                looked.add(client)
+                if client not in excluded:
+                    found.append(client)
+        if len(found) >= count or len(drawn) < number or number >= population.size or len(looked) >= most:
+            return found
+        number, times = min(2 * number, population.size), times + 1
 
 
 def cohort_key(seed: int, round: int, attempt: int, kind: str) -> int:

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, Literal, final
 
+from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase, count_of
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import wanted as wanted_of
 from umbel.coordinators.population import Population, cohort_key
 from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Receipt
-
-Reason: TypeAlias = Literal["finished", "target", "patience", "interrupted"]
-
-
-@final
-@dataclass(frozen=True)
-class Phase:
-    """Clients to ask. `attempt` counts the tries of this round; `ends_at_s` is when it closes at the latest."""
-
-    round: int
-    kind: Literal["fit", "evaluate"]
-    clients: tuple[str, ...]
-    attempt: int = 0
-    ends_at_s: float = math.inf
-
-
-@final
-@dataclass(frozen=True)
-class Ended:
-    """The run is over."""
-
-    reason: Reason
-
-
-@final
-@dataclass(frozen=True)
-class Decision:
-    """What follows from a receipt: whether to fold it, whom to ask instead, whether the round closes."""
-
-    accept: bool
-    ask: tuple[str, ...] = ()
-    close: bool = False
 
 
 @final
@@ -65,7 +35,7 @@ class _Open:
 
 
 @final
-class Rounds:
+class Rounds(Coordinator):
     """One cohort at a time, closed when enough have answered.
 
     Args:
@@ -81,18 +51,10 @@ class Rounds:
     def __init__(
         self, config: ServerConfig, population: Population, *, timed: bool = False, grace_s: float = 10.0
     ) -> None:
-        if config.seed is None:
-            raise ConfigError("the coordinator needs a seed; draw one and write it down")
-        self.config = config
-        self.seed = config.seed
-        self.population = population
+        super().__init__(config, population)
         self.timed = timed
         self.grace_s = grace_s
-        self.round = 0
         self.attempt = 0
-        self.best: float | None = None
-        self.best_round = 0
-        self.without_improvement = 0
         self._open: _Open | None = None
 
     @property
@@ -124,14 +86,17 @@ class Rounds:
         if self.arrives:
             return self._open_doors(number, now_s)
         share = 0.0 if config.arrivals else config.fraction_fit
-        wanted = _count(share, config.min_fit_clients, available)
+        wanted = count_of(share, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
-        first_count = asked if self.timed else wanted
-        drawn = min(available, 2 * asked) if self.timed else asked
-        cohort = self.population.sample(cohort_key(self.seed, number, self.attempt, "fit"), drawn)
-        first = cohort[:first_count]
+        key = cohort_key(self.seed, number, self.attempt, "fit")
+        cohort = self.population.sample(key, asked)
+        first, reserve = cohort[:wanted], cohort[wanted:]
+        if self.timed:
+            # Whoever else there is comes after the cohort, so that time changes nothing about who is in it.
+            others = self.population.sample(key, min(available, 2 * asked))
+            first, reserve = cohort, [client for client in others if client not in set(cohort)][:asked]
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
-        self._open = _Open(number, self.attempt, wanted, cohort[len(first) :], ends, set(first))
+        self._open = _Open(number, self.attempt, wanted, reserve, ends, set(first))
         return Phase(number, "fit", tuple(first), self.attempt, ends)
 
     def _open_doors(self, number: int, now_s: float) -> Phase:
@@ -253,53 +218,27 @@ class Rounds:
             return "retry"
         raise TooFewClients(phase.round, _too_few(phase, needed, config, examples))
 
-    def evaluation(self, round: int, *, last: bool = False) -> Phase | None:
-        """Whom to ask to evaluate the model after `round`, if anyone."""
-        config = self.config
-        due = round % config.evaluate_every == 0 or round >= config.num_rounds or last
-        if not due or config.fraction_evaluate == 0:
-            return None
-        count = _count(config.fraction_evaluate, config.min_evaluate_clients, self.population.size)
-        clients = self.population.sample(cohort_key(self.seed, round, 0, "evaluate"), count)
-        return Phase(round, "evaluate", tuple(clients)) if clients else None
+    def fill(self) -> tuple[str, ...]:
+        return ()
 
-    def finish(self, metrics: Mapping[str, float]) -> Ended | None:
-        """Count the round as done; says if the run ends with it.
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        return ()
 
-        Args:
-            metrics: what was measured after the round; `monitor` is looked up here, and may be missing.
-        """
-        self.round += 1
-        config, value = self.config, metrics.get(self.config.monitor)
-        if value is not None and math.isfinite(value):
-            sign = 1 if config.less_is_better else -1
-            if self.best is None or sign * value < sign * self.best:
-                self.best, self.best_round, self.without_improvement = value, self.round, 0
-            else:
-                self.without_improvement += 1
-            if config.target is not None and sign * value <= sign * config.target:
-                return Ended("target")
-        if config.patience is not None and self.without_improvement >= config.patience:
-            return Ended("patience")
-        return Ended("finished") if self.round >= config.num_rounds else None
+    def scale(self, version: int) -> float:
+        return 1.0
 
-    def state(self) -> dict[str, Any]:
-        """Plain data from which `restore` continues."""
-        return {
-            "round": self.round,
-            "best": self.best,
-            "best_round": self.best_round,
-            "without_improvement": self.without_improvement,
-        }
+    def mark(self) -> Any:
+        return copy.deepcopy(self._open)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.round, self.best = state["round"], state["best"]
-        self.best_round, self.without_improvement = state["best_round"], state["without_improvement"]
+    def reset(self, mark: Any) -> None:
+        self._open = copy.deepcopy(mark)
 
+    def own_state(self) -> dict[str, Any]:
+        return {}
 
-def _count(fraction: float, least: int, available: int) -> int:
-    # A product such as 0.1 · 30 lies a hair above 3; rounding to nine digits first keeps it at 3.
-    return min(available, max(int(round(fraction * available, 9)), least, 1))
+    def restore_own(self, state: Mapping[str, Any]) -> None:
+        return None
 
 
 def _too_few(phase: _Open, needed: int, config: ServerConfig, examples: float) -> str:

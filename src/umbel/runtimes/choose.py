@@ -26,6 +26,7 @@ def choose(
     num_clients: int,
     cluster: Cluster | None = None,
     trial: Callable[[int], int] | None = None,
+    at_once: int | None = None,
 ) -> dict[str, Any]:
     """The engine, its number of workers and of clients in a block, as the log keeps them.
 
@@ -33,6 +34,7 @@ def choose(
 
     Args:
         trial: (clients in a cohort and worker) → how many to train together, 1 for the loop.
+        at_once: how many clients are played at once; None is the cohort of a round.
 
     Raises:
         ConfigError: there is no such engine, or no such number, or Ray is not installed.
@@ -48,7 +50,7 @@ def choose(
             raise ConfigError("engine=\"ray\" needs ray; install it with: pip install 'umbel[ray]'")
         return {"name": engine} if workers is None else {"name": engine, "workers": workers}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cohort = min(num_clients, max(int(config.fraction_fit * num_clients), config.min_fit_clients))
+    cohort = min(num_clients, at_once or max(int(config.fraction_fit * num_clients), config.min_fit_clients))
     many, block = workers or (cores if hasattr(os, "fork") else 1), BLOCK
     if engine == "auto" and trial is not None and config.client_timeout is None:
         block = trial(cohort // many)

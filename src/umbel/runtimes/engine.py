@@ -15,6 +15,9 @@ Progress: TypeAlias = Callable[[int, int], None]
 class Engine(ABC):
     """Where virtual clients run."""
 
+    several_tasks: bool = False
+    """Whether the asks of one call may be of several tasks."""
+
     @abstractmethod
     def play(
         self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
@@ -22,7 +25,7 @@ class Engine(ABC):
         """Let every asked client take its turn.
 
         Args:
-            asks: asks of one task and kind; their order is the cohort's order.
+            asks: asks of one kind, and of one task unless `several_tasks`; their order is the cohort's order.
             states: client → bytes of its state, for those that have one.
             progress: told (turns done, turns in all) now and then.
             more: this goes on with a phase, whose earlier tallies are still in use.

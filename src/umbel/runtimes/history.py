@@ -33,6 +33,9 @@ class RoundRecord:
         bytes_sent, bytes_received: what the server would put on the wire and read from it.
         seconds: wall time of the round.
         clients: per-client metrics, if the plan asked for them.
+        simulated_s: simulated seconds since the run began; 0 without a system model.
+        joules: what the round's clients used.
+        staleness: by how many steps the model was ahead of the updates, on average; 0 for synchronous rounds.
     """
 
     round: int
@@ -44,6 +47,9 @@ class RoundRecord:
     bytes_received: int = 0
     seconds: float = 0.0
     clients: Sequence[Mapping[str, Any]] = ()
+    simulated_s: float = 0.0
+    joules: float = 0.0
+    staleness: float = 0.0
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> RoundRecord:
@@ -58,6 +64,9 @@ class RoundRecord:
             bytes_received=event.get("bytes_received", 0),
             seconds=event.get("seconds", 0.0),
             clients=event.get("per_client", ()),
+            simulated_s=event.get("simulated_s", 0.0),
+            joules=event.get("joules", 0.0),
+            staleness=event.get("staleness", 0.0),
         )
 
 
@@ -107,6 +116,11 @@ class History:
         """The last round's metrics."""
         return self.rounds[-1].metrics if self.rounds else {}
 
+    @property
+    def simulated_s(self) -> float:
+        """Simulated seconds that the run took; 0 without a system model."""
+        return self.rounds[-1].simulated_s if self.rounds else 0.0
+
     def series(self, name: str) -> list[tuple[int, float]]:
         """(round, value) of the loss or a metric, where it was measured."""
         values = [(r.round, r.loss if name == "loss" else r.metrics.get(name)) for r in self.rounds]
@@ -122,6 +136,7 @@ class History:
             import pandas as pd
         except ImportError:
             raise ConfigError("to_pandas needs pandas; install it with: pip install 'umbel[pandas]'") from None
+        timed = self.simulated_s > 0
         rows = [
             {
                 "round": r.round,
@@ -132,6 +147,7 @@ class History:
                 "bytes_sent": r.bytes_sent,
                 "bytes_received": r.bytes_received,
                 "seconds": r.seconds,
+                **({"simulated_s": r.simulated_s, "joules": r.joules, "staleness": r.staleness} if timed else {}),
             }
             for r in self.rounds
         ]
@@ -143,11 +159,13 @@ class History:
 
     def __str__(self) -> str:
         names = sorted({name for r in self.rounds for name in r.metrics})
-        header = ["round", "loss", *names, "clients", "failed", "seconds"]
+        timed = self.simulated_s > 0
+        header = ["round", "loss", *names, "clients", "failed", *(["simulated"] if timed else []), "seconds"]
         rows = [header]
         for r in self.rounds:
             numbers = [r.loss, *(r.metrics.get(name) for name in names)]
             cells = ["-" if n is None else f"{n:.4g}" for n in numbers]
-            rows.append([str(r.round), *cells, str(r.participants), str(len(r.failures)), f"{r.seconds:.3f}"])
+            cells += [str(r.participants), str(len(r.failures)), *([f"{r.simulated_s:.1f}"] if timed else [])]
+            rows.append([str(r.round), *cells, f"{r.seconds:.3f}"])
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
         return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)

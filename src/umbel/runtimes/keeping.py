@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.arrays import Arrays
-from umbel.coordinators import Rounds
+from umbel.coordinators import Coordinator
 from umbel.errors import ConfigError, StoreError
 from umbel.plan import check_same
 from umbel.runtimes import checkpoint
 from umbel.runtimes.session import Hooks, Session
+from umbel.runtimes.system import Timeline
 from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.strategy import Strategy
 
@@ -57,11 +58,19 @@ class Kept:
         """Whether there is nothing to go on from: a run that was killed before its first checkpoint begins again."""
         return self.before is None or not self.store.checkpoints(self.run)
 
-    def session(self, strategy: Strategy, coordinator: Rounds, hooks: Hooks, initial: Callable[[], Arrays]) -> Session:
+    def session(
+        self,
+        strategy: Strategy,
+        coordinator: Coordinator,
+        hooks: Hooks,
+        initial: Callable[[], Arrays],
+        timeline: Timeline | None = None,
+    ) -> Session:
         """The session at the run's first round, or where it was left.
 
         Args:
             initial: gives the model to start from; called only for a fresh run.
+            timeline: the run's simulated time, if it has any; set to where the run was left.
 
         Raises:
             CheckpointCorrupt: no checkpoint can be read.
@@ -77,9 +86,13 @@ class Kept:
         else:
             reached, state, coordination, notes = checkpoint.latest(self.store, self.run)
             coordinator.restore(coordination)
+            if timeline is not None:
+                timeline.restore(coordination)
             self.store.rewind(self.run, reached)
         session = Session(self.run, strategy, coordinator, self.store, state, hooks)
         session.notes, session.fresh = notes, fresh
+        if timeline is not None:
+            session.timeline, session.clock = timeline, lambda: timeline.now_s
         return session
 
 

@@ -34,6 +34,8 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     source, strategy, task = program.client_fn, program.strategy, asks[0].task
     if not isinstance(source, ClientSource) or not isinstance(strategy, Averaging) or not strategy.reducer.folds_rows:
         return False
+    if any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
+        return False  # what is stale is scaled update by update
     started = time.perf_counter()
     ctx = program.context(asks[0], None)
     correction = strategy.correction(asks[0], task.arrays, ctx) if not strategy.patterns else None

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, final
 
-from umbel.coordinators import Phase, Rounds
+from umbel.coordinators import Coordinator, Phase
 from umbel.errors import UmbelError
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.engine import Engine
@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 Steps: TypeAlias = Generator[float, Sequence[Any], Result]
 Say: TypeAlias = Callable[[int, str], None]
 Progress: TypeAlias = Callable[[int, str, int, int], None]
+Leader: TypeAlias = Any
+"""The coordinator, of the kind that the players know."""
 
 
 @final
@@ -38,7 +40,7 @@ class Players(ABC):
         """Wait until there are `least` clients."""
 
     @abstractmethod
-    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+    def fit(self, phase: Phase, task: Task, coordinator: Leader) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play a cohort until the coordinator has it closed; returns the tally and those that failed."""
 
     @abstractmethod
@@ -75,18 +77,18 @@ class VirtualPlayers(Players):
         self.engine, self.store, self.run = engine, store, run
         self._say, self._progress = say, progress
         # A round's evaluation comes before its commit: what its training left at the clients is not in the store yet.
-        self._pending: Mapping[str, bytes] = {}
+        self.pending: Mapping[str, bytes] = {}
 
     def ready(self, round: int, least: int) -> Steps[None]:
         return
         yield
 
-    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+    def fit(self, phase: Phase, task: Task, coordinator: Coordinator) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play the cohort and, in the place of clients that failed, the reserve."""
         asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in phase.clients]
         total, failures = Tally(), list[Receipt]()
         while asks:
-            tally = self._play(asks, phase.round, more=bool(total.receipts))
+            tally = self.play(asks, phase.round, more=bool(total.receipts))
             order = {ask.client: position for position, ask in enumerate(asks)}
             answers = sorted(tally.receipts, key=lambda receipt: order[receipt.client])
             instead: list[str] = []
@@ -97,18 +99,19 @@ class VirtualPlayers(Players):
                     failures.append(receipt)
             total.absorb(tally)
             asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
-        self._pending = total.states
+        self.pending = total.states
         return total, failures
         yield
 
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
-        return self._play([Ask(client, "evaluate", task) for client in phase.clients], phase.round)
+        return self.play([Ask(client, "evaluate", task) for client in phase.clients], phase.round)
         yield
 
-    def _play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
+    def play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
+        """Play these clients with the states they have before `round`, or for an evaluation in it."""
         states: dict[str, bytes] = {}
         for ask in asks:
-            pending = self._pending.get(ask.client) if ask.kind == "evaluate" else None
+            pending = self.pending.get(ask.client) if ask.kind == "evaluate" else None
             state = pending or self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
             if state is not None:
                 states[ask.client] = state

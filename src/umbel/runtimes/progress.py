@@ -42,6 +42,8 @@ def line(event: Mapping[str, Any]) -> str:
     if event.get("failures"):
         client, reason = event["failures"][0]
         parts.append(f"{len(event['failures'])} failed (client {client}: {reason})")
+    if event.get("simulated_s"):
+        parts.append(f"{event['simulated_s']:.4g} s simulated")
     if "seconds" in event:
         parts.append(f"{event['seconds']:.2f} s")
     return ", ".join(parts)

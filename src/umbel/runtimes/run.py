@@ -9,6 +9,7 @@ from typing import Any, final
 from umbel.arrays import ArraysLike
 from umbel.coordinators import ServerConfig
 from umbel.message import require
+from umbel.runtimes.system import SystemModel
 from umbel.strategies import FedAvg
 from umbel.strategy import Strategy
 
@@ -20,6 +21,7 @@ class Run:
 
     Args:
         num_clients: how many partitions a simulation has, at least 1.
+        system: a model of time for simulations; real nodes take the time they take.
         Others: as in `simulate`.
     """
 
@@ -31,6 +33,7 @@ class Run:
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     attributes: Callable[[str], Mapping[str, Any]] | None = None
+    system: SystemModel | None = None
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")

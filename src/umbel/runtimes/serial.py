@@ -28,6 +28,7 @@ class SerialEngine(Engine):
     def __init__(self, program: Program, *, client_timeout: float | None = None, block: int = 1) -> None:
         self.program = program
         self.client_timeout = client_timeout
+        self.several_tasks = block == 1  # a block begins from one model
         self.block = block
 
     def play(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 
 from umbel.clients.coerce import to_user
 from umbel.clients.initial import call
-from umbel.coordinators import Ended, Phase, Rounds
+from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
 from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task, numbers
@@ -18,6 +18,7 @@ from umbel.runtimes import checkpoint
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
+from umbel.runtimes.system import Timeline
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -57,11 +58,12 @@ class Session:
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
         wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
+        timeline: simulated time, if the run has any.
     """
 
     run: str
     strategy: Strategy
-    coordinator: Rounds
+    coordinator: Coordinator
     store: Store
     state: State
     hooks: Hooks = field(default_factory=Hooks)
@@ -73,6 +75,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
     wall_clock: Callable[[], float] | None = None
+    timeline: Timeline | None = None
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -111,7 +114,7 @@ class Session:
     def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""
         metrics = self._central(0)
-        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics)}
+        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics), **self._account()}
         self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
 
     def _rounds(self) -> Steps[str]:
@@ -216,6 +219,7 @@ class Session:
             "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),
             "bytes_received": back * len(done),
             **summary,
+            **self._account(),
         }
         if self.wall_clock is not None:
             event["at_s"] = self.wall_clock()
@@ -230,12 +234,19 @@ class Session:
             event["per_client"] = sorted([*fits, *evaluations], key=lambda entry: (entry["kind"], entry["client"]))
         return ended, event
 
+    def _account(self) -> dict[str, Any]:
+        return {} if self.timeline is None else self.timeline.account()
+
     def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
-        parts = checkpoint.write(self.state, self.coordinator.state()) if keep else None
+        parts = self._checkpoint() if keep else None
         event["checkpoint"] = keep
         kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
         self.store.commit(self.run, {"format": 1, **event}, round=round, checkpoint=parts, states=states, keep=kept)
         self._tell(event)
+
+    def _checkpoint(self) -> list[bytes | memoryview]:
+        simulated = {} if self.timeline is None else self.timeline.state()
+        return checkpoint.write(self.state, {**self.coordinator.state(), **simulated})
 
     def say(self, round: int, text: str) -> None:
         """Write a warning into the log, once."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Everyone, Rounds, ServerConfig, Some
+from umbel.coordinators import Asynchronous, ServerConfig
 from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
@@ -25,6 +25,8 @@ from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
+from umbel.runtimes.simulated import Course
+from umbel.runtimes.system import SystemModel
 from umbel.runtimes.trial import best_block
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
@@ -41,6 +43,8 @@ def simulate(
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
+    system: SystemModel | None = None,
+    coordinator: Asynchronous | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -67,6 +71,9 @@ def simulate(
         evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
+        system: how fast clients are and when they are there; None has no time.
+        coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
+            server's steps; None is rounds. Needs `system`.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
@@ -114,8 +121,9 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)
+    at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
-    choose.choose(engine, workers, config, num_clients, cluster)
+    choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once)
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
@@ -126,13 +134,14 @@ def simulate(
         program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
-        choice = _choice(engine, workers, program, config, client, ctx, info)
-        plan = {**_plan(program, config, app), "engine": choice}
-        session = _session(program, config, asked, plan, kept, info, name, initial_parameters, hooks, client, ctx)
+        course = Course.of(strategy, config, asked, system, coordinator)
+        choice = _choice(engine, workers, program, config, client, ctx, info, at_once)
+        plan = {**_plan(program, config, app), **course.plan, "engine": choice}
+        session = _session(program, course, plan, kept, info, name, initial_parameters, hooks, client, ctx)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config, cluster))
+        ended = _driven(session, choose.start(choice, program, config, cluster), course)
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:
@@ -158,6 +167,7 @@ def _choice(
     client: LocalClient,
     ctx: Context,
     info: RunInfo | None,
+    at_once: int | None,
 ) -> Mapping[str, Any]:
     """The engine that is taken: for a run that goes on, with the blocks that it had."""
     stored: Mapping[str, Any] | None = None if info is None else info.plan.get("engine") or {}
@@ -167,13 +177,14 @@ def _choice(
             return stored.get("block", 1)
         return best_block(client, ctx, cohort, program.threads)
 
-    choice = choose.choose(engine, workers, config, program.num_clients, trial=trial)
+    choice = choose.choose(engine, workers, config, program.num_clients, trial=trial, at_once=at_once)
     return choice if stored is None else choose.resumed(engine, choice, stored)
 
 
-def _driven(session: Session, engine: Engine) -> str:
+def _driven(session: Session, engine: Engine, course: Course) -> str:
     progress = session.progress if session.observers else None
-    session.players = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
+    virtual = VirtualPlayers(engine, session.store, session.run, say=session.say, progress=progress)
+    session.players = course.players(virtual, session.strategy)
     try:
         return session.drive()
     finally:
@@ -184,8 +195,7 @@ def _driven(session: Session, engine: Engine) -> str:
 
 def _session(
     program: Program,
-    config: ServerConfig,
-    asked: Everyone | Some,
+    course: Course,
     plan: Mapping[str, Any],
     store: Store,
     info: RunInfo | None,
@@ -200,9 +210,10 @@ def _session(
     try:
         session = run.session(
             program.strategy,
-            Rounds(config, asked),
+            course.coordinator,
             hooks,
             lambda: probe.initial(client, ctx, initial_parameters),
+            course.timeline,
         )
         probe.check_private(program.strategy, client, ctx)
     except BaseException:

@@ -15,6 +15,7 @@ from umbel.randomness import seed_process
 from umbel.reducers.ladder import Allocate
 from umbel.runtimes.memory import write_memory
 from umbel.runtimes.program import Program
+from umbel.runtimes.staleness import counted
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 
@@ -99,7 +100,7 @@ def _take(
     validate(ask.client, update.groups, schema)
     examples = checked_examples(ask.client, update.examples)
     state = write_memory(ask.client, ctx.memory)
-    groups = strategy.open(update, ask.task, ask.own)
+    groups = counted(strategy.open(update, ask.task, ask.own), ask)
     tally.fold(strategy.reducer, schema, groups, allocate)
     # From here on nothing may fail: the update is in the sum.
     if state is not None and state != before:

@@ -53,6 +53,26 @@ def test_any_number_of_nodes_gives_the_bits_of_serial(nodes, count):
     assert simulated(Adds).parameters == simulated(Adds, "serial").parameters
 
 
+@pytest.mark.parametrize(
+    "coordinator", [fl.Buffered(concurrency=8, buffer_size=4), fl.FedAsync(concurrency=4)], ids=["FedBuff", "FedAsync"]
+)
+def test_stale_updates_are_scaled_and_mixed_as_by_serial(coordinator):
+    ray_, serial = (
+        fl.simulate(
+            Adds,
+            CLIENTS,
+            config=fl.ServerConfig(num_rounds=4, seed=1, fraction_evaluate=0.0),
+            initial_parameters=[np.zeros(3)],
+            system=fl.SystemModel(seconds_per_unit=fl.LogNormal(1.0, 1.0)),
+            coordinator=coordinator,
+            engine=engine,
+            progress=False,
+        )
+        for engine in ("ray", "serial")
+    )
+    assert ray_.parameters == serial.parameters
+
+
 class Waits(Adds):
     """Leaves its process id in a folder, then waits there until it may go on."""
 

@@ -59,6 +59,7 @@ class PoolEngine(Engine):
     def __init__(self, program: Program, *, workers: int, client_timeout: float | None = None, block: int = 1) -> None:
         self.program, self.block = program, block
         self.client_timeout = client_timeout
+        self.several_tasks = block == 1  # a block begins from one model
         self.size = workers
         self._nursery: Nursery | None = None
         self._workers: dict[int, _Worker] = {}

@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from umbel.arrays import Arrays
 from umbel.errors import NotSupported
 from umbel.message import Ask
 from umbel.runtimes.blocks import play_block
@@ -44,17 +45,23 @@ class Descriptors:
 
 
 def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | memoryview]:
-    """A job as a frame in shared memory: the task once, the asks, the states that these clients have."""
+    """A job as a frame in shared memory: each task once, the asks, the states that these clients have."""
     first = asks[0]
+    tasks = list({id(ask.task): ask.task for ask in asks}.values())
+    places = {id(task): place for place, task in enumerate(tasks)}
+    onto = next((ask.onto for ask in asks if ask.onto is not None), None)
     names = [ask.client.encode() for ask in asks]
     blobs = [states.get(ask.client, b"") for ask in asks] if states else []
     own = {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase}
     tree = {
         "kind": first.kind,
-        "task": task_tree(first.task),
+        "tasks": {str(place): task_tree(task) for place, task in enumerate(tasks)},
+        "onto": {} if onto is None else {"model": onto},
         "names": np.frombuffer(b"".join(names), np.uint8),
         "name_ends": np.cumsum([len(name) for name in names]),
+        "places": np.array([places[id(ask.task)] for ask in asks]),
         "attempts": np.array([ask.attempt for ask in asks]),
+        "scales": np.array([ask.scale for ask in asks], np.float64),
         "own": own,
         "states": np.frombuffer(b"".join(blobs), np.uint8),
         "ends": np.cumsum([len(blob) for blob in blobs]),
@@ -68,14 +75,19 @@ class _Job:
 
     def __init__(self, fd: int, length: int) -> None:
         self._tree: Any = unpack("job", view(fd, length), verify=False)
-        self._task = task_in(self._tree["task"])
+        self._tasks = {int(place): task_in(part) for place, part in self._tree["tasks"].items()}
+        # A model to move is the same for all; to those that began from it, it makes no difference.
+        self._onto: Arrays | None = self._tree["onto"].get("model")
 
     def block(self, start: int, stop: int) -> tuple[list[Ask], list[bytes | None]]:
         """The asks of a block, and what their clients remember."""
         tree, asks = self._tree, list[Ask]()
-        for place, name in enumerate(_pieces(tree["names"], tree["name_ends"], start, stop), start):
-            phase, own = tree["own"].get(str(place), (0, {}))
-            asks.append(Ask(name.decode(), tree["kind"], self._task, own, phase, int(tree["attempts"][place])))
+        numbers = (tree[name][start:stop].tolist() for name in ("places", "attempts", "scales"))
+        names = _pieces(tree["names"], tree["name_ends"], start, stop)
+        for at, (name, place, attempt, scale) in enumerate(zip(names, *numbers, strict=True), start):
+            phase, own = tree["own"].get(str(at), (0, {}))
+            task = self._tasks[place]
+            asks.append(Ask(name.decode(), tree["kind"], task, own, phase, attempt, scale=scale, onto=self._onto))
         if not len(tree["ends"]):
             return asks, [None] * len(asks)
         return asks, [piece or None for piece in _pieces(tree["states"], tree["ends"], start, stop)]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel import __version__
+from umbel.arrays import Arrays
 from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Kind
 from umbel.runtimes.parcel import task_in
@@ -37,16 +38,17 @@ class Errand:
 @final
 @dataclass(frozen=True)
 class Call:
-    """Some asks of a phase without their task; `own`, `phase` and `attempt` as in `Ask`."""
+    """Some asks of a phase without their task; `own`, `phase`, `attempt`, `scale` and `onto` as in `Ask`."""
 
     kind: Kind
-    asks: Sequence[tuple[str, Mapping[str, Any], int, int]]
+    asks: Sequence[tuple[str, Mapping[str, Any], int, int, float]]
     states: Mapping[str, bytes]
+    onto: Arrays | None = None
 
     @classmethod
     def of(cls, asks: Sequence[Ask], states: Mapping[str, bytes]) -> Call:
-        told = [(ask.client, dict(ask.own), ask.phase, ask.attempt) for ask in asks]
-        return cls(asks[0].kind, told, {c: states[c] for c, *_ in told if c in states})
+        told = [(ask.client, dict(ask.own), ask.phase, ask.attempt, ask.scale) for ask in asks]
+        return cls(asks[0].kind, told, {c: states[c] for c, *_ in told if c in states}, asks[0].onto)
 
 
 @final
@@ -95,7 +97,10 @@ class Resident:
     def play(self, frame: NDArray[np.uint8], call: Call) -> tuple[Answer, Exported | None]:
         """Let these clients take their turns; the sums stay in this node's store until somebody wants them."""
         task = task_in(unpack("task", frame, verify=False))
-        asks = [Ask(client, call.kind, task, own, phase, attempt) for client, own, phase, attempt in call.asks]
+        asks = [
+            Ask(client, call.kind, task, own, phase, attempt, scale=scale, onto=call.onto)
+            for client, own, phase, attempt, scale in call.asks
+        ]
         self._done = 0
         try:
             tally = self._engine.play(asks, call.states, self._count)

@@ -1,0 +1,177 @@
+"""What every coordinator does: says whom to ask, takes note of answers, counts steps and knows when the run is over."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, final
+
+from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.population import Population, cohort_key
+from umbel.errors import ConfigError
+from umbel.message import Receipt
+
+Reason: TypeAlias = Literal["finished", "target", "patience", "interrupted"]
+
+
+@final
+@dataclass(frozen=True)
+class Phase:
+    """Clients to ask. `attempt` counts the tries of this round; `ends_at_s` is when it closes at the latest."""
+
+    round: int
+    kind: Literal["fit", "evaluate"]
+    clients: tuple[str, ...]
+    attempt: int = 0
+    ends_at_s: float = math.inf
+
+
+@final
+@dataclass(frozen=True)
+class Ended:
+    """The run is over."""
+
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a receipt: whether to fold it, whom to ask instead, whether the round closes."""
+
+    accept: bool
+    ask: tuple[str, ...] = ()
+    close: bool = False
+
+
+class Coordinator(ABC):
+    """The part that all coordinators share: counting rounds, drawing who evaluates, stopping.
+
+    Args:
+        config: see `ServerConfig`; its seed must be set.
+        population: whom there is to ask.
+    """
+
+    overlaps: ClassVar[bool] = False
+    """Whether turns outlive the round in which they began."""
+    mixes: bool = False
+    """Whether a stale update moves the model towards the client's, and not by as much as the client's moved."""
+
+    def __init__(self, config: ServerConfig, population: Population) -> None:
+        if config.seed is None:
+            raise ConfigError("the coordinator needs a seed; draw one and write it down")
+        self.config = config
+        self.seed = config.seed
+        self.population = population
+        self.round = 0
+        self.best: float | None = None
+        self.best_round = 0
+        self.without_improvement = 0
+
+    @property
+    @abstractmethod
+    def least_available(self) -> int:
+        """How many clients there have to be before a round."""
+
+    @abstractmethod
+    def begin(self, now_s: float = 0.0) -> Phase | Ended:
+        """The next round's fit phase, or the end."""
+
+    @abstractmethod
+    def receipt(self, receipt: Receipt) -> Decision:
+        """Take note of an answer."""
+
+    @abstractmethod
+    def fill(self) -> tuple[str, ...]:
+        """Whom to ask now, because places became free; called before time goes on."""
+
+    @property
+    @abstractmethod
+    def excluded(self) -> Container[str]:
+        """Clients that cannot be asked before the next step."""
+
+    @abstractmethod
+    def scale(self, version: int) -> float:
+        """The factor on an update that began from the model of round `version`."""
+
+    @property
+    @abstractmethod
+    def looks_at_s(self) -> float:
+        """When to call `tick` next."""
+
+    @abstractmethod
+    def tick(self, now_s: float) -> bool:
+        """Whether the open round has to close because its time is up."""
+
+    @abstractmethod
+    def close(self, *, examples: float = 1.0) -> Literal["step", "retry"]:
+        """Close the open round: take the step, or try again."""
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """What `reset` needs to go back to this moment of the open round."""
+
+    @abstractmethod
+    def reset(self, mark: Any) -> None:
+        """Go back to where `mark` was taken."""
+
+    @abstractmethod
+    def own_state(self) -> dict[str, Any]:
+        """What this kind of coordinator keeps between rounds, as plain data."""
+
+    @abstractmethod
+    def restore_own(self, state: Mapping[str, Any]) -> None:
+        """Take up what `own_state` gave."""
+
+    def evaluation(self, round: int, *, last: bool = False) -> Phase | None:
+        """Whom to ask to evaluate the model after `round`, if anyone."""
+        config = self.config
+        due = round % config.evaluate_every == 0 or round >= config.num_rounds or last
+        if not due or config.fraction_evaluate == 0:
+            return None
+        count = count_of(config.fraction_evaluate, config.min_evaluate_clients, self.population.size)
+        clients = self.population.sample(cohort_key(self.seed, round, 0, "evaluate"), count)
+        return Phase(round, "evaluate", tuple(clients)) if clients else None
+
+    def finish(self, metrics: Mapping[str, float]) -> Ended | None:
+        """Count the round as done; says if the run ends with it.
+
+        Args:
+            metrics: what was measured after the round; `monitor` is looked up here, and may be missing.
+        """
+        self.round += 1
+        config, value = self.config, metrics.get(self.config.monitor)
+        if value is not None and math.isfinite(value):
+            sign = 1 if config.less_is_better else -1
+            if self.best is None or sign * value < sign * self.best:
+                self.best, self.best_round, self.without_improvement = value, self.round, 0
+            else:
+                self.without_improvement += 1
+            if config.target is not None and sign * value <= sign * config.target:
+                return Ended("target")
+        if config.patience is not None and self.without_improvement >= config.patience:
+            return Ended("patience")
+        return Ended("finished") if self.round >= config.num_rounds else None
+
+    def state(self) -> dict[str, Any]:
+        """Plain data from which `restore` continues."""
+        return {
+            "round": self.round,
+            "best": self.best,
+            "best_round": self.best_round,
+            "without_improvement": self.without_improvement,
+            **self.own_state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.round, self.best = state["round"], state["best"]
+        self.best_round, self.without_improvement = state["best_round"], state["without_improvement"]
+        self.restore_own(state)
+
+
+def count_of(fraction: float, least: int, available: int) -> int:
+    """How many of the available clients a share of them is, with at least `least`."""
+    # A product such as 0.1 · 30 lies a hair above 3; rounding to nine digits first keeps it at 3.
+    return min(available, max(int(round(fraction * available, 9)), least, 1))

@@ -1,0 +1,170 @@
+"""`TimedPlayers`: virtual clients on a simulated clock.
+
+What a turn takes does not depend on what is learned in it. So the story of a round is told first: who is asked when,
+who comes back when, and whom the coordinator takes. Only then are the clients played whose updates count; those that
+come too late, drop out or are called off cost nothing to simulate.
+
+A client may fail when it is really played, which the story did not know. Then the round is told again from its
+beginning, with that failure at its time, until the story and what was played agree: the outcome is what would have
+happened if everybody had been played as time went by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+from umbel.coordinators import Coordinator, Phase
+from umbel.errors import RoundError, TooFewClients
+from umbel.message import Ask, Receipt, Task
+from umbel.runtimes.players import Players, Steps, VirtualPlayers
+from umbel.runtimes.system import Present, Timeline, Turn
+from umbel.runtimes.tally import Tally
+from umbel.strategy import Strategy
+
+
+@final
+@dataclass
+class _Story:
+    """How a round went: whose updates count, in the order of their arrival, and who failed."""
+
+    accepted: list[Turn] = field(default_factory=list[Turn])
+    failures: list[Receipt] = field(default_factory=list[Receipt])
+
+
+@final
+class TimedPlayers(Players):
+    """Plays on `timeline` what `present` and the coordinator say; `virtual` plays the clients themselves."""
+
+    def __init__(self, virtual: VirtualPlayers, strategy: Strategy, timeline: Timeline, present: Present) -> None:
+        self.virtual, self.strategy = virtual, strategy
+        self.timeline, self.present = timeline, present
+
+    def ready(self, round: int, least: int) -> Steps[None]:
+        """Let time pass until there are enough clients."""
+        if not self.timeline.flying:
+            least = max(least, 1)
+            time_s = self.present.soonest(least)
+            if math.isinf(time_s):
+                raise TooFewClients(round, f"there are never {least} clients at a time; look at the availability")
+            self.timeline.advance(time_s)
+        return
+        yield
+
+    def fit(self, phase: Phase, task: Task, coordinator: Coordinator) -> Steps[tuple[Tally, list[Receipt]]]:
+        self.timeline.tasks[phase.round] = task
+        before = coordinator.mark(), self.timeline.mark()
+        broken: dict[str, Receipt] = {}
+        total, played = Tally(), set[str]()
+        while True:
+            story = self._told(phase, task, coordinator, broken)
+            if not played <= {turn.client for turn in story.accepted}:
+                total, played = Tally(), set[str]()  # an update that does not count after all cannot be taken out again
+            asks = [self._ask(turn, task, coordinator) for turn in story.accepted if turn.client not in played]
+            tally = self._play(asks, phase.round, more=bool(total.receipts))
+            failed = {receipt.client: receipt for receipt in tally.receipts if receipt.verdict != "done"}
+            played |= {ask.client for ask in asks if ask.client not in failed}
+            total.absorb(tally)
+            if not failed:
+                break
+            broken |= failed
+            coordinator.reset(before[0])
+            self.timeline.reset(before[1])
+        self._close(phase, coordinator, story)
+        self.virtual.pending = total.states
+        return total, story.failures
+        yield
+
+    def _close(self, phase: Phase, coordinator: Coordinator, story: _Story) -> None:
+        if coordinator.overlaps:
+            self.timeline.folded([phase.round - turn.round for turn in story.accepted])
+            self.timeline.forget()
+        else:
+            self.timeline.abandon()
+
+    def _told(self, phase: Phase, task: Task, coordinator: Coordinator, broken: Mapping[str, Receipt]) -> _Story:
+        """The round as it goes if just the clients in `broken` fail when they are played."""
+        story, timeline = _Story(), self.timeline
+        self._start(phase.clients, phase, task)
+        while True:
+            if timeline.next_s > timeline.now_s:
+                self._start(coordinator.fill(), phase, task)
+            if timeline.next_s > coordinator.looks_at_s:
+                timeline.advance(coordinator.looks_at_s)
+                if coordinator.tick(timeline.now_s):
+                    return story
+            elif not timeline.flying:
+                if not self._waited(coordinator):
+                    return story
+            elif math.isinf(timeline.next_s):
+                raise RoundError(
+                    phase.round, f"{timeline.flying} clients take forever; look at bandwidths or set a round_timeout"
+                )
+            elif self._ended(timeline.pop(), phase, task, coordinator, broken, story):
+                return story
+
+    def _ended(
+        self,
+        turn: Turn,
+        phase: Phase,
+        task: Task,
+        coordinator: Coordinator,
+        broken: Mapping[str, Receipt],
+        story: _Story,
+    ) -> bool:
+        """Tell the coordinator how a turn ended and do what it says; whether the round closes."""
+        receipt = Receipt(turn.client, turn.round, turn.attempt, "done", seconds=turn.seconds)
+        if turn.lost:
+            receipt = replace(receipt, verdict="failed", reason=turn.lost)
+        elif turn.client in broken:
+            receipt = replace(broken[turn.client], seconds=turn.seconds)
+        decision = coordinator.receipt(receipt)
+        if decision.accept:
+            story.accepted.append(turn)
+        elif receipt.verdict != "done":
+            story.failures.append(receipt)
+        self._start(decision.ask, phase, task)
+        return decision.close
+
+    def _waited(self, coordinator: Coordinator) -> bool:
+        """Whether there was something to wait for when nobody was under way: somebody who may be asked later."""
+        time_s = self.present.soonest(1, coordinator.excluded) if coordinator.overlaps else math.inf
+        if math.isinf(time_s) or time_s <= self.timeline.now_s:
+            return False
+        self.timeline.advance(time_s)
+        return True
+
+    def _start(self, clients: Sequence[str], phase: Phase, task: Task) -> None:
+        if not clients:
+            return
+        down = task.arrays.nbytes + sum(arrays.nbytes for arrays in task.extra.values())
+        up = sum(schema.nbytes for schema in self.strategy.schema(task, {}).values())
+        self.timeline.start(clients, phase.round, phase.attempt, down, up)
+
+    def _ask(self, turn: Turn, current: Task, coordinator: Coordinator) -> Ask:
+        task, mixed = self.timeline.tasks[turn.round], coordinator.mixes
+        onto = current.arrays if mixed and task is not current else None
+        scale = coordinator.scale(turn.round)
+        return Ask(turn.client, "fit", task, attempt=turn.attempt, scale=scale, onto=onto)
+
+    def _play(self, asks: Sequence[Ask], round: int, *, more: bool) -> Tally:
+        """Play asks of several tasks."""
+        if self.virtual.engine.several_tasks:
+            return self.virtual.play(asks, round, more=more) if asks else Tally()
+        total = Tally()
+        for version in dict.fromkeys(ask.task.round for ask in asks):
+            some = [ask for ask in asks if ask.task.round == version]
+            total.absorb(self.virtual.play(some, round, more=more or bool(total.receipts)))
+        return total
+
+    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
+        """Let a cohort evaluate: it is measuring, and takes no simulated time."""
+        return (yield from self.virtual.evaluate(phase, task))
+
+    def kept(self, round: int, tally: Tally) -> None:
+        self.virtual.kept(round, tally)
+
+    def close(self) -> None:
+        self.virtual.close()
