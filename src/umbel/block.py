@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +37,8 @@ class BlockClient(StepClient):
     """An open client whose training can be one batched computation with that of others."""
 
     @abstractmethod
-    def block_kind(self, ctx: Context, known: dict[Any, Any]) -> Hashable:
+    def block_kind(self, ctx: Context) -> Hashable:
         """What is equal for clients that can train together.
-
-        Args:
-            known: what was found out about others of the same block; nothing that they share changes in between.
 
         Raises:
             NotSupported: this one cannot; says why.

@@ -12,7 +12,6 @@ from torch import nn  # noqa: E402
 
 import umbel as fl  # noqa: E402
 from umbel.clients.torch_kind import kind  # noqa: E402
-from umbel.runtimes.trial import best_block  # noqa: E402
 
 CLIENTS, WIDTH, CLASSES = 30, 6, 3
 SAID = "some clients are trained one by one and not in blocks: "
@@ -291,24 +290,116 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
         go(3, "vmap", store=tmp_path / "runs.db", resume=alone.run)
 
 
-def test_auto_writes_what_it_took_into_the_plan_and_another_run_can_take_the_same():
-    history = run(client_of(sizes=alike), "auto", clients=100)
-    taken = history.plan["engine"]
-    assert taken["name"] in ("serial", "pool", "vmap")
-    assert ("block" in taken) == (taken["name"] == "vmap")
+def test_auto_takes_no_blocks():
+    assert run(client_of(sizes=alike), "auto", clients=100).plan["engine"]["name"] in ("serial", "pool")
+
+
+class Unused(nn.Module):
+    """A layer that forward does not use, which the loop's weight decay passes over."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.spare = nn.Linear(WIDTH, CLASSES), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Outside(nn.Module):
+    """A buffer that is not in the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, CLASSES)
+        self.register_buffer("scale", torch.rand(1), persistent=False)
+
+    def forward(self, x):
+        return self.scale * self.layer(x)
+
+
+def hooked():
+    model = mlp()
+    model[0].weight.register_hook(lambda grad: grad * 0.5)
+    return model
+
+
+def test_parameters_that_are_not_used_are_not_decayed():
+    client_fn = client_of(model=Unused, optimizer=lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.5))
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    assert not block.warnings
+    agree(loop, block)
+
+
+@pytest.mark.parametrize("model", [Outside, hooked])
+def test_what_a_block_would_do_otherwise_trains_one_by_one(model):
+    loop, block = (run(client_of(model=model), engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert block.warnings[0].startswith(SAID)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_loss_that_reads_the_model_itself_trains_one_by_one(shared):
+    one = mlp()
+
+    def client_fn(context):
+        torch.manual_seed(0)
+        model = one if shared else mlp()
+
+        def loss(output, target):
+            return nn.functional.cross_entropy(output, target) + 0.5 * model[0].weight.square().sum()
+
+        return fl.TorchClient(model, loss, sgd, data(context.partition_id, 9))
+
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert block.warnings[0].startswith(f"{SAID}its loss reads a model's parameters itself")
 
 
 @pytest.mark.parametrize(
-    ("client", "cohort"),
-    [
-        (lambda: client_of()(fl.Context("0", 0, 1)), 7),
-        (lambda: client_of(accumulate=2)(fl.Context("0", 0, 1)), 1000),
-        (lambda: client_of(model=Branching)(fl.Context("0", 0, 1)), 1000),
-    ],
-    ids=["few clients", "no blocks", "a model that cannot be batched"],
+    "loss", [nn.CrossEntropyLoss(), nn.functional.cross_entropy, nn.CrossEntropyLoss(ignore_index=1)]
 )
-def test_where_blocks_cannot_help_clients_train_one_by_one(client, cohort):
-    assert best_block(client(), fl.Context("0", 0, 1), cohort, 1) == 1
+def test_what_a_loss_ignores_is_not_in_its_mean(loss):
+    def client_fn(context):
+        torch.manual_seed(0)
+        x, y = data(context.partition_id, ragged(context.partition_id) + 3)
+        y = np.where(np.arange(len(y)) % 3 == 1, -100 if getattr(loss, "ignore_index", -100) == -100 else 1, y)
+        return fl.TorchClient(mlp(), loss, sgd, (x, y), batch_size=5)
+
+    agree(run(client_fn, "serial"), run(client_fn))
+
+
+def test_what_client_fn_leaves_in_the_state_is_kept():
+    def client_fn(context):
+        turns = context.state["turns"] = context.state.get("turns", 0) + 1
+        torch.manual_seed(0)
+        return fl.TorchClient(
+            mlp(), nn.CrossEntropyLoss(), lambda p: torch.optim.SGD(p, lr=0.1 / turns), data(context.partition_id, 9)
+        )
+
+    agree(run(client_fn, "serial", rounds=4), run(client_fn, rounds=4))
+
+
+def test_clients_that_set_a_shared_model_to_something_else_train_one_by_one():
+    class Tempered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.temperature = nn.Linear(WIDTH, CLASSES), 1.0
+
+        def forward(self, x):
+            return self.layer(x) / self.temperature
+
+    torch.manual_seed(0)
+    model = Tempered()
+
+    def client_fn(context):
+        model.temperature = 1.0 + context.partition_id % 3
+        return fl.TorchClient(model, nn.CrossEntropyLoss(), sgd, data(context.partition_id, 9))
+
+    agree(run(client_fn, "serial"), run(client_fn))
+
+
+def test_few_steps_of_many_passes_draw_few_passes():
+    agree(*(run(client_of(epochs=10**6, max_steps=4), engine) for engine in ("serial", "vmap")))
 
 
 def test_a_time_limit_per_client_is_refused_with_blocks():

@@ -170,3 +170,6 @@ def test_data_that_are_no_columns_are_refused():
     with pytest.raises(fl.errors.ConfigError, match="batch_size must be at least 1"):
         clients_of(batch_size=0)
     assert len(clients_of()) == CLIENTS
+    for rows in (np.arange(ROWS) < 5, [0.5, 1.0]):
+        with pytest.raises(fl.errors.ConfigError, match="rows of client 0 must be whole numbers in a row"):
+            clients_of([rows])(fl.Context("0", 0, 1))

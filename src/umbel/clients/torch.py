@@ -321,7 +321,7 @@ class TorchClient(BlockClient):
     def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
         raise AssertionError("an open client is trained by umbel.local.run_steps")
 
-    def block_kind(self, ctx: Context, known: dict[Any, Any]) -> Hashable:
+    def block_kind(self, ctx: Context) -> Hashable:
         for is_so, reason in (
             (self._step_fn is not None, "it has a step function of its own"),
             (self._loss is None, "its model computes the loss itself"),
@@ -332,18 +332,11 @@ class TorchClient(BlockClient):
         ):
             if is_so:
                 raise NotSupported(reason)
-        # A model, loss or optimiser that clients share is looked into once. They are kept with what was found: while
-        # they are, no other object can have their place in memory.
-        place = (id(self.model), id(self._loss), kind(self._optimizer), self._device, ctx.device)
-        if place not in known:
-            self._settle(ctx)
-            model, loss = kind(self.model), (kind(self._loss), fixed(self._loss))
-            found = (model, loss, self._settled_rates(), self.schema, self.device)
-            known[place] = found, (self.model, self._loss, self._optimizer)
-        found = known[place][0]
-        self._rates, self._schema, self.device = found[2:]
+        self._settle(ctx)
+        self._rates = self._settled_rates()
+        self._looks = (kind(self.model), kind(self._loss), fixed(self._loss))
         columns = tuple((column.dtype, column.shape[1:]) for column in self._train)
-        return (found, self._clip, columns)
+        return (self._looks, self._rates, self.schema, self.device, self._clip, columns)
 
     def _settled_rates(self) -> Rates:
         """What the optimiser does.
@@ -363,6 +356,8 @@ class TorchClient(BlockClient):
         clients = [cast("TorchClient", member.client) for member in members]
         first = clients[0]
         assert first._loss is not None
+        if (kind(first.model), kind(first._loss), fixed(first._loss)) != first._looks:
+            raise NotSupported("clients share a model or a loss that each sets to something else when it is built")
         first._settle(members[0].ctx)
         for schema in {member.start.schema: None for member in members}:
             first._check(schema)
@@ -397,7 +392,7 @@ class TorchClient(BlockClient):
         Raises:
             NotSupported: blocks cannot do that.
         """
-        self.block_kind(ctx, {})
+        self.block_kind(ctx)
         assert self._loss is not None
         self._settle(ctx)
         self._check(start.schema)

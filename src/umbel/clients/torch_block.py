@@ -19,7 +19,7 @@ from umbel.clients.torch_arrays import as_tensor, tensors
 from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked
 from umbel.clients.torch_order import Numbers, Order
 from umbel.clients.torch_stacked import Rates, Stacked, path_lengths, stacked_optimizer
-from umbel.local import Correction
+from umbel.local import Correction, Rule
 from umbel.local_client import Fitted
 from umbel.schema import Schema
 
@@ -113,9 +113,21 @@ class _Block:
     def train(self) -> None:
         for number in range(int(self.order.steps.max())):
             rows, sizes = self.order.step(number)
+            if number == 0:
+                self._leave_unused(rows[0, : sizes[0]])
             for chosen, picked, mask in self._together(rows, sizes):
                 self._step(number, chosen, torch.from_numpy(picked), mask)
             self.seen[: len(sizes)] += sizes
+
+    def _leave_unused(self, rows: Numbers) -> None:
+        """Keep parameters that the loss does not depend on out of training: an optimiser's decay passes them over."""
+        one = {name: tensor[0].detach().requires_grad_() for name, tensor in self.params.items()}
+        rest = {name: tensor[0].clone() for name, tensor in self.rest.items()}
+        *inputs, target = [column[torch.from_numpy(rows).to(column.device)] for column in self.columns]
+        loss = self.recipe.loss(functional_call(self.model, {**one, **rest}, tuple(inputs)), target)
+        found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(loss, list(one.values()), allow_unused=True))
+        for name in [name for name, gradient in zip(one, found, strict=True) if gradient is None]:
+            self.rest[name] = self.params.pop(name)
 
     def _keeps_statistics(self) -> bool:
         """Whether the model notes something of each batch, as the running means of batch normalisation are."""
@@ -140,7 +152,8 @@ class _Block:
         if not self.is_sure:
             self._make_sure(rows, sizes)
         if self.masked is not None:
-            yield slice(0, len(rows)), rows, torch.arange(width) < torch.from_numpy(sizes)[:, None]
+            mask = torch.arange(width) < torch.from_numpy(sizes)[:, None]
+            yield slice(0, len(rows)), rows, mask.to(self.columns[0].device)
             return
         for size in np.unique(sizes)[::-1]:
             same = np.flatnonzero(sizes == size)
@@ -153,7 +166,7 @@ class _Block:
         params = {name: tensor[chosen] for name, tensor in self.params.items()}
         rest = {name: tensor[chosen] for name, tensor in self.rest.items()}
         gradients, losses = self._gradients(params, rest, tuple(inputs), target, mask)
-        counts = torch.full((len(losses),), picked.shape[1]) if mask is None else mask.sum(1)
+        counts = torch.full((len(losses),), picked.shape[1]) if mask is None else mask.sum(1).cpu()
         with torch.no_grad():
             self._prepare(gradients, params, chosen)
             self.optimizer.step(number, params, gradients, chosen)
@@ -191,12 +204,10 @@ class _Block:
                 gradient.mul_(factors.reshape(-1, *[1] * (gradient.ndim - 1)))
         for name in gradients if self.rule is not None else ():
             extra = self.extra.get(name)
-            gradients[name] = cast("Tensor", self.rule)(  # type: ignore[operator]
-                gradients[name],
-                params[name],
-                self.origin[name][chosen],
-                None if extra is None else extra[chosen],
-            )
+            # Of each client by itself: a rule may look at a whole array, for its norm.
+            rule = vmap(cast("Rule", self.rule), in_dims=(0, 0, 0, None if extra is None else 0))
+            start, own = self.origin[name][chosen], None if extra is None else extra[chosen]
+            gradients[name] = rule(gradients[name], params[name], start, own)
 
     def results(self) -> Iterator[Fitted]:
         paths = path_lengths(self.recipe.rates, int(self.order.steps.max()))

@@ -113,4 +113,9 @@ class TorchClients(ClientSource):
 
 def _rows(parts: Parts, number: int) -> Numbers:
     given: Any = parts(number) if callable(parts) else parts[number]
-    return np.asarray(given, np.int64)
+    rows = np.asarray(given)
+    if rows.size and not (rows.dtype.kind in "iu" and rows.ndim == 1):
+        raise ConfigError(
+            f"the rows of client {number} must be whole numbers in a row, got {rows.dtype}{list(rows.shape)}"
+        )
+    return rows.astype(np.int64).reshape(-1)

@@ -44,8 +44,18 @@ def _function(function: types.FunctionType) -> Hashable:
     # A number that it reads from its module may be another one by the next client.
     read = [(name, function.__globals__[name]) for name in function.__code__.co_names if name in function.__globals__]
     numbers = tuple((name, value) for name, value in read if isinstance(value, _PLAIN))
-    held = tuple(kind(_held(cell)) for cell in cells)
+    inside = [_held(cell) for cell in cells]
+    if any(map(_trains, [*inside, *(value for _, value in read)])):
+        # Stacked models are not that model.
+        raise NotSupported("its loss reads a model's parameters itself")
+    held = tuple(kind(value) for value in inside)
     return (function.__code__, id(function.__globals__), numbers, held, kind(defaults))
+
+
+def _trains(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    return isinstance(value, nn.Module) and any(param.requires_grad for param in value.parameters())
 
 
 def _held(cell: types.CellType) -> object:
@@ -64,12 +74,18 @@ def _module(module: nn.Module) -> Hashable:
     found: list[Hashable] = []
     for name, part in cast("Iterable[tuple[str, nn.Module]]", module.named_modules(remove_duplicate=False)):
         own = vars(part)
-        if any(own.get(hooks) for hooks in _HOOKS):
+        if any(own.get(hooks) for hooks in _HOOKS) or any(map(_is_hooked, part.parameters(recurse=False))):
             raise NotSupported(f"its {type(part).__name__} has hooks")
+        if own.get("_non_persistent_buffers_set"):
+            raise NotSupported(f"its {type(part).__name__} has buffers that are not in its state")
         # Tensors that are neither parameters nor buffers lie in no model; each is the same only as itself.
         settings = tuple((key, kind(value)) for key, value in own.items() if key not in _OWN and not _is_machinery(key))
         found.append((name, type(part), settings))
     return tuple(found)
+
+
+def _is_hooked(param: Tensor) -> bool:
+    return bool(param._backward_hooks or getattr(param, "_post_accumulate_grad_hooks", None))
 
 
 def _is_machinery(key: str) -> bool:
@@ -80,4 +96,4 @@ def fixed(module: object) -> Hashable:
     """The tensors inside a loss, which are part of what it computes."""
     if not isinstance(module, nn.Module):
         return ()
-    return tuple(id(tensor) for tensor in cast("dict[str, Tensor]", module.state_dict(keep_vars=True)).values())
+    return tuple(id(tensor) for tensor in [*module.parameters(), *module.buffers()])

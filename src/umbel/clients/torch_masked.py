@@ -31,12 +31,27 @@ def masked(loss: Callable[..., Tensor]) -> Masked | None:
     if each is None:
         return None
     rows: Callable[[Tensor, Tensor], Tensor] = each
+    ignored = _ignored(loss)
 
     def mean(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        losses = rows(output, target).reshape(len(mask), -1).mean(1)
-        return (losses * mask).sum() / mask.sum()
+        losses = rows(output, target)
+        if ignored is None and output.shape != target.shape:
+            raise ValueError(
+                f"the loss has an output of shape {tuple(output.shape)} and a target of {tuple(target.shape)}"
+            )
+        # What a loss ignores is not in its mean either.
+        counts = torch.ones_like(losses) if ignored is None or losses.shape != target.shape else target != ignored
+        used = counts.reshape(len(mask), -1) * mask[:, None]
+        return (losses.reshape(len(mask), -1) * used).sum() / used.sum()
 
     return mean
+
+
+def _ignored(loss: Any) -> int | None:
+    """The class that cross entropy leaves out."""
+    if loss is functional.cross_entropy:
+        return -100
+    return loss.ignore_index if isinstance(loss, nn.CrossEntropyLoss) else None
 
 
 def _unreduced(loss: Any) -> Callable[[Tensor, Tensor], Tensor] | None:

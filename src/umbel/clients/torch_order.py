@@ -63,19 +63,23 @@ class Order:
             passes: how each goes through them.
         """
         chance = torch.Generator()
-        parts: list[Numbers] = []
+        parts, drawn = list[Numbers](), list[int]()
         for lot, key, how in zip(lots, keys, passes, strict=True):
             if how.shuffle:
                 chance.manual_seed(key & (2**63 - 1))
-                parts += [lot[torch.randperm(len(lot), generator=chance).numpy()] for _ in range(how.epochs)]
+                each = max(1, -(-len(lot) // how.batch_size))
+                needed = how.epochs if how.most is None else min(how.epochs, -(-how.most // each))
+                parts += [lot[torch.randperm(len(lot), generator=chance).numpy()] for _ in range(needed)]
+                drawn.append(needed)
             else:
                 parts.append(lot)
+                drawn.append(1)
         counts = _numbers([len(lot) for lot in lots])
         sizes, epochs = _numbers([how.batch_size for how in passes]), _numbers([how.epochs for how in passes])
         shuffled = _numbers([how.shuffle for how in passes])
         steps = epochs * -(-counts // sizes)
         most = _numbers([ENDLESS if how.most is None else how.most for how in passes])
-        lengths = counts * np.where(shuffled, epochs, 1)
+        lengths = counts * _numbers(drawn)
         first = np.cumsum(lengths) - lengths
         flat = np.concatenate(parts) if parts else _numbers([])
         return cls(flat, first, counts, sizes, np.minimum(steps, most), counts * shuffled)

@@ -50,7 +50,7 @@ def rates_of(optimizer: torch.optim.Optimizer, trainable: int) -> Rates:
     odd = next((name for name in ("maximize", "differentiable", "amsgrad") if group.get(name)), None)
     if odd is not None:
         raise NotSupported(f"its optimizer is set to {odd}")
-    if not isinstance(group["lr"], float):
+    if not isinstance(group["lr"], (int, float)):
         raise NotSupported("the learning rate of its optimizer is not a plain number")
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:  # pyright: ignore[reportPrivateUsage]
         raise NotSupported("its optimizer has hooks")
@@ -59,7 +59,7 @@ def rates_of(optimizer: torch.optim.Optimizer, trainable: int) -> Rates:
         return Rates(**numbers)
     decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay"))
     return Rates(
-        group["lr"],
+        float(group["lr"]),
         weight_decay=group["weight_decay"],
         betas=tuple(group["betas"]),
         eps=group["eps"],

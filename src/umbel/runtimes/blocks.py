@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
 from umbel.errors import NotSupported
 from umbel.local import Correction, TrainedApart
 from umbel.local_client import Fitted
-from umbel.message import Ask, Context, Evaluation, Update
+from umbel.message import Ask, ClientState, Context, Evaluation, Update
 from umbel.reducers.ladder import Allocate
 from umbel.runtimes.many import play_many
 from umbel.runtimes.program import Program
@@ -37,7 +38,7 @@ class _Apart(TrainedApart):
     """Stands before a strategy in a client's place: first to hear what is to be trained, then with the result."""
 
     def __init__(self, client: BlockClient, fitted: Fitted | None = None) -> None:
-        self.client, self.fitted = client, fitted
+        self.client, self.fitted, self._is_used = client, fitted, False
         self.capabilities, self.corrections = client.capabilities, client.corrections
 
     def parameters(self, ctx: Context) -> Arrays:
@@ -46,6 +47,9 @@ class _Apart(TrainedApart):
     def fit_corrected(self, start: Arrays, ctx: Context, correction: Correction | None) -> Fitted:
         if self.fitted is None:
             raise _Wanted(start, correction)
+        if self._is_used:
+            raise NotSupported("its strategy trains it more than once in a turn")
+        self._is_used = True
         return self.fitted
 
     def fit_arrays(self, start: Arrays, ctx: Context) -> Fitted:
@@ -65,6 +69,8 @@ class _Turn:
     ctx: Context
     member: Member
     kind: Hashable
+    built: ClientState
+    """What the client remembers after it was built."""
     fitted: Fitted | None = None
 
 
@@ -85,10 +91,9 @@ def play_block(
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
     if asks[0].kind == "fit" and len(asks) >= LEAST:
-        if _at_once(program, asks, tally, allocate):
+        if not any(memories) and _at_once(program, asks, tally, allocate):
             return
-        known: dict[Any, Any] = {}
-        turns = [_asked(program, ask, memory, tally, known) for ask, memory in zip(asks, memories, strict=True)]
+        turns = [_asked(program, ask, memory, tally) for ask, memory in zip(asks, memories, strict=True)]
         together = [turn for turn in turns if turn is not None]
         kinds: dict[Hashable, list[_Turn]] = {}
         for turn in together:
@@ -100,7 +105,11 @@ def play_block(
         if turn is None or turn.fitted is None:
             play(program, ask, memory, tally, allocate)
         else:
-            play(program, ask, memory, tally, allocate, work=_answer(turn), spent_s=spent_s)
+            try:
+                play(program, ask, memory, tally, allocate, work=_answer(turn), spent_s=spent_s)
+            except NotSupported as error:
+                _say(tally, str(error))
+                play(program, ask, memory, tally, allocate)
             # What was summed is not kept: a block of large models is in memory once as it is.
             turn.fitted = None
 
@@ -112,7 +121,7 @@ def _at_once(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allo
         return False  # it is told when the clients are built
 
 
-def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known: dict[Any, Any]) -> _Turn | None:
+def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _Turn | None:
     """A client that was built, with what the strategy wants to have trained; None if it is to be played alone."""
     one_thread_each(program.threads)
     try:
@@ -121,11 +130,15 @@ def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known
         one_thread_each(program.threads)
         if not isinstance(client, BlockClient):
             raise NotSupported(f"{type(getattr(client, 'user', client)).__name__} is no client for blocks")
-        kind = client.block_kind(ctx, known)
+        kind = client.block_kind(ctx)
+        built = copy.deepcopy(ctx.memory)
         try:
             program.strategy.local(ask, _Apart(client), ctx)
         except _Wanted as wanted:
-            return _Turn(ask, memory, ctx, Member(client, wanted.start, ctx, wanted.correction), kind)
+            member = Member(client, wanted.start, ctx, wanted.correction)
+            return _Turn(ask, memory, ctx, member, (kind, _rule(wanted.correction)), built)
+        except NotSupported:
+            raise NotSupported("its strategy does more with a client than to train it once") from None
         return None
     except NotSupported as error:
         _say(tally, str(error))
@@ -133,6 +146,17 @@ def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally, known
     except (Exception, SystemExit, GeneratorExit):
         # Alone it fails again, and is told of then.
         return None
+
+
+def _rule(correction: Correction | None) -> Hashable:
+    """What is equal for corrections that one call can make: by one rule, with arrays of their own or without."""
+    if correction is None:
+        return None
+    rule = correction.rule
+    cells = getattr(rule, "__closure__", None) or ()
+    held = tuple(cell.cell_contents for cell in cells)
+    same = held if all(isinstance(value, (int, float, str, bool, type(None))) for value in held) else id(rule)
+    return getattr(rule, "__code__", id(rule)), same, correction.extra is None
 
 
 def _train(turns: Sequence[_Turn], tally: Tally) -> None:
@@ -150,6 +174,7 @@ def _train(turns: Sequence[_Turn], tally: Tally) -> None:
 
 def _answer(turn: _Turn) -> Work:
     def work(program: Program, ask: Ask, ctx: Context) -> Update:
+        ctx.memory = turn.built
         update, ctx.memory = program.strategy.local(ask, _Apart(turn.member.client, turn.fitted), ctx)
         return update
 

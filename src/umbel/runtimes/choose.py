@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,15 +25,13 @@ def choose(
     config: ServerConfig,
     num_clients: int,
     cluster: Cluster | None = None,
-    trial: Callable[[int], int] | None = None,
     at_once: int | None = None,
 ) -> dict[str, Any]:
     """The engine, its number of workers and of clients in a block, as the log keeps them.
 
-    "auto" takes blocks where `trial` finds them faster, and the pool where it can help.
+    "auto" takes the pool where it can help.
 
     Args:
-        trial: (clients in a cohort and worker) → how many to train together, 1 for the loop.
         at_once: how many clients are played at once; None is the cohort of a round.
 
     Raises:
@@ -51,16 +49,13 @@ def choose(
         return {"name": engine} if workers is None else {"name": engine, "workers": workers}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cohort = min(num_clients, at_once or max(int(config.fraction_fit * num_clients), config.min_fit_clients))
-    many, block = workers or (cores if hasattr(os, "fork") else 1), BLOCK
-    if engine == "auto" and trial is not None and config.client_timeout is None:
-        block = trial(cohort // many)
-        engine = "vmap" if block > 1 else engine
+    many = workers or (cores if hasattr(os, "fork") else 1)
     if engine == "auto":
         engine = "pool" if many > 1 and cohort > 1 else "serial"
     if engine == "vmap":
         if config.client_timeout is not None:
             raise ConfigError("client_timeout is for clients that train one by one; drop it, or take the engine pool")
-        return {"name": engine, "workers": min(many, max(1, -(-cohort // block))), "block": block}
+        return {"name": engine, "workers": min(many, max(1, -(-cohort // BLOCK))), "block": BLOCK}
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
 
 

@@ -19,7 +19,7 @@ from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 from umbel.runtimes.turn import measured
 from umbel.schema import Schema
-from umbel.strategies.averaging import Averaging, trains_plainly
+from umbel.strategies.averaging import Averaging
 
 PLAIN = ("F32", "I64", "I32", "I16", "I8", "U8")
 """Of these no finite value times a weight is more than a sum can hold."""
@@ -40,7 +40,7 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     ctx = program.context(asks[0], None)
     correction = strategy.correction(asks[0], task.arrays, ctx) if not strategy.patterns else None
     schema = task.arrays.schema.delta
-    if not trains_plainly(strategy, correction) or any(segment.dtype not in PLAIN for segment in schema.segments):
+    if not strategy.plain or strategy.patterns or any(segment.dtype not in PLAIN for segment in schema.segments):
         return False
     one_thread_each(program.threads)
     keys = [turn_key(program.seed, ask) if ask.key is None else ask.key for ask in asks]

@@ -27,7 +27,6 @@ from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
 from umbel.runtimes.simulated import Course
 from umbel.runtimes.system import SystemModel
-from umbel.runtimes.trial import best_block
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
 
@@ -79,7 +78,7 @@ def simulate(
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
             pool on each node of a cluster; all give the same bits. "vmap" trains clients in blocks, each step of a
             block one batched computation, here or in workers; it gives the same bits as itself and those of the others
-            but for rounding (1e-4). "auto" times two steps and takes what is fastest here; the plan keeps what it took.
+            but for rounding (1e-4). "auto" takes "pool" or "serial".
         workers: processes of the pool, on each node of a cluster; None takes one per core.
         cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
@@ -135,7 +134,7 @@ def simulate(
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
-        choice = _choice(engine, workers, program, config, client, ctx, info, at_once)
+        choice = _choice(engine, workers, program, config, info, at_once)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
         session = _session(program, course, plan, kept, info, name, initial_parameters, hooks, client, ctx)
         led = session.run
@@ -160,24 +159,13 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
 
 
 def _choice(
-    engine: str,
-    workers: int | None,
-    program: Program,
-    config: ServerConfig,
-    client: LocalClient,
-    ctx: Context,
-    info: RunInfo | None,
-    at_once: int | None,
+    engine: str, workers: int | None, program: Program, config: ServerConfig, info: RunInfo | None, at_once: int | None
 ) -> Mapping[str, Any]:
     """The engine that is taken: for a run that goes on, with the blocks that it had."""
     stored: Mapping[str, Any] | None = None if info is None else info.plan.get("engine") or {}
-
-    def trial(cohort: int) -> int:
-        if stored is not None:
-            return stored.get("block", 1)
-        return best_block(client, ctx, cohort, program.threads)
-
-    choice = choose.choose(engine, workers, config, program.num_clients, trial=trial, at_once=at_once)
+    if engine == "auto" and stored is not None and stored.get("block", 1) > 1:
+        engine = "vmap"
+    choice = choose.choose(engine, workers, config, program.num_clients, at_once=at_once)
     return choice if stored is None else choose.resumed(engine, choice, stored)
 
 

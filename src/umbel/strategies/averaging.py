@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from umbel.arrays import Arrays, Vector, matches, moved
 from umbel.errors import ConfigError
@@ -28,6 +28,9 @@ class Averaging(Strategy):
             the client's own state (a personal head). None shares everything.
         weighting: "examples" weights clients by their number of examples, "uniform" all alike.
     """
+
+    plain: ClassVar[bool] = False
+    """Whether the local half trains, with one correction without arrays for all clients, and sends the change."""
 
     server: ServerOptimizer = field(default_factory=sgd)
     reducer: Reducer = field(default_factory=Mean)
@@ -96,16 +99,6 @@ class Averaging(Strategy):
         """Let the server optimiser move the model by the mean change."""
         change, slots = optimize(self.server, mean, state.slots)
         return State(moved(state.params, change), {**state.slots, **slots}, state.scalars)
-
-
-def trains_plainly(strategy: Strategy, correction: Correction | None) -> bool:
-    """Whether a method's local half trains, with a correction without arrays of its own, and sends the change."""
-    if not isinstance(strategy, Averaging) or strategy.patterns:
-        return False
-    kind = type(strategy)
-    own = (kind.local is not Averaging.local, kind.answer is not Averaging.answer)
-    others = (kind.schema is not Strategy.schema, kind.open is not Strategy.open)
-    return not any((*own, *others)) and (correction is None or correction.extra is None)
 
 
 def plain_update(fitted: Fitted, groups: dict[str, Group]) -> Update:

@@ -27,6 +27,7 @@ class FedAvg(Averaging):
     """
 
     elementwise: ClassVar[bool] = True
+    plain: ClassVar[bool] = True
     takes_stale: ClassVar[bool] = True
 
     def correction(self, ask: Ask, start: Arrays, ctx: Context) -> None:

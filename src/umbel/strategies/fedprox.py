@@ -26,6 +26,7 @@ class FedProx(Averaging):
     """
 
     elementwise: ClassVar[bool] = True
+    plain: ClassVar[bool] = True
     takes_stale: ClassVar[bool] = True
 
     mu: float = 0.01
