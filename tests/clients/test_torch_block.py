@@ -398,6 +398,31 @@ def test_clients_that_set_a_shared_model_to_something_else_train_one_by_one():
     agree(run(client_fn, "serial"), run(client_fn))
 
 
+def test_clients_that_freeze_parts_of_a_shared_model_train_those_that_they_want():
+    torch.manual_seed(0)
+    model = mlp()
+
+    def client_fn(context):
+        model[0].weight.requires_grad_(context.partition_id % 3 > 0)
+        return fl.TorchClient(model, nn.CrossEntropyLoss(), sgd, data(context.partition_id, 9))
+
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    assert loop.rounds[-1].participants == block.rounds[-1].participants
+    agree(loop, block)
+
+
+class CentredThenZero(Centred):
+    """A head of zeros, behind which it cannot be seen that rows look at each other."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.layer.weight)
+
+
+def test_a_head_of_zeros_does_not_hide_that_rows_look_at_each_other():
+    agree(*(run(client_of(model=CentredThenZero), engine) for engine in ("serial", "vmap")))
+
+
 def test_few_steps_of_many_passes_draw_few_passes():
     agree(*(run(client_of(epochs=10**6, max_steps=4), engine) for engine in ("serial", "vmap")))
 

@@ -334,9 +334,14 @@ class TorchClient(BlockClient):
                 raise NotSupported(reason)
         self._settle(ctx)
         self._rates = self._settled_rates()
-        self._looks = (kind(self.model), kind(self._loss), fixed(self._loss))
+        self._looks = self._look()
         columns = tuple((column.dtype, column.shape[1:]) for column in self._train)
         return (self._looks, self._rates, self.schema, self.device, self._clip, columns)
+
+    def _look(self) -> Hashable:
+        """What model and loss are at the moment, but for the values of parameters."""
+        trained = tuple(param.requires_grad for param in self.model.parameters())
+        return (kind(self.model), trained, kind(self._loss), fixed(self._loss))
 
     def _settled_rates(self) -> Rates:
         """What the optimiser does.
@@ -356,7 +361,7 @@ class TorchClient(BlockClient):
         clients = [cast("TorchClient", member.client) for member in members]
         first = clients[0]
         assert first._loss is not None
-        if (kind(first.model), kind(first._loss), fixed(first._loss)) != first._looks:
+        if first._look() != first._looks:
             raise NotSupported("clients share a model or a loss that each sets to something else when it is built")
         first._settle(members[0].ctx)
         for schema in {member.start.schema: None for member in members}:

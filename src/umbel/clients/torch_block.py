@@ -137,7 +137,7 @@ class _Block:
         """Fill short batches up only if the model does not look from one row of a batch at another."""
         self.is_sure = True
         place = int(sizes.argmin())
-        one = {name: tensor[place] for name, tensor in {**self.params, **self.rest}.items()}
+        one = {name: _stirred(tensor[place]) for name, tensor in {**self.params, **self.rest}.items()}
         inputs = tuple(column[torch.from_numpy(rows[place])] for column in self.columns[:-1])
         call = partial(functional_call, self.model, one)
         if self.masked is None or not keeps_rows_apart(call, inputs, int(sizes[place])):
@@ -235,6 +235,15 @@ class _Block:
                 old = self.origin[name]
                 changed[name] = new.long() - old.long() if whole else new - old
         return _rows(schema, changed, len(self.members))
+
+
+def _stirred(values: Tensor) -> Tensor:
+    """Other values than zeros, which would hide what a model does before them."""
+    if not values.is_floating_point():
+        return values
+    return values + 0.1 * torch.arange(values.numel(), device=values.device).cos().reshape(values.shape).to(
+        values.dtype
+    )
 
 
 def _stack(values: Sequence[Tensor], like: Tensor) -> Tensor:
