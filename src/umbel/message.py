@@ -294,6 +294,11 @@ def checked_examples(client: str, examples: Any) -> float:
     return number
 
 
+def is_number(value: object) -> bool:
+    """Whether an argument is a number, and neither a text nor a truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def require(condition: bool, sentence: str) -> None:
     """Raise `ConfigError(sentence)` unless `condition` holds."""
     if not condition:

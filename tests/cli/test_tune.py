@@ -123,6 +123,8 @@ def test_a_picture_is_drawn(here, app, tmp_path):
         (["--plot", "sweep.txt"], "a picture's path must end in its format, got 'sweep.txt'; try .png, .svg or .pdf"),
         (["--plot", "nowhere/sweep.png"], "there is no folder nowhere for the picture sweep.png"),
         (["--name", "a\nb"], "name must be 1 to 80 printable characters"),
+        (["--engine", "bogus"], "engine must be one of auto, serial, pool, vmap, ray, got 'bogus'"),
+        (["--workers", "0"], "workers must be a whole number of at least 1 or None, got 0"),
     ],
 )
 def test_bad_input_is_refused_before_the_first_run(here, app, tmp_path, words, said):

@@ -176,6 +176,19 @@ def test_clients_that_no_block_can_take_train_one_by_one_and_the_reason_is_said_
     assert block.warnings[0].startswith(SAID + reason)
 
 
+def test_clients_that_were_built_each_in_its_own_way_train_one_by_one_and_that_is_said():
+    def client_fn(context):
+        torch.manual_seed(0)
+        lr = 0.01 + 0.001 * context.partition_id
+        return fl.TorchClient(
+            mlp(), nn.CrossEntropyLoss(), lambda p: torch.optim.SGD(p, lr=lr), data(context.partition_id, 9)
+        )
+
+    loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert block.warnings == (f"{SAID}fewer than 5 of those in a block were built alike",)
+
+
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()

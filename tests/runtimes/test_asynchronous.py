@@ -9,7 +9,7 @@ import pytest
 import umbel as fl
 from umbel.arrays import Arrays
 from umbel.coordinators import Everyone, Streams
-from umbel.errors import ConfigError, TooFewClients
+from umbel.errors import ConfigError, RoundError, TooFewClients
 from umbel.message import Receipt
 from umbel.runtimes import checkpoint
 from umbel.runtimes.engine import Engine
@@ -242,6 +242,49 @@ def test_a_buffer_larger_than_the_federation_is_stepped_with_what_there_is():
     history = run(fl.Buffered(concurrency=3, buffer_size=50), toy, system=fl.SystemModel(), num_rounds=3)
     assert [record.participants for record in history.rounds] == [5, 5, 5]
     assert [record.simulated_s for record in history.rounds] == [2.0, 4.0, 6.0]
+
+
+class Some(fl.NumPyClient):
+    """Clients of which some have no examples, and some raise."""
+
+    def __init__(self, index, empty, broken):
+        self.index, self.empty, self.broken = index, empty, broken
+
+    def fit(self, parameters, config):
+        if self.broken(self.index):
+            raise ValueError("a typo")
+        return [parameters[0] + 1], 0 if self.empty(self.index) else 5, {}
+
+
+def some(clients, coordinator, empty=lambda index: False, broken=lambda index: False):
+    return fl.simulate(
+        lambda context: Some(context.partition_id, empty, broken),
+        clients,
+        config=fl.ServerConfig(num_rounds=20, seed=1, fraction_evaluate=0.0),
+        initial_parameters=[np.zeros(2)],
+        system=HEAVY,
+        coordinator=coordinator,
+        engine="serial",
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("coordinator", [ASYNC, fl.Buffered(concurrency=4, buffer_size=1)], ids=repr)
+def test_clients_without_examples_make_no_step_and_end_no_run(coordinator):
+    history = some(8, coordinator, empty=lambda index: index % 2)
+    assert history.ended == "finished"
+    assert {record.participants for record in history.rounds if record.round} == {1}
+    reasons = {failure.reason for record in history.rounds for failure in record.failures}
+    assert "has no examples" in reasons
+    with pytest.raises(TooFewClients, match="has no examples"):
+        some(8, coordinator, empty=lambda index: True)
+
+
+def test_of_many_clients_that_all_fail_not_all_are_asked():
+    asked = []
+    with pytest.raises(RoundError, match=r"\d+ clients failed and none answered; the first: ValueError: a typo"):
+        some(5000, fl.Buffered(concurrency=20, buffer_size=10), broken=lambda index: asked.append(index) or True)
+    assert len(asked) < 500
 
 
 def test_a_run_in_which_everybody_fails_ends_with_a_sentence():

@@ -18,6 +18,8 @@ from umbel.cli.options import console, opened, with_engine, with_json, with_stor
 from umbel.errors import AppError, ConfigError
 from umbel.observe.table import sweep_table
 from umbel.runtimes.app import App, load_app
+from umbel.runtimes.choose import choose
+from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.history import History
 from umbel.runtimes.sweep import PointResult, Range, Sweep, SweepRun
 from umbel.runtimes.sweep import space as spaces
@@ -77,7 +79,10 @@ def tune(
         found = load_app(app)
         space = spaces.checked(choices(found.config, changes))
         _check_ranges(space, trials)
-        config = found.describe(found.config).config
+        described = found.describe(found.config)
+        config = described.config
+        # Refused here and not as a failure of each run.
+        choose(engine, workers, config, described.num_clients, None if cluster is None else Cluster(address=cluster))
         metric, mode = metric or config.monitor, mode or ("auto" if metric else config.mode)
         less = goal(metric, mode)
         chosen, every = search_for(space, search, trials, 0, less), seeds_of(seeds)

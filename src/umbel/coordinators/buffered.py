@@ -12,7 +12,7 @@ from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.population import Population, cohort_key, draw
 from umbel.errors import ConfigError, NotSupported, TooFewClients
-from umbel.message import Receipt, require
+from umbel.message import Receipt, is_number, require
 
 
 @final
@@ -87,7 +87,10 @@ class FedAsync:
 
     def __post_init__(self) -> None:
         _check(self)
-        require(0 < self.mixing <= 1, f"mixing must be above 0 and at most 1, got {self.mixing!r}")
+        require(
+            is_number(self.mixing) and 0 < self.mixing <= 1,
+            f"mixing must be above 0 and at most 1, got {self.mixing!r}",
+        )
 
     def discount(self, staleness: int) -> float:
         """The factor on an update from a model that is so many steps old."""
@@ -100,7 +103,10 @@ Asynchronous: TypeAlias = Buffered | FedAsync
 def _check(settings: Any) -> None:
     require(_is_whole(settings.concurrency, 1), f"concurrency must be at least 1, got {settings.concurrency!r}")
     exponent = settings.staleness_exponent
-    require(0 <= exponent < math.inf, f"staleness_exponent must be a finite number of at least 0, got {exponent!r}")
+    require(
+        is_number(exponent) and 0 <= exponent < math.inf,
+        f"staleness_exponent must be a finite number of at least 0, got {exponent!r}",
+    )
     most = settings.max_staleness
     require(most is None or _is_whole(most, 0), f"max_staleness must be at least 0 or None, got {most!r}")
 

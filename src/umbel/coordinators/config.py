@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal, final
 
 from umbel.coordinators.where import read_where
-from umbel.message import require
+from umbel.message import is_number, require
 
 LARGEST = 2**63 - 1
 
@@ -73,7 +73,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for name in ("fraction_fit", "fraction_evaluate", "quorum"):
             value = getattr(self, name)
-            require(_is_number(value) and 0 <= value <= 1, f"{name} must be from 0 to 1, got {value!r}")
+            require(is_number(value) and 0 <= value <= 1, f"{name} must be from 0 to 1, got {value!r}")
         for name, least in (
             ("num_rounds", 0),
             ("min_fit_clients", 0),
@@ -95,15 +95,15 @@ class ServerConfig:
                 f"{name} must be at most {LARGEST}, which every store can keep; got more",
             )
         require(
-            _is_number(self.over_selection) and 0 <= self.over_selection < math.inf,
+            is_number(self.over_selection) and 0 <= self.over_selection < math.inf,
             f"over_selection must be at least 0, got {self.over_selection!r}; try 0.3",
         )
         for name in ("round_timeout", "client_timeout", "patience"):
             value = getattr(self, name)
-            fine = value is None or (_is_number(value) and value > 0)
+            fine = value is None or (is_number(value) and value > 0)
             require(fine, f"{name} must be above 0 or None, got {value!r}")
         target: object = self.target
-        fine = target is None or (_is_number(target) and math.isfinite(float(str(target))))
+        fine = target is None or (is_number(target) and math.isfinite(float(str(target))))
         require(fine, f"target must be a finite number or None, got {target!r}")
         require(_is_name(self.monitor), f"monitor must be the name of a metric, got {self.monitor!r}")
         require(_is_flag(self.accept_failures), f"accept_failures is True or False, got {self.accept_failures!r}")
@@ -153,7 +153,3 @@ def _is_name(value: object) -> bool:
 
 def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -46,7 +46,7 @@ def plot_partition(partition: Partition, path: str | Path | None) -> Figure:
     if partition.classes is not None:
         axes.legend(title="label", loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     if path is not None:
-        _save(figure, Path(path))
+        save_figure(figure, Path(path))
     return figure
 
 
@@ -71,7 +71,12 @@ def _colour(number: int) -> str:
     return to_hex(colormaps["tab20"](number % LABELS_SHOWN))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture.
+
+    Raises:
+        ConfigError: the path's ending is none of a picture, or it cannot be written.
+    """
     try:
         figure.savefig(path)
     except ValueError as error:

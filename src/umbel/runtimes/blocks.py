@@ -161,6 +161,7 @@ def _rule(correction: Correction | None) -> Hashable:
 
 def _train(turns: Sequence[_Turn], tally: Tally) -> None:
     if len(turns) < LEAST:
+        _say(tally, f"fewer than {LEAST} of those in a block were built alike")
         return
     try:
         fitted = type(turns[0].member.client).train_block([turn.member for turn in turns])

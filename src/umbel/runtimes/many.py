@@ -32,15 +32,17 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
         NotSupported: the clients cannot train in blocks; says why.
     """
     source, strategy, task = program.client_fn, program.strategy, asks[0].task
-    if not isinstance(source, ClientSource) or not isinstance(strategy, Averaging) or not strategy.reducer.folds_rows:
+    if not isinstance(source, ClientSource) or not isinstance(strategy, Averaging):
+        return False
+    if not strategy.plain or strategy.patterns or not strategy.reducer.folds_rows:
         return False
     if any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
         return False  # what is stale is scaled update by update
     started = time.perf_counter()
     ctx = program.context(asks[0], None)
-    correction = strategy.correction(asks[0], task.arrays, ctx) if not strategy.patterns else None
+    correction = strategy.correction(asks[0], task.arrays, ctx)
     schema = task.arrays.schema.delta
-    if not strategy.plain or strategy.patterns or any(segment.dtype not in PLAIN for segment in schema.segments):
+    if any(segment.dtype not in PLAIN for segment in schema.segments):
         return False
     one_thread_each(program.threads)
     keys = [turn_key(program.seed, ask) if ask.key is None else ask.key for ask in asks]

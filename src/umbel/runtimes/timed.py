@@ -24,6 +24,9 @@ from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
 from umbel.strategy import Strategy
 
+GIVES_UP = 100
+"""So many failures without one answer end an asynchronous run, which would ask one client after the other."""
+
 
 @final
 @dataclass
@@ -67,9 +70,14 @@ class TimedPlayers(Players):
             failed = {receipt.client: receipt for receipt in tally.receipts if receipt.verdict != "done"}
             played |= {ask.client for ask in asks if ask.client not in failed}
             total.absorb(tally)
+            if not failed and coordinator.overlaps:
+                failed = _empty(total)
             if not failed:
                 break
             broken |= failed
+            if coordinator.overlaps and len(broken) >= GIVES_UP and not total.examples.value:
+                reason = next(iter(broken.values())).reason
+                raise RoundError(phase.round, f"{len(broken)} clients failed and none answered; the first: {reason}")
             coordinator.reset(before[0])
             self.timeline.reset(before[1])
         self._close(phase, coordinator, story)
@@ -168,3 +176,11 @@ class TimedPlayers(Players):
 
     def close(self) -> None:
         self.virtual.close()
+
+
+def _empty(total: Tally) -> dict[str, Receipt]:
+    """Who has no examples, if nobody who was played has any: no step can be made of that, so others are asked."""
+    if total.examples.value:
+        return {}
+    done = [receipt for receipt in total.receipts if receipt.verdict == "done"]
+    return {receipt.client: replace(receipt, verdict="failed", reason="has no examples") for receipt in done}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from umbel.data.plot import save_figure
 from umbel.errors import ConfigError
 from umbel.runtimes.sweep.space import text_of
 
@@ -56,7 +57,7 @@ def plot_sweep(sweep: Sweep, path: str | Path | None) -> Figure:
         _panel(axes, name, points, sweep.best)
     panels[0].set_ylabel(sweep.metric)
     if path is not None:
-        save(figure, Path(path))
+        save_figure(figure, Path(path))
     return figure
 
 
@@ -91,19 +92,3 @@ def _places(axes: Axes, name: str, values: Sequence[Any]) -> list[float]:
     axes.set_xticks(range(len(order)), order)
     axes.margins(x=0.2)
     return [float(order.index(text)) for text in texts]
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture.
-
-    Raises:
-        ConfigError: its ending is none of a picture, or it cannot be written.
-    """
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise ConfigError(
-            f"path must end in a picture format, got {path.name!r}: {error}; try .png, .svg or .pdf"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"path cannot be written: {path}: {error.strerror}; try another folder") from None

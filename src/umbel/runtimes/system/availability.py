@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
-from umbel.message import require
+from umbel.message import is_number, require
 from umbel.runtimes.system.distributions import Quantity, check, drawn
 from umbel.runtimes.system.draws import uniform
 
@@ -94,10 +94,18 @@ class Diurnal:
     chance: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.from_hour <= 24, f"from_hour must be from 0 to 24, got {self.from_hour!r}")
-        require(0 <= self.spread_hours <= 24, f"spread_hours must be from 0 to 24, got {self.spread_hours!r}")
-        require(self.zones >= 1, f"zones must be at least 1, got {self.zones!r}")
-        require(0.001 <= self.chance <= 1, f"chance must be from 0.001 to 1, got {self.chance!r}")
+        require(
+            is_number(self.from_hour) and 0 <= self.from_hour <= 24,
+            f"from_hour must be from 0 to 24, got {self.from_hour!r}",
+        )
+        require(
+            is_number(self.spread_hours) and 0 <= self.spread_hours <= 24,
+            f"spread_hours must be from 0 to 24, got {self.spread_hours!r}",
+        )
+        require(is_number(self.zones) and self.zones >= 1, f"zones must be at least 1, got {self.zones!r}")
+        require(
+            is_number(self.chance) and 0.001 <= self.chance <= 1, f"chance must be from 0.001 to 1, got {self.chance!r}"
+        )
         check("hours", self.hours)
 
     def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from numbers import Real
 from statistics import NormalDist
-from typing import Protocol, TypeAlias, final, runtime_checkable
+from typing import Protocol, TypeAlias, cast, final, runtime_checkable
 
 from umbel.errors import ConfigError
-from umbel.message import require
+from umbel.message import is_number, require
 from umbel.runtimes.system.draws import uniform
 
 _NORMAL = NormalDist()
@@ -49,8 +50,11 @@ class LogNormal:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.median < math.inf, f"median must be a finite number above 0, got {self.median!r}")
-        require(0 <= self.sigma <= 50, f"sigma must be from 0 to 50, got {self.sigma!r}")
+        require(
+            is_number(self.median) and 0 < self.median < math.inf,
+            f"median must be a finite number above 0, got {self.median!r}",
+        )
+        require(is_number(self.sigma) and 0 <= self.sigma <= 50, f"sigma must be from 0 to 50, got {self.sigma!r}")
 
     def quantile(self, u: float) -> float:
         return self.median * math.exp(self.sigma * _NORMAL.inv_cdf(u))
@@ -72,7 +76,10 @@ class HalfNormal:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.scale < math.inf, f"scale must be a finite number above 0, got {self.scale!r}")
+        require(
+            is_number(self.scale) and 0 < self.scale < math.inf,
+            f"scale must be a finite number above 0, got {self.scale!r}",
+        )
 
     def quantile(self, u: float) -> float:
         return self.scale * _NORMAL.inv_cdf((1 + u) / 2)
@@ -96,8 +103,14 @@ class Pareto:
     alpha: float = 2.0
 
     def __post_init__(self) -> None:
-        require(0 < self.least < math.inf, f"least must be a finite number above 0, got {self.least!r}")
-        require(0.1 <= self.alpha < math.inf, f"alpha must be a finite number of at least 0.1, got {self.alpha!r}")
+        require(
+            is_number(self.least) and 0 < self.least < math.inf,
+            f"least must be a finite number above 0, got {self.least!r}",
+        )
+        require(
+            is_number(self.alpha) and 0.1 <= self.alpha < math.inf,
+            f"alpha must be a finite number of at least 0.1, got {self.alpha!r}",
+        )
 
     def quantile(self, u: float) -> float:
         return self.least * (1 - u) ** (-1 / self.alpha)
@@ -123,9 +136,17 @@ class Zipf:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.exponent < math.inf, f"exponent must be a finite number of at least 0, got {self.exponent!r}")
-        require(1 <= self.most <= 10**6, f"most must be from 1 to 1,000,000, got {self.most!r}")
-        require(0 < self.scale < math.inf, f"scale must be a finite number above 0, got {self.scale!r}")
+        require(
+            is_number(self.exponent) and 0 <= self.exponent < math.inf,
+            f"exponent must be a finite number of at least 0, got {self.exponent!r}",
+        )
+        require(
+            is_number(self.most) and 1 <= self.most <= 10**6, f"most must be from 1 to 1,000,000, got {self.most!r}"
+        )
+        require(
+            is_number(self.scale) and 0 < self.scale < math.inf,
+            f"scale must be a finite number above 0, got {self.scale!r}",
+        )
 
     def quantile(self, u: float) -> float:
         running = _zipf(self.exponent, self.most)
@@ -150,8 +171,11 @@ class Empirical:
     values: Sequence[float]
 
     def __post_init__(self) -> None:
-        values = tuple(sorted(self.values))
-        require(len(values) > 0, "values must hold at least one number, got none")
+        given = tuple(self.values) if isinstance(cast("object", self.values), Iterable) else ()
+        bad = next((value for value in given if not is_number(value) or math.isnan(value)), None)
+        require(bad is None, f"values must be numbers, got {bad!r} among them")
+        require(len(given) > 0, f"values must hold at least one number, got {self.values!r}")
+        values = tuple(sorted(given))
         object.__setattr__(self, "values", values)
 
     def quantile(self, u: float) -> float:
@@ -174,7 +198,7 @@ def drawn(name: str, quantity: Quantity, client: str, seed: int, *when: object) 
         value = quantity.quantile(uniform(seed, "system", name, client, *when))
     else:
         value = quantity(client)
-    if not value >= 0 or (math.isinf(value) and not name.endswith("_bytes_per_s")):
+    if not isinstance(value, Real) or not value >= 0 or (math.isinf(value) and not name.endswith("_bytes_per_s")):
         raise ConfigError(f"{name} must be a finite number of at least 0, got {value!r} for client {client}")
     return float(value)
 
@@ -185,9 +209,9 @@ def check(name: str, quantity: object) -> None:
     Raises:
         ConfigError: says what it may be.
     """
-    is_number = isinstance(quantity, (int, float)) and not isinstance(quantity, bool) and quantity >= 0
+    is_one = isinstance(quantity, (int, float)) and not isinstance(quantity, bool) and quantity >= 0
     require(
-        is_number or isinstance(quantity, Distribution) or callable(quantity),
+        is_one or isinstance(quantity, Distribution) or callable(quantity),
         f"{name} must be a number of at least 0, a distribution such as LogNormal() or a function of the client's id, "
         f"got {quantity!r}",
     )

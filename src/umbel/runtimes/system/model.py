@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import final
 
-from umbel.message import require
+from umbel.message import is_number, require
 from umbel.runtimes.system.availability import Always, Availability
 from umbel.runtimes.system.distributions import Quantity, check, drawn
 from umbel.runtimes.system.draws import uniform
@@ -121,9 +121,11 @@ class SystemModel:
     def __post_init__(self) -> None:
         for name in QUANTITIES:
             check(name, getattr(self, name))
-        require(0 <= self.dropout <= 1, f"dropout must be from 0 to 1, got {self.dropout!r}")
         require(
-            isinstance(self.availability, Availability),  # pyright: ignore[reportUnnecessaryIsInstance]
+            is_number(self.dropout) and 0 <= self.dropout <= 1, f"dropout must be from 0 to 1, got {self.dropout!r}"
+        )
+        require(
+            isinstance(self.availability, Availability) and not isinstance(self.availability, type),  # pyright: ignore[reportUnnecessaryIsInstance]
             f"availability must be one such as Always(), Diurnal() or Trace.read(path), got {self.availability!r}",
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.errors import ConfigError
-from umbel.message import require
+from umbel.message import is_number, require
 from umbel.runtimes.system.availability import NEVER
 from umbel.runtimes.system.draws import uniform
 
@@ -46,7 +46,7 @@ class Trace:
 
     def __post_init__(self) -> None:
         require(len(self.windows) > 0, "a trace needs at least one client, got none")
-        require(self.period_s is None or self.period_s > 0, f"period_s must be above 0 or None, got {self.period_s!r}")
+        _check_period(self.period_s)
         object.__setattr__(self, "_names", sorted(self.windows))
 
     @classmethod
@@ -57,9 +57,12 @@ class Trace:
         Raises:
             ConfigError: a record is none; it is named by its number.
         """
+        _check_period(period_s)
         digest = hashlib.sha256()
         changes: dict[str, list[tuple[float, bool]]] = {}
         for number, record in enumerate(records, 1):
+            if len(record) != len(COLUMNS):
+                raise ConfigError(f"record {number} must be ({', '.join(COLUMNS)}), got {record!r}")
             time_s, client, on = _checked(number, *record)
             changes.setdefault(client, []).append((time_s, on))
         for client in sorted(changes):
@@ -96,6 +99,11 @@ class Trace:
         period = math.floor(time_s / self.period_s)
         # A window may reach into the next period, so the one before is looked at, too.
         return next(filter(None, (_next(own, time_s, self.period_s * n) for n in range(period - 1, period + 2))), NEVER)
+
+
+def _check_period(period_s: float | None) -> None:
+    fine = period_s is None or (is_number(period_s) and period_s > 0)
+    require(fine, f"period_s must be above 0 or None, got {period_s!r}")
 
 
 def _next(windows: tuple[Window, ...], time_s: float, shift: float) -> Window | None:
