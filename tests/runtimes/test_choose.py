@@ -40,3 +40,8 @@ def test_a_plan_tells_the_workers_of_a_cluster_only_where_they_were_given():
     pytest.importorskip("ray", reason="ray is not installed")
     assert choose("ray", None, fl.ServerConfig(), 9, fl.Cluster()) == {"name": "ray"}
     assert choose("ray", 3, fl.ServerConfig(), 9) == {"name": "ray", "workers": 3}
+
+
+def test_an_address_is_no_cluster():
+    with pytest.raises(fl.ConfigError, match=r"cluster must be a Cluster or None, got 'auto'; try fl.Cluster\(address"):
+        fl.simulate(lambda context: None, 2, engine="ray", cluster="auto")

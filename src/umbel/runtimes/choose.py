@@ -41,6 +41,8 @@ def choose(
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if workers is not None and (not isinstance(workers, int) or workers < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"workers must be a whole number of at least 1 or None, got {workers!r}")
+    if cluster is not None and not isinstance(cluster, Cluster):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"cluster must be a Cluster or None, got {cluster!r}; try fl.Cluster(address={cluster!r})")
     if cluster is not None and engine != "ray":
         raise ConfigError(f'cluster is for engine="ray", got engine={engine!r}')
     if engine == "ray":
