@@ -94,6 +94,13 @@ def test_tests_mock_nothing():
                 assert not any("mock" in name.lower().split(".") for name in names), f"{file.name} imports a mock"
 
 
+def test_every_folder_of_tests_is_a_package():
+    # pytest tells two files of one name apart by their packages, and stops at the second one otherwise.
+    folders = {file.parent for file in (ROOT / "tests").rglob("test_*.py")} - {ROOT / "tests"}
+    bare = sorted(folder.name for folder in folders if not (folder / "__init__.py").exists())
+    assert not bare, f"tests without an __init__.py beside them: {bare}"
+
+
 def imported(code: str) -> set[str]:
     """Top-level modules that are there after `code`, beyond those of the bare interpreter and the standard library."""
     script = f"import sys; before = set(sys.modules); {code}; print(*(set(sys.modules) - before))"
