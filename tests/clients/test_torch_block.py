@@ -70,10 +70,18 @@ def client_of(model=mlp, optimizer=sgd, sizes=ragged, loss=None, batch_size=5, e
     return client_fn
 
 
-def run(client_fn, engine="vmap", workers=1, strategy=None, rounds=2, clients=CLIENTS, **more):
+def run(client_fn, engine="vmap", workers=1, strategy=None, rounds=2, clients=CLIENTS, block=None, **more):
+    block = 128 if block is None and engine == "vmap" else block
     config = fl.ServerConfig(num_rounds=rounds, fraction_evaluate=0.0, seed=1, **more)
     return fl.simulate(
-        client_fn, clients, strategy=strategy, config=config, engine=engine, workers=workers, progress=False
+        client_fn,
+        clients,
+        strategy=strategy,
+        config=config,
+        engine=engine,
+        workers=workers,
+        block=block,
+        progress=False,
     )
 
 
@@ -151,9 +159,8 @@ def test_a_block_gives_what_the_loop_gives(client_fn, strategy):
     agree(loop, block)
 
 
-def test_the_bits_do_not_depend_on_the_number_of_workers(monkeypatch):
-    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
-    one, *others = [run(client_of(), workers=workers) for workers in (1, 2, 3)]
+def test_the_bits_do_not_depend_on_the_number_of_workers():
+    one, *others = [run(client_of(), workers=workers, block=8) for workers in (1, 2, 3)]
     for other in others:
         same_bits(one, other)
         assert [r.failures for r in other.rounds] == [r.failures for r in one.rounds]
@@ -265,15 +272,13 @@ def test_one_model_may_be_shared_by_all_clients():
     assert all(torch.equal(before[name], value) for name, value in shared.state_dict().items())
 
 
-def test_a_worker_that_dies_with_a_block_costs_no_client_but_its_own(monkeypatch):
-    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
-
+def test_a_worker_that_dies_with_a_block_costs_no_client_but_its_own():
     def client_fn(context):
         if context.partition_id == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return fl.TorchClient(mlp(), nn.CrossEntropyLoss(), sgd, data(context.partition_id + 1, 9))
 
-    history = run(client_fn, workers=2, rounds=1, min_available_clients=1)
+    history = run(client_fn, workers=2, block=8, rounds=1, min_available_clients=1)
     assert history.rounds[-1].participants == CLIENTS - 1
     assert [failure.client for failure in history.rounds[-1].failures] == ["3"]
 
@@ -293,10 +298,10 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
     undisturbed = go(3, "vmap")
     first = go(1, "vmap", store=tmp_path / "runs.db")
     for engine in ("serial", "pool"):
-        with pytest.raises(fl.errors.ConfigError, match="train in blocks of 128"):
+        with pytest.raises(fl.errors.ConfigError, match="train in blocks of 8,"):
             go(3, engine, store=tmp_path / "runs.db", resume=first.run)
     resumed = go(3, "auto", store=tmp_path / "runs.db", resume=first.run)
-    assert resumed.plan["engine"]["block"] == 128
+    assert resumed.plan["engine"]["block"] == 8
     same_bits(undisturbed, resumed)
     alone = go(1, "serial", store=tmp_path / "runs.db")
     with pytest.raises(fl.errors.ConfigError, match="train one by one"):

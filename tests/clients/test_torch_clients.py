@@ -28,10 +28,11 @@ def clients_of(parts=UNEVEN, data=(X, Y), **more):
     return fl.TorchClients(model, nn.CrossEntropyLoss(), sgd, data, parts, **{"batch_size": 4, "epochs": 2, **more})
 
 
-def run(clients, engine="vmap", strategy=None, workers=1, fraction_evaluate=0.0, rounds=2, **more):
+def run(clients, engine="vmap", strategy=None, workers=1, fraction_evaluate=0.0, rounds=2, block=None, **more):
+    block = 128 if block is None and engine == "vmap" else block
     config = fl.ServerConfig(num_rounds=rounds, fraction_evaluate=fraction_evaluate, seed=1, **more)
     return fl.simulate(
-        clients, CLIENTS, strategy=strategy, config=config, engine=engine, workers=workers, progress=False
+        clients, CLIENTS, strategy=strategy, config=config, engine=engine, workers=workers, block=block, progress=False
     )
 
 
@@ -104,9 +105,8 @@ def test_a_method_that_needs_each_client_gets_each(strategy, built):
     agree(run(clients, "serial", strategy=strategy), block)
 
 
-def test_the_bits_do_not_depend_on_the_number_of_workers(monkeypatch):
-    monkeypatch.setattr("umbel.runtimes.choose.BLOCK", 8)
-    one, *others = [run(clients_of(), workers=workers) for workers in (1, 2, 3)]
+def test_the_bits_do_not_depend_on_the_number_of_workers():
+    one, *others = [run(clients_of(), workers=workers, block=8) for workers in (1, 2, 3)]
     for other in others:
         for name, values in one.parameters.items():
             np.testing.assert_array_equal(values, other.parameters[name])

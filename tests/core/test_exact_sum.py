@@ -36,6 +36,23 @@ def test_scalars_sum_exactly_in_any_order(values, random):
     assert total.value == rest.value == math.fsum(values)
 
 
+@given(st.lists(st.lists(numbers, max_size=40), max_size=4))
+def test_scalars_added_at_once_sum_exactly_too(parts):
+    total = ExactSum()
+    for values in parts:
+        total.add_many(values)
+    assert sum(map(Fraction, total.partials)) == sum(Fraction(value) for values in parts for value in values)
+    assert total.value == math.fsum(value for values in parts for value in values)
+
+
+def test_a_sum_beyond_all_floats_is_infinite_however_it_was_added():
+    one, many = ExactSum(), ExactSum([1.0])
+    for value in (1.0, 1.7e308, 1.7e308):
+        one.add(value)
+    many.add_many([1.7e308, 1.7e308])
+    assert one.partials[-1] == many.partials[-1] == math.inf
+
+
 def exact_by_definition(contributions, kept):
     """The sum in rational arithmetic: each contribution rounded (half to even) to the lowest kept grid."""
     largest = max(abs(c) for c in contributions)

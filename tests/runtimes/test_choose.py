@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.runtimes.choose import choose
+from umbel.runtimes.choose import block_size, choose
 
 
 def simulated(**arguments):
@@ -40,6 +40,31 @@ def test_a_plan_tells_the_workers_of_a_cluster_only_where_they_were_given():
     pytest.importorskip("ray", reason="ray is not installed")
     assert choose("ray", None, fl.ServerConfig(), 9, fl.Cluster()) == {"name": "ray"}
     assert choose("ray", 3, fl.ServerConfig(), 9) == {"name": "ray", "workers": 3}
+
+
+def test_a_block_is_as_large_as_caches_hold_and_leaves_every_core_some():
+    assert block_size(2_440, cohort=1_000, cores=2) == 250
+    assert block_size(2_440, cohort=100_000, cores=2) == 2_048
+    assert block_size(2_440, cohort=1_000, cores=16) == 32
+    assert block_size(636_000, cohort=1_000, cores=2) == 39
+    assert block_size(10**9, cohort=1_000, cores=2) == block_size(100, cohort=3, cores=2) == 8
+
+
+def test_a_block_that_was_asked_for_is_in_the_plan():
+    assert choose("vmap", 3, fl.ServerConfig(), 1_000, block=100) == {"name": "vmap", "workers": 3, "block": 100}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"engine": "pool", "block": 8}, "block is for engine=\"vmap\", got engine='pool'"),
+        ({"engine": "vmap", "block": 1}, "block must be a whole number of at least 2 or None, got 1"),
+        ({"engine": "vmap", "block": "many"}, "block must be a whole number of at least 2 or None, got 'many'"),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused(arguments, sentence):
+    with pytest.raises(fl.ConfigError, match=sentence):
+        simulated(**arguments)
 
 
 def test_an_address_is_no_cluster():

@@ -93,7 +93,7 @@ class _Block:
     def __init__(self, recipe: Recipe, members: Sequence[Member], columns: Sequence[Tensor], order: Order) -> None:
         self.recipe, self.members, self.order = recipe, members, order
         self.model = recipe.model
-        starts = [tensors(member.start) for member in members]
+        starts = _starts(members)
         own = {name: value for name, value in self.model.state_dict(keep_vars=True).items() if name in starts[0]}
         device = next(iter(own.values())).device
         trained = {name for name, param in self.model.named_parameters() if param.requires_grad}
@@ -244,6 +244,14 @@ def _stirred(values: Tensor) -> Tensor:
     return values + 0.1 * torch.arange(values.numel(), device=values.device).cos().reshape(values.shape).to(
         values.dtype
     )
+
+
+def _starts(members: Sequence[Member]) -> list[Mapping[str, Tensor]]:
+    """Where each client begins, as tensors; of clients that begin from one model they are one."""
+    first = members[0].start
+    if all(member.start is first for member in members):
+        return [tensors(first)] * len(members)
+    return [tensors(member.start) for member in members]
 
 
 def _stack(values: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -118,4 +118,4 @@ def _rows(parts: Parts, number: int) -> Numbers:
         raise ConfigError(
             f"the rows of client {number} must be whole numbers in a row, got {rows.dtype}{list(rows.shape)}"
         )
-    return rows.astype(np.int64).reshape(-1)
+    return rows.astype(np.int64, copy=False).reshape(-1)

@@ -64,9 +64,9 @@ class Order:
         """
         chance = torch.Generator()
         parts, drawn = list[Numbers](), list[int]()
-        for lot, key, how in zip(lots, keys, passes, strict=True):
+        for number, (lot, how) in enumerate(zip(lots, passes, strict=True)):
             if how.shuffle:
-                chance.manual_seed(key & (2**63 - 1))
+                chance.manual_seed(keys[number] & (2**63 - 1))
                 each = max(1, -(-len(lot) // how.batch_size))
                 needed = how.epochs if how.most is None else min(how.epochs, -(-how.most // each))
                 parts += [lot[torch.randperm(len(lot), generator=chance).numpy()] for _ in range(needed)]

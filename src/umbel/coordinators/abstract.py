@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, final
 
+from umbel.cohort import Receipts
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.population import Population, cohort_key
 from umbel.errors import ConfigError
@@ -82,6 +83,18 @@ class Coordinator(ABC):
     @abstractmethod
     def receipt(self, receipt: Receipt) -> Decision:
         """Take note of an answer."""
+
+    def receipts(self, receipts: Receipts, order: Mapping[str, int]) -> tuple[str, ...]:
+        """Take note of the answers of clients that were played together; returns whom to ask instead.
+
+        Args:
+            receipts: one for each client in `order`.
+            order: client → its place in the cohort, by which answers count.
+        """
+        instead: list[str] = []
+        for receipt in sorted(receipts, key=lambda receipt: order[receipt.client]):
+            instead += self.receipt(receipt).ask
+        return tuple(instead)
 
     @abstractmethod
     def fill(self) -> tuple[str, ...]:

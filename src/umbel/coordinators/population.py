@@ -34,7 +34,7 @@ class Everyone:
     def sample(self, key: int, count: int) -> list[str]:
         if count >= self.size:
             return [str(index) for index in range(self.size)]
-        return [str(index) for index in generator(key).choice(self.size, count, replace=False)]
+        return [str(index) for index in generator(key).choice(self.size, count, replace=False).tolist()]
 
     def first(self, count: int) -> list[str]:
         return [str(index) for index in range(min(count, self.size))]

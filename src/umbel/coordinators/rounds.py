@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
+from umbel.cohort import Receipts
 from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase, count_of
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import wanted as wanted_of
@@ -142,6 +143,16 @@ class Rounds(Coordinator):
         phase.seats += self.arrives
         instead = self._replacement(phase) if self.config.accept_failures else ()
         return Decision(False, instead, self._complete(phase))
+
+    def receipts(self, receipts: Receipts, order: Mapping[str, int]) -> tuple[str, ...]:
+        phase = self._open
+        fits = phase is not None and len(phase.accepted) + len(order) <= phase.wanted
+        if phase is None or not fits or receipts.done < len(receipts) or set(order) != phase.waiting:
+            return super().receipts(receipts, order)
+        phase.accepted += order
+        phase.waiting.clear()
+        phase.gone.clear()
+        return ()
 
     def _replacement(self, phase: _Open) -> tuple[str, ...]:
         instead = tuple(phase.reserve[:1])

@@ -35,9 +35,21 @@ class ExactSum:
         kept.append(value)
         self.partials = kept
 
+    def add_many(self, values: Iterable[float]) -> None:
+        """Add them all: what the rounded sum misses is summed up and rounded in turn, until nothing is missing."""
+        left, partials = [*self.partials, *values], list[float]()
+        try:
+            while total := math.fsum(left):
+                partials.append(total)
+                left.append(-total)
+        except OverflowError:
+            for value in left[len(self.partials) :]:
+                self.add(value)
+        else:
+            self.partials = partials[::-1]
+
     def merge(self, other: ExactSum) -> None:
-        for partial in other.partials:
-            self.add(partial)
+        self.add_many(other.partials)
 
     @property
     def value(self) -> float:

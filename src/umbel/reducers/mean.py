@@ -123,8 +123,7 @@ class _Sums(RowAccumulator):
             chosen = data if len(used) == count else data[used]
             if len(used):
                 self.sums[name].add_rows(chosen, np.asarray(weights[name], np.float64)[used])
-            for weight in weights[name]:
-                self.weights[name].add(weight)
+            self.weights[name].add_many(weights[name])
         self.count += count
 
     def _check_room(self, more: int) -> None:

@@ -16,7 +16,10 @@ from umbel.runtimes.program import Program
 from umbel.runtimes.serial import SerialEngine
 
 ENGINES = ("auto", "serial", "pool", "vmap", "ray")
-BLOCK = 128
+PARTS = 4
+SMALLEST, LARGEST = 8, 2048
+STACK_BYTES = 24 * 2**20
+"""Larger stacks of models no longer fit the caches, and each step waits for memory."""
 
 
 def choose(
@@ -26,6 +29,8 @@ def choose(
     num_clients: int,
     cluster: Cluster | None = None,
     at_once: int | None = None,
+    block: int | None = None,
+    model_bytes: int = 1,
 ) -> dict[str, Any]:
     """The engine, its number of workers and of clients in a block, as the log keeps them.
 
@@ -33,6 +38,7 @@ def choose(
 
     Args:
         at_once: how many clients are played at once; None is the cohort of a round.
+        block: how many clients train together; None takes what suits a model of `model_bytes`.
 
     Raises:
         ConfigError: there is no such engine, or no such number, or Ray is not installed.
@@ -45,6 +51,10 @@ def choose(
         raise ConfigError(f"cluster must be a Cluster or None, got {cluster!r}; try fl.Cluster(address={cluster!r})")
     if cluster is not None and engine != "ray":
         raise ConfigError(f'cluster is for engine="ray", got engine={engine!r}')
+    if block is not None and (not isinstance(block, int) or block < 2):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"block must be a whole number of at least 2 or None, got {block!r}")
+    if block is not None and engine != "vmap":
+        raise ConfigError(f'block is for engine="vmap", got engine={engine!r}')
     if engine == "ray":
         if find_spec("ray") is None:
             raise ConfigError("engine=\"ray\" needs ray; install it with: pip install 'umbel[ray]'")
@@ -57,8 +67,18 @@ def choose(
     if engine == "vmap":
         if config.client_timeout is not None:
             raise ConfigError("client_timeout is for clients that train one by one; drop it, or take the engine pool")
-        return {"name": engine, "workers": min(many, max(1, -(-cohort // BLOCK))), "block": BLOCK}
+        block = block or block_size(model_bytes, cohort, cores)
+        return {"name": engine, "workers": min(many, max(1, -(-cohort // block))), "block": block}
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
+
+
+def block_size(model_bytes: int, cohort: int, cores: int) -> int:
+    """How many clients train together: as many as caches hold, and so few that all cores have some.
+
+    It depends on the machine but not on the number of workers; a run keeps it in its plan.
+    """
+    share = -(-cohort // max(PARTS, 2 * cores))
+    return max(SMALLEST, min(share, LARGEST, STACK_BYTES // max(1, model_bytes)))
 
 
 def resumed(engine: str, choice: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from typing import final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from umbel.block import ClientSource, Trained
+from umbel.cohort import Asks, Done, clients_of
 from umbel.dtypes import DTYPES
 from umbel.errors import NotSupported
 from umbel.message import Ask, Receipt
@@ -36,7 +39,7 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
         return False
     if not strategy.plain or strategy.patterns or not strategy.reducer.folds_rows:
         return False
-    if any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
+    if not isinstance(asks, Asks) and any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
         return False  # what is stale is scaled update by update
     started = time.perf_counter()
     ctx = program.context(asks[0], None)
@@ -45,10 +48,9 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     if any(segment.dtype not in PLAIN for segment in schema.segments):
         return False
     one_thread_each(program.threads)
-    keys = [turn_key(program.seed, ask) if ask.key is None else ask.key for ask in asks]
-    partitions = [program.partition_of(ask.client) for ask in asks]
+    partitions = [program.partition_of(client) for client in clients_of(asks)]
     try:
-        trained = source.train_many(task.arrays, ctx, partitions, keys, correction)
+        trained = source.train_many(task.arrays, ctx, partitions, _Keys(program, asks), correction)
     except NotSupported:
         raise
     except Exception:
@@ -66,9 +68,39 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     return True
 
 
+@final
+class _Keys(Sequence[int]):
+    """The roots of the clients' randomness, each drawn when it is wanted."""
+
+    def __init__(self, program: Program, asks: Sequence[Ask]) -> None:
+        self.program, self.asks = program, asks
+
+    def __len__(self) -> int:
+        return len(self.asks)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if isinstance(index, slice):
+            return _Keys(self.program, self.asks[index])
+        ask = self.asks[index]
+        return turn_key(self.program.seed, ask) if ask.key is None else ask.key
+
+
 def _note(program: Program, asks: Sequence[Ask], trained: Trained, tally: Tally, seconds: float) -> None:
-    for ask, examples, steps, loss in zip(asks, trained.examples, trained.steps, trained.losses, strict=True):
-        measured(program, ask, {} if loss is None else {"loss": loss}, examples, tally)
+    losses = [loss for loss in trained.losses if loss is not None and math.isfinite(loss)]
+    if len(losses) == len(asks) and not program.per_client_metrics:
+        tally.measure_many(trained.examples, "loss", losses)
+    else:
+        for ask, examples, loss in zip(asks, trained.examples, trained.losses, strict=True):
+            measured(program, ask, {} if loss is None else {"loss": loss}, examples, tally)
+    if isinstance(asks, Asks):
+        done = Done(asks.clients, asks.task.round, asks.attempt, trained.examples, trained.steps, seconds)
+        tally.receipts.add(done)
+        return
+    for ask, examples, steps in zip(asks, trained.examples, trained.steps, strict=True):
         receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds)
         tally.receipts.append(receipt)
 

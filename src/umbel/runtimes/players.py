@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, final
 
+from umbel.cohort import Asks, clients_of
 from umbel.coordinators import Coordinator, Phase
 from umbel.errors import UmbelError
 from umbel.message import Ask, Receipt, Task
@@ -85,37 +86,29 @@ class VirtualPlayers(Players):
 
     def fit(self, phase: Phase, task: Task, coordinator: Coordinator) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play the cohort and, in the place of clients that failed, the reserve."""
-        asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in phase.clients]
+        clients = phase.clients
         total, failures = Tally(), list[Receipt]()
-        while asks:
-            tally = self.play(asks, phase.round, more=bool(total.receipts))
-            order = {ask.client: position for position, ask in enumerate(asks)}
-            answers = sorted(tally.receipts, key=lambda receipt: order[receipt.client])
-            instead: list[str] = []
-            for receipt in answers:
-                decision = coordinator.receipt(receipt)
-                instead += decision.ask
-                if receipt.verdict != "done":
-                    failures.append(receipt)
+        while clients:
+            tally = self.play(Asks(clients, "fit", task, phase.attempt), phase.round, more=bool(total.receipts))
+            order = {client: position for position, client in enumerate(clients)}
+            failures += sorted(tally.receipts.failures(), key=lambda receipt: order[receipt.client])
+            clients = coordinator.receipts(tally.receipts, order)
             total.absorb(tally)
-            asks = [Ask(client, "fit", task, attempt=phase.attempt) for client in instead]
         self.pending = total.states
         return total, failures
         yield
 
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
-        return self.play([Ask(client, "evaluate", task) for client in phase.clients], phase.round)
+        return self.play(Asks(phase.clients, "evaluate", task), phase.round)
         yield
 
     def play(self, asks: Sequence[Ask], round: int, *, more: bool = False) -> Tally:
         """Play these clients with the states they have before `round`, or for an evaluation in it."""
-        states: dict[str, bytes] = {}
-        for ask in asks:
-            pending = self.pending.get(ask.client) if ask.kind == "evaluate" else None
-            state = pending or self.store.state(self.run, ask.client, round - (ask.kind == "fit"))
-            if state is not None:
-                states[ask.client] = state
-        tally = self.engine.play(asks, states, self._told(round, asks[0].kind), more=more)
+        kind, clients = asks[0].kind, clients_of(asks)
+        states = self.store.states(self.run, clients, round - (kind == "fit"))
+        if self.pending and kind == "evaluate":
+            states |= {client: self.pending[client] for client in clients if client in self.pending}
+        tally = self.engine.play(asks, states, self._told(round, kind), more=more)
         for sentence in tally.warnings:
             self._say(round, sentence)
         return tally

@@ -8,6 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, final
 
+from umbel.cohort import clients_of
 from umbel.message import Ask
 from umbel.runtimes.blocks import play_block
 from umbel.runtimes.engine import Engine, Progress
@@ -39,7 +40,8 @@ class SerialEngine(Engine):
             for start in range(0, len(asks), self.block):
                 some = asks[start : start + self.block]
                 if self.block > 1:
-                    play_block(self.program, some, [states.get(ask.client) for ask in some], tally)
+                    memories = [states.get(client) for client in clients_of(some)]
+                    play_block(self.program, some, memories, tally)
                 else:
                     play(self.program, some[0], states.get(some[0].client), tally, limit=_alarm(self.client_timeout))
                 if progress is not None:

@@ -177,7 +177,7 @@ class Session:
             self.say(round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
             return None
         tally = yield from self.players.evaluate(phase, self._task(round, self.hooks.on_evaluate_config_fn))
-        failures += [receipt for receipt in tally.receipts if receipt.verdict != "done"]
+        failures += tally.receipts.failures()
         return tally
 
     def _central(self, round: int) -> dict[str, float]:
@@ -203,7 +203,7 @@ class Session:
         evaluation: Tally | None,
         central: dict[str, float],
     ) -> tuple[Ended | None, dict[str, Any]]:
-        done = [receipt for receipt in tally.receipts if receipt.verdict == "done"]
+        done = tally.receipts.done
         federated = {} if evaluation is None else _means(evaluation, self.hooks.evaluate_metrics)
         summary = _summary(_means(tally, self.hooks.fit_metrics), federated, central)
         measured = {**summary["metrics"], **({} if summary["loss"] is None else {"loss": summary["loss"]})}
@@ -214,10 +214,10 @@ class Session:
         event: dict[str, Any] = {
             "kind": "round",
             "round": phase.round,
-            "participants": len(done),
+            "participants": done,
             "failures": [[receipt.client, receipt.reason] for receipt in failures],
             "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),
-            "bytes_received": back * len(done),
+            "bytes_received": back * done,
             **summary,
             **self._account(),
         }
@@ -226,8 +226,8 @@ class Session:
             event["node_seconds"] = math.fsum(_worked(receipt) for receipt in tally.receipts)
         if self.coordinator.config.where:
             event["matching"] = self.coordinator.population.size
-        if len(done) <= LISTED_CLIENTS:
-            event["clients"] = sorted([receipt.client, receipt.steps] for receipt in done)
+        if done <= LISTED_CLIENTS:
+            event["clients"] = sorted([r.client, r.steps] for r in tally.receipts if r.verdict == "done")
         if self.coordinator.config.per_client_metrics:
             fits = [{"kind": "fit", **entry} for entry in tally.clients]
             evaluations = [{"kind": "evaluate", **entry} for entry in (evaluation.clients if evaluation else [])]

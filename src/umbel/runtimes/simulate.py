@@ -6,10 +6,11 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from umbel.arrays import ArraysLike
+from umbel.arrays import Arrays, ArraysLike
 from umbel.coordinators import Asynchronous, ServerConfig
 from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
@@ -48,6 +49,7 @@ def simulate(
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
     workers: int | None = None,
+    block: int | None = None,
     cluster: Cluster | None = None,
     threads: int = 1,
     device: str = "cpu",
@@ -80,6 +82,8 @@ def simulate(
             block one batched computation, here or in workers; it gives the same bits as itself and those of the others
             but for rounding (1e-4). "auto" takes "pool" or "serial".
         workers: processes of the pool, on each node of a cluster; None takes one per core.
+        block: how many clients "vmap" trains together, at least 2; None takes what suits the model, the cohort and the
+            machine's cores, and equal bits need equal blocks.
         cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
@@ -122,7 +126,7 @@ def simulate(
     _check_arguments(client_fn, num_clients, threads)
     at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
-    choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once)
+    choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once, block=block)
     kept, led = keeping.store_at(store), None
     try:
         info = keeping.found(kept, resume)
@@ -134,9 +138,11 @@ def simulate(
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
-        choice = _choice(engine, workers, program, config, info, at_once)
+        initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
+        model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
+        choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
-        session = _session(program, course, plan, kept, info, name, initial_parameters, hooks, client, ctx)
+        session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
@@ -159,13 +165,22 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object) ->
 
 
 def _choice(
-    engine: str, workers: int | None, program: Program, config: ServerConfig, info: RunInfo | None, at_once: int | None
+    engine: str,
+    workers: int | None,
+    program: Program,
+    config: ServerConfig,
+    info: RunInfo | None,
+    at_once: int | None,
+    block: int | None,
+    model_bytes: int,
 ) -> Mapping[str, Any]:
     """The engine that is taken: for a run that goes on, with the blocks that it had."""
     stored: Mapping[str, Any] | None = None if info is None else info.plan.get("engine") or {}
     if engine == "auto" and stored is not None and stored.get("block", 1) > 1:
         engine = "vmap"
-    choice = choose.choose(engine, workers, config, program.num_clients, at_once=at_once)
+    choice = choose.choose(
+        engine, workers, config, program.num_clients, at_once=at_once, block=block, model_bytes=model_bytes
+    )
     return choice if stored is None else choose.resumed(engine, choice, stored)
 
 
@@ -188,7 +203,7 @@ def _session(
     store: Store,
     info: RunInfo | None,
     name: str,
-    initial_parameters: ArraysLike | None,
+    initial: Callable[[], Arrays],
     hooks: Hooks,
     client: LocalClient,
     ctx: Context,
@@ -200,7 +215,7 @@ def _session(
             program.strategy,
             course.coordinator,
             hooks,
-            lambda: probe.initial(client, ctx, initial_parameters),
+            initial,
             course.timeline,
         )
         probe.check_private(program.strategy, client, ctx)

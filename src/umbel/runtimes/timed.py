@@ -67,7 +67,7 @@ class TimedPlayers(Players):
                 total, played = Tally(), set[str]()  # an update that does not count after all cannot be taken out again
             asks = [self._ask(turn, task, coordinator) for turn in story.accepted if turn.client not in played]
             tally = self._play(asks, phase.round, more=bool(total.receipts))
-            failed = {receipt.client: receipt for receipt in tally.receipts if receipt.verdict != "done"}
+            failed = {receipt.client: receipt for receipt in tally.receipts.failures()}
             played |= {ask.client for ask in asks if ask.client not in failed}
             total.absorb(tally)
             if not failed and coordinator.overlaps:

@@ -134,6 +134,11 @@ class Store(RunReader):
     def state(self, run: str, client: str, round: int) -> bytes | None:
         """A client's state as of the end of `round`."""
 
+    def states(self, run: str, clients: Sequence[str], round: int) -> dict[str, bytes]:
+        """The states of those of `clients` that have one."""
+        found = ((client, self.state(run, client, round)) for client in clients)
+        return {client: state for client, state in found if state is not None}
+
     @abstractmethod
     def rewind(self, run: str, round: int) -> None:
         """Forget events, checkpoints and states of rounds after `round`, before they are done again."""

@@ -88,6 +88,9 @@ class MemoryStore(Store):
         latest = max((n for n in versions if n <= round), default=None)
         return None if latest is None else versions[latest]
 
+    def states(self, run: str, clients: Sequence[str], round: int) -> dict[str, bytes]:
+        return super().states(run, clients, round) if self._states[self._known(run)] else {}
+
     def rewind(self, run: str, round: int) -> None:
         self._events[self._known(run)] = [e for e in self._events[run] if e.get("round", 0) <= round]
         self._checkpoints[run] = {n: c for n, c in self._checkpoints[run].items() if n <= round}

@@ -42,12 +42,13 @@ class Board:
         if clear:
             self._words[: 2 * units] = 0
 
-    def start(self, unit: int, worker: int) -> None:
-        self._words[2 * unit + 1] = time.monotonic_ns()
-        self._words[2 * unit] = 4 * worker + STARTED
+    def start(self, units: range, worker: int) -> None:
+        """These units, which follow each other, are being played from now on."""
+        self._words[2 * units.start + 1 : 2 * units.stop : 2] = time.monotonic_ns()
+        self._words[2 * units.start : 2 * units.stop : 2] = 4 * worker + STARTED
 
-    def finish(self, unit: int, worker: int) -> None:
-        self._words[2 * unit] = 4 * worker + DONE
+    def finish(self, units: range, worker: int) -> None:
+        self._words[2 * units.start : 2 * units.stop : 2] = 4 * worker + DONE
 
     def done(self, units: int) -> int:
         """How many units are finished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from itertools import accumulate
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast, final
 
+from umbel.cohort import Receipts, clients_of, joined
 from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Receipt
 from umbel.runtimes.engine import Engine, Progress
@@ -38,7 +40,7 @@ class _Worker:
 class _Job:
     """What the parent knows of the turns in play."""
 
-    asks: list[Ask]
+    asks: Sequence[Ask]
     waiting: set[int]
     tallies: list[Tally] = field(default_factory=list[Tally])
     dead: list[int] = field(default_factory=list[int])
@@ -90,11 +92,15 @@ class PoolEngine(Engine):
             tally, again = self._run(left, states, progress, more=more)
             total.absorb(tally)
             left, more = [[ask] for ask in again], True
-        for receipt in total.receipts:
-            self._costs[receipt.client] = receipt.seconds
+        self._learn(total.receipts)
+        return total
+
+    def _learn(self, receipts: Receipts) -> None:
+        """Remember how long each client took."""
+        for clients, seconds in receipts.seconds():
+            self._costs.update(dict.fromkeys(clients, seconds))
         if len(self._costs) > 200_000:
             self._costs.clear()
-        return total
 
     def prepare(self) -> None:
         """Start all workers now and not with the first job.
@@ -106,13 +112,14 @@ class PoolEngine(Engine):
 
     def _longest_first(self, blocks: Sequence[Sequence[Ask]]) -> list[Sequence[Ask]]:
         """Those that took long the last time go first; unknown ones before all, in cohort order."""
-        return sorted(blocks, key=lambda block: -sum(self._costs.get(ask.client, float("inf")) for ask in block))
+        costs = self._costs
+        return sorted(blocks, key=lambda block: -sum(costs.get(client, math.inf) for client in clients_of(block)))
 
     def _run(
         self, blocks: Sequence[Sequence[Ask]], states: Mapping[str, bytes], progress: Progress | None, *, more: bool
     ) -> tuple[Tally, list[Ask]]:
         """Play `blocks` once; returns the tally and the asks that have to be played again."""
-        asks, ends = [ask for block in blocks for ask in block], [0, *accumulate(map(len, blocks))]
+        asks, ends = joined(blocks), [0, *accumulate(map(len, blocks))]
         self._ensure_workers(min(self.size, len(blocks)))
         self._job += 1
         length = self._input.write(job_parts(asks, states))
@@ -190,8 +197,10 @@ class PoolEngine(Engine):
 
     def _again(self, job: _Job, total: Tally) -> list[Ask]:
         """Whom to ask again; those who will not be get a receipt in `total` that says why."""
-        answered = {receipt.client for receipt in total.receipts}
+        answered = set(total.receipts.clients())
         again: list[Ask] = []
+        if len(answered) == len(job.asks):
+            return again
         for ask in job.asks:
             if ask.client in answered:
                 continue

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
+from umbel.cohort import Asks, clients_of
 from umbel.errors import NotSupported
 from umbel.message import Ask
 from umbel.runtimes.blocks import play_block
@@ -46,27 +47,38 @@ class Descriptors:
 
 def job_parts(asks: Sequence[Ask], states: Mapping[str, bytes]) -> list[bytes | memoryview]:
     """A job as a frame in shared memory: each task once, the asks, the states that these clients have."""
-    first = asks[0]
-    tasks = list({id(ask.task): ask.task for ask in asks}.values())
-    places = {id(task): place for place, task in enumerate(tasks)}
-    onto = next((ask.onto for ask in asks if ask.onto is not None), None)
-    names = [ask.client.encode() for ask in asks]
-    blobs = [states.get(ask.client, b"") for ask in asks] if states else []
-    own = {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase}
+    clients = clients_of(asks)
+    names = [client.encode() for client in clients]
+    blobs = [states.get(client, b"") for client in clients] if states else []
     tree = {
-        "kind": first.kind,
-        "tasks": {str(place): task_tree(task) for place, task in enumerate(tasks)},
-        "onto": {} if onto is None else {"model": onto},
+        **(_alike(asks) if isinstance(asks, Asks) else _each(asks)),
         "names": np.frombuffer(b"".join(names), np.uint8),
         "name_ends": np.cumsum([len(name) for name in names]),
-        "places": np.array([places[id(ask.task)] for ask in asks]),
-        "attempts": np.array([ask.attempt for ask in asks]),
-        "scales": np.array([ask.scale for ask in asks], np.float64),
-        "own": own,
         "states": np.frombuffer(b"".join(blobs), np.uint8),
         "ends": np.cumsum([len(blob) for blob in blobs]),
     }
     return pack_parts("job", tree, seal=False)
+
+
+def _alike(asks: Asks) -> dict[str, Any]:
+    """What asks have in common that differ in the client alone."""
+    return {"kind": asks.kind, "tasks": {"0": task_tree(asks.task)}, "attempt": asks.attempt}
+
+
+def _each(asks: Sequence[Ask]) -> dict[str, Any]:
+    """What each of these asks is."""
+    tasks = list({id(ask.task): ask.task for ask in asks}.values())
+    places = {id(task): place for place, task in enumerate(tasks)}
+    onto = next((ask.onto for ask in asks if ask.onto is not None), None)
+    return {
+        "kind": asks[0].kind,
+        "tasks": {str(place): task_tree(task) for place, task in enumerate(tasks)},
+        "onto": {} if onto is None else {"model": onto},
+        "places": np.array([places[id(ask.task)] for ask in asks]),
+        "attempts": np.array([ask.attempt for ask in asks]),
+        "scales": np.array([ask.scale for ask in asks], np.float64),
+        "own": {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase},
+    }
 
 
 @final
@@ -77,26 +89,35 @@ class _Job:
         self._tree: Any = unpack("job", view(fd, length), verify=False)
         self._tasks = {int(place): task_in(part) for place, part in self._tree["tasks"].items()}
         # A model to move is the same for all; to those that began from it, it makes no difference.
-        self._onto: Arrays | None = self._tree["onto"].get("model")
+        self._onto: Arrays | None = self._tree.get("onto", {}).get("model")
 
-    def block(self, start: int, stop: int) -> tuple[list[Ask], list[bytes | None]]:
+    def block(self, start: int, stop: int) -> tuple[Sequence[Ask], list[bytes | None]]:
         """The asks of a block, and what their clients remember."""
-        tree, asks = self._tree, list[Ask]()
-        numbers = (tree[name][start:stop].tolist() for name in ("places", "attempts", "scales"))
-        names = _pieces(tree["names"], tree["name_ends"], start, stop)
-        for at, (name, place, attempt, scale) in enumerate(zip(names, *numbers, strict=True), start):
-            phase, own = tree["own"].get(str(at), (0, {}))
-            task = self._tasks[place]
-            asks.append(Ask(name.decode(), tree["kind"], task, own, phase, attempt, scale=scale, onto=self._onto))
+        tree = self._tree
+        names = [name.decode() for name in _pieces(tree["names"], tree["name_ends"], start, stop)]
+        asks: Sequence[Ask]
+        if "attempt" in tree:
+            asks = Asks(names, tree["kind"], self._tasks[0], tree["attempt"])
+        else:
+            numbers = (tree[key][start:stop].tolist() for key in ("places", "attempts", "scales"))
+            asks = [self._ask(at, each) for at, each in enumerate(zip(names, *numbers, strict=True), start)]
         if not len(tree["ends"]):
             return asks, [None] * len(asks)
         return asks, [piece or None for piece in _pieces(tree["states"], tree["ends"], start, stop)]
 
+    def _ask(self, at: int, own: tuple[str, int, int, float]) -> Ask:
+        name, place, attempt, scale = own
+        phase, settings = self._tree["own"].get(str(at), (0, {}))
+        task = self._tasks[place]
+        return Ask(name, self._tree["kind"], task, settings, phase, attempt, scale=scale, onto=self._onto)
+
 
 def _pieces(data: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> list[bytes]:
     """Pieces of bytes that lie one after the other, from their ends."""
-    bounds: list[int] = [0 if start == 0 else int(ends[start - 1]), *ends[start:stop].tolist()]
-    return [data[begin:end].tobytes() for begin, end in pairwise(bounds)]
+    first = 0 if start == 0 else int(ends[start - 1])
+    whole = data[first : int(ends[stop - 1])].tobytes()
+    bounds: list[int] = [0, *(ends[start:stop] - first).tolist()]
+    return [whole[begin:end] for begin, end in pairwise(bounds)]
 
 
 def work(index: int, program: Program, fds: Descriptors) -> None:
@@ -140,16 +161,14 @@ def _play(
         for unit in take(fds.tokens, job):
             the_job = the_job or _Job(fds.input, length)
             its = range(blocks[unit], blocks[unit + 1])
-            for ask in its:
-                board.start(ask, index)
+            board.start(its, index)
             if refused is None:
                 try:
                     asks, states = the_job.block(its.start, its.stop)
                     play_block(program, asks, states, tally, arena.allocate)
                 except NotSupported as error:
                     refused = error
-            for ask in its:
-                board.finish(ask, index)
+            board.finish(its, index)
     except Exception:
         return ("broken", job, traceback.format_exc())
     if refused is not None:

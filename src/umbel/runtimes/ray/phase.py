@@ -58,7 +58,8 @@ class Phase:
             self._parts.clear()
             for part in lost:
                 self._deal.put_back(part.asks)
-        total.receipts += self._failed
+        for receipt in self._failed:
+            total.receipts.append(receipt)
         return total
 
     def _play_all(self) -> None:

@@ -541,7 +541,7 @@ class NodePlayers(Players):
 
     def _tell(self, round: int, kind: str, tally: Tally, total: int) -> None:
         if self._progress is not None:
-            done = sum(receipt.verdict == "done" for receipt in tally.receipts)
+            done = tally.receipts.done
             self._progress(round, kind, min(done, total), total)
 
     def close(self) -> None:
