@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
+from umbel.errors import NotSupported
 from umbel.local import Correction
 from umbel.local_client import Fitted, StepClient
 from umbel.message import Context
@@ -76,6 +77,21 @@ class Trained:
     losses: Sequence[float | None]
 
 
+@final
+@dataclass(frozen=True)
+class Assessed:
+    """What came of the evaluation of one model by many clients.
+
+    Attributes:
+        examples, losses: of each client; the loss is the mean over its examples.
+        metrics: name → each client's mean.
+    """
+
+    examples: Sequence[float]
+    losses: Sequence[float]
+    metrics: Mapping[str, Sequence[float]]
+
+
 class ClientSource(ABC):
     """A `client_fn` that knows all its clients' data, and can train many of them without building any."""
 
@@ -97,3 +113,14 @@ class ClientSource(ABC):
         Raises:
             NotSupported: such clients cannot train so; says why.
         """
+
+    def evaluate_many(self, model: Arrays, ctx: Context, partitions: Sequence[int]) -> Assessed:
+        """Let the clients of these partitions evaluate one model at once.
+
+        Args:
+            ctx: the first client's context.
+
+        Raises:
+            NotSupported: such clients cannot evaluate so; says why.
+        """
+        raise NotSupported(f"{type(self).__name__} evaluates client by client")

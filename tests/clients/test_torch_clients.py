@@ -1,5 +1,7 @@
 """`TorchClients`: the same clients built one by one, in blocks, or not at all."""
 
+from typing import final
+
 import numpy as np
 import pytest
 
@@ -173,3 +175,94 @@ def test_data_that_are_no_columns_are_refused():
     for rows in (np.arange(ROWS) < 5, [0.5, 1.0]):
         with pytest.raises(fl.errors.ConfigError, match="rows of client 0 must be whole numbers in a row"):
             clients_of([rows])(fl.Context("0", 0, 1))
+
+
+TESTED = [np.arange(number, number + (number * 5) % 7) for number in range(CLIENTS)]
+"""Rows to evaluate on: some clients have none."""
+
+
+@final
+class Moody(nn.Module):
+    """A model that does, in evaluation, what batches of several clients at once would change."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.linear = how, nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x):
+        if self.training:
+            return self.linear(x)
+        if self.how == "looks at its neighbours":
+            return self.linear(x - x.mean(0))
+        return self.linear(x + 0.1 * torch.randn_like(x))
+
+
+def like(model=None, loss=None, **more):
+    torch.manual_seed(0)
+    model = model or nn.Sequential(nn.Linear(WIDTH, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+    return fl.TorchClients(
+        model, loss or nn.CrossEntropyLoss(), sgd, more.pop("data", (X, Y)), EVEN, test_parts=TESTED, **more
+    )
+
+
+def assessed(clients, engine):
+    history = run(clients, engine, fraction_evaluate=1.0, per_client_metrics=True, workers=1)
+    told = [[entry for entry in record.clients if entry["kind"] == "evaluate"] for record in history.rounds]
+    return [record.loss for record in history.rounds], told
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_evaluation_at_once_says_what_evaluation_one_by_one_says(built, fraction):
+    loop, block = (run(like(), engine, fraction_evaluate=fraction) for engine in ("serial", "vmap"))
+    agree(loop, block)
+    assert [r.loss for r in block.rounds] == pytest.approx([r.loss for r in loop.rounds], rel=1e-5)
+    assert "accuracy" in block.rounds[-1].metrics
+
+
+def test_who_evaluates_at_once_is_not_built(built):
+    run(like(), fraction_evaluate=1.0)
+    assert len(built) <= 4, "more than were looked at before the first round"
+
+
+@pytest.mark.parametrize(
+    "clients",
+    [
+        like(),
+        like(nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))),
+        like(nn.Linear(WIDTH, 2), nn.MSELoss(), data=(X, X[:, :2].copy())),
+        like(nn.Linear(WIDTH, 1), nn.MSELoss(), data=(X, X[:, 0].copy())),
+        like(loss=nn.CrossEntropyLoss(ignore_index=1)),
+        like(loss=lambda output, target: nn.functional.cross_entropy(output, target) * 2),
+        like(metrics={"worst": lambda output, target: (output.argmax(1) == target).float().min()}),
+        like(Moody("looks at its neighbours")),
+        like(Moody("draws at random")),
+    ],
+    ids=[
+        "a network",
+        "batch norm",
+        "no labels",
+        "a loss that broadcasts",
+        "a loss that leaves targets out",
+        "a loss of the user's own",
+        "metrics of batches",
+        "a model that looks at its neighbours",
+        "a model that draws at random",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_each_client_hears_of_itself_what_it_would_hear_alone(clients):
+    (losses, loop), (at_once, block) = assessed(clients, "serial"), assessed(clients, "vmap")
+    assert at_once == pytest.approx(losses, rel=2e-4)
+    for mine, theirs in zip(loop, block, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            assert (other["client"], other["examples"]) == (one["client"], one["examples"])
+            assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-4)
+
+
+def test_one_client_that_cannot_evaluate_fails_alone():
+    broken = [[ROWS + 5] if number == 7 else rows for number, rows in enumerate(TESTED)]
+    torch.manual_seed(0)
+    clients = fl.TorchClients(nn.Linear(WIDTH, CLASSES), nn.CrossEntropyLoss(), sgd, (X, Y), EVEN, test_parts=broken)
+    history = run(clients, fraction_evaluate=1.0, rounds=1, accept_failures=True)
+    assert "7" in {failure.client for failure in history.rounds[-1].failures}
+    assert history.rounds[-1].loss is not None

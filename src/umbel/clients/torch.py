@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
-from umbel.block import BlockClient, Member, Trained
+from umbel.block import Assessed, BlockClient, Member, Trained
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
+from umbel.clients.torch_assess import assess
 from umbel.clients.torch_block import Recipe, train_block, train_rows
 from umbel.clients.torch_data import examples, joined, length, on_device, one_pass, prepared, reseed
 from umbel.clients.torch_kind import fixed, kind
+from umbel.clients.torch_masked import by_row
 from umbel.clients.torch_optimizer import (
     OptimizerFactory,
     check_bound,
@@ -406,6 +408,27 @@ class TorchClient(BlockClient):
         recipe = Recipe(self.model, self._loss, self._rates, self._clip)
         order = Order.drawn(lots, keys, [self._passes()] * len(lots))
         return train_rows(recipe, [Member(self, start, ctx, correction)] * len(lots), columns, order)
+
+    def evaluate_rows(
+        self, model: Arrays, ctx: Context, columns: tuple[Tensor, ...], lots: Sequence[Numbers]
+    ) -> Assessed:
+        """Evaluate `model` for clients that differ from this one in nothing but their rows of `columns`.
+
+        Args:
+            lots: each one's rows.
+
+        Raises:
+            NotSupported: they have to evaluate one by one.
+        """
+        rows = None if self._loss is None or self._amp is not None else by_row(self._loss)
+        if rows is None or self._metrics is not None:
+            raise NotSupported("its loss or its metrics are not torch's own")
+        try:
+            self._borrow(model, ctx)
+            self.model.eval()
+            return assess(self.model, rows, columns, lots, self.device, self._batch_size)
+        finally:
+            self.release()
 
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         try:

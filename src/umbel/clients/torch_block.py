@@ -16,7 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[
 from umbel.arrays import Arrays
 from umbel.block import Member, Trained
 from umbel.clients.torch_arrays import as_tensor, tensors
-from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked
+from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked, stirred
 from umbel.clients.torch_order import Numbers, Order
 from umbel.clients.torch_stacked import Rates, Stacked, path_lengths, stacked_optimizer
 from umbel.local import Correction, Rule
@@ -137,7 +137,7 @@ class _Block:
         """Fill short batches up only if the model does not look from one row of a batch at another."""
         self.is_sure = True
         place = int(sizes.argmin())
-        one = {name: _stirred(tensor[place]) for name, tensor in {**self.params, **self.rest}.items()}
+        one = {name: stirred(tensor[place]) for name, tensor in {**self.params, **self.rest}.items()}
         inputs = tuple(column[torch.from_numpy(rows[place])] for column in self.columns[:-1])
         call = partial(functional_call, self.model, one)
         if self.masked is None or not keeps_rows_apart(call, inputs, int(sizes[place])):
@@ -235,15 +235,6 @@ class _Block:
                 old = self.origin[name]
                 changed[name] = new.long() - old.long() if whole else new - old
         return _rows(schema, changed, len(self.members))
-
-
-def _stirred(values: Tensor) -> Tensor:
-    """Other values than zeros, which would hide what a model does before them."""
-    if not values.is_floating_point():
-        return values
-    return values + 0.1 * torch.arange(values.numel(), device=values.device).cos().reshape(values.shape).to(
-        values.dtype
-    )
 
 
 def _starts(members: Sequence[Member]) -> list[Mapping[str, Tensor]]:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays
-from umbel.block import ClientSource, Trained
+from umbel.block import Assessed, ClientSource, Trained
 from umbel.clients.torch import Metric, TorchClient
 from umbel.clients.torch_data import prepared
 from umbel.clients.torch_optimizer import OptimizerFactory
 from umbel.clients.torch_order import Numbers
-from umbel.errors import ConfigError
+from umbel.errors import ConfigError, NotSupported
 from umbel.local import Correction
 from umbel.message import Context
 
@@ -109,6 +109,14 @@ class TorchClients(ClientSource):
         lots = [_rows(self._parts, number) for number in partitions]
         data = cast("tuple[Tensor, ...]", self._data)
         return self._client(lots[0], None).train_rows(start, ctx, data, lots, keys, correction)
+
+    def evaluate_many(self, model: Arrays, ctx: Context, partitions: Sequence[int]) -> Assessed:
+        parts = self._test_parts
+        if parts is None:
+            raise NotSupported("it has no test_parts")
+        lots = [_rows(parts, number) for number in partitions]
+        data = cast("tuple[Tensor, ...]", self._data)
+        return self._client(np.empty(0, np.int64), lots[0]).evaluate_rows(model, ctx, data, lots)
 
 
 def _rows(parts: Parts, number: int) -> Numbers:

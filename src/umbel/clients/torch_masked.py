@@ -1,4 +1,4 @@
-"""Mean losses over a part of a batch, so that a short batch can be computed beside full ones."""
+"""Mean losses over some rows of a batch, so that batches of several clients, or a short one, are computed at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from umbel.errors import NotSupported
 
 Masked: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -47,6 +49,28 @@ def masked(loss: Callable[..., Tensor]) -> Masked | None:
     return mean
 
 
+def by_row(loss: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """`(output, target) → loss of each row`, whose mean is the loss, for torch's own mean losses; else None.
+
+    The function raises `NotSupported` for targets of which the mean would not be that of its rows.
+    """
+    each = _unreduced(loss)
+    if each is None:
+        return None
+    losses_of: Callable[[Tensor, Tensor], Tensor] = each
+    ignored = _ignored(loss)
+
+    def rows(output: Tensor, target: Tensor) -> Tensor:
+        if ignored is None and output.shape != target.shape:
+            raise NotSupported("its loss has an output and a target of different shapes")
+        losses = losses_of(output, target)
+        if ignored is not None and losses.shape == target.shape and bool((target == ignored).any()):
+            raise NotSupported("its loss leaves some targets out")
+        return losses.reshape(len(losses), -1).mean(1)
+
+    return rows
+
+
 def _ignored(loss: Any) -> int | None:
     """The class that cross entropy leaves out."""
     if loss is functional.cross_entropy:
@@ -72,3 +96,12 @@ def keeps_rows_apart(call: Callable[..., object], inputs: tuple[Tensor, ...], sh
     if not isinstance(whole, Tensor) or not isinstance(part, Tensor) or not whole.ndim or len(part) != short:
         return False
     return len(whole) > short and torch.allclose(whole[:short], part, rtol=1e-4, atol=1e-5)
+
+
+def stirred(values: Tensor) -> Tensor:
+    """Other values than zeros, which would hide what a model does before them."""
+    if not values.is_floating_point():
+        return values
+    return values + 0.1 * torch.arange(values.numel(), device=values.device).cos().reshape(values.shape).to(
+        values.dtype
+    )

@@ -90,9 +90,10 @@ def play_block(
     """
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
-    if asks[0].kind == "fit" and len(asks) >= LEAST:
-        if not any(memories) and _at_once(program, asks, tally, allocate):
-            return
+    fits = asks[0].kind == "fit"
+    if len(asks) >= LEAST and not (fits and any(memories)) and _at_once(program, asks, tally, allocate):
+        return
+    if fits and len(asks) >= LEAST:
         turns = [_asked(program, ask, memory, tally) for ask, memory in zip(asks, memories, strict=True)]
         together = [turn for turn in turns if turn is not None]
         kinds: dict[Hashable, list[_Turn]] = {}
@@ -118,7 +119,7 @@ def _at_once(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allo
     try:
         return play_many(program, asks, tally, allocate)
     except NotSupported:
-        return False  # it is told when the clients are built
+        return False  # of a fit it is told when the clients are built
 
 
 def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _Turn | None:

@@ -1,20 +1,21 @@
-"""A block of clients of one source: trained without being built, checked and summed up at once."""
+"""A block of clients of one source: they train or evaluate without being built, and are checked and summed at once."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.block import ClientSource, Trained
+from umbel.block import ClientSource
 from umbel.cohort import Asks, Done, clients_of
 from umbel.dtypes import DTYPES
 from umbel.errors import NotSupported
-from umbel.message import Ask, Receipt
+from umbel.message import Ask
 from umbel.reducers.abstract import RowAccumulator
 from umbel.reducers.ladder import Allocate
 from umbel.runtimes.program import Program, turn_key
@@ -29,13 +30,23 @@ PLAIN = ("F32", "I64", "I32", "I16", "I8", "U8")
 
 
 def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None = None) -> bool:
-    """Play a block of fits at once; False if it has to be played client by client.
+    """Play a block of asks at once; False if it has to be played client by client.
 
     Raises:
-        NotSupported: the clients cannot train in blocks; says why.
+        NotSupported: the clients cannot do it in blocks; says why.
     """
-    source, strategy, task = program.client_fn, program.strategy, asks[0].task
-    if not isinstance(source, ClientSource) or not isinstance(strategy, Averaging):
+    source = program.client_fn
+    if not isinstance(source, ClientSource):
+        return False
+    one_thread_each(program.threads)
+    if asks[0].kind == "evaluate":
+        return _evaluate(source, program, asks, tally)
+    return _fit(source, program, asks, tally, allocate)
+
+
+def _fit(source: ClientSource, program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None) -> bool:
+    strategy, task = program.strategy, asks[0].task
+    if not isinstance(strategy, Averaging):
         return False
     if not strategy.plain or strategy.patterns or not strategy.reducer.folds_rows:
         return False
@@ -47,7 +58,6 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     schema = task.arrays.schema.delta
     if any(segment.dtype not in PLAIN for segment in schema.segments):
         return False
-    one_thread_each(program.threads)
     partitions = [program.partition_of(client) for client in clients_of(asks)]
     try:
         trained = source.train_many(task.arrays, ctx, partitions, _Keys(program, asks), correction)
@@ -64,7 +74,34 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     accumulator = tally.started(strategy.reducer, strategy.schema(task, asks[0].own), allocate)
     assert isinstance(accumulator, RowAccumulator)
     accumulator.fold_rows({"delta": trained.rows}, {"delta": weights})
-    _note(program, asks, trained, tally, (time.perf_counter() - started) / len(asks))
+    seconds = (time.perf_counter() - started) / len(asks)
+    _note(
+        program,
+        asks,
+        Done(clients_of(asks), task.round, asks[0].attempt, trained.examples, trained.steps, seconds),
+        {"loss": trained.losses},
+        tally,
+    )
+    return True
+
+
+def _evaluate(source: ClientSource, program: Program, asks: Sequence[Ask], tally: Tally) -> bool:
+    task = asks[0].task
+    if task.shared:
+        return False  # each has a model of its own
+    started = time.perf_counter()
+    try:
+        ctx = program.context(asks[0], None)
+        assessed = source.evaluate_many(task.arrays, ctx, [program.partition_of(name) for name in clients_of(asks)])
+    except NotSupported:
+        raise
+    except Exception:
+        return False  # as above
+    if not all(map(math.isfinite, assessed.losses)):
+        return False
+    seconds = (time.perf_counter() - started) / len(asks)
+    done = Done(clients_of(asks), task.round, asks[0].attempt, assessed.examples, [0] * len(asks), seconds)
+    _note(program, asks, done, {"loss": assessed.losses, **assessed.metrics}, tally)
     return True
 
 
@@ -89,20 +126,23 @@ class _Keys(Sequence[int]):
         return turn_key(self.program.seed, ask) if ask.key is None else ask.key
 
 
-def _note(program: Program, asks: Sequence[Ask], trained: Trained, tally: Tally, seconds: float) -> None:
-    losses = [loss for loss in trained.losses if loss is not None and math.isfinite(loss)]
-    if len(losses) == len(asks) and not program.per_client_metrics:
-        tally.measure_many(trained.examples, "loss", losses)
+def _note(
+    program: Program, asks: Sequence[Ask], done: Done, metrics: Mapping[str, Sequence[float | None]], tally: Tally
+) -> None:
+    known = {name: [v for v in values if v is not None and math.isfinite(v)] for name, values in metrics.items()}
+    if program.per_client_metrics or any(len(values) < len(asks) for values in known.values()):
+        for place, (ask, examples) in enumerate(zip(asks, done.examples, strict=True)):
+            # Without examples a client has a loss of 0, as alone, and no other metric.
+            names = [name for name in metrics if metrics[name][place] is not None and (examples or name == "loss")]
+            own = {name: metrics[name][place] for name in names}
+            measured(program, ask, own, examples, tally)
     else:
-        for ask, examples, loss in zip(asks, trained.examples, trained.losses, strict=True):
-            measured(program, ask, {} if loss is None else {"loss": loss}, examples, tally)
+        tally.measure_many(done.examples, known)
     if isinstance(asks, Asks):
-        done = Done(asks.clients, asks.task.round, asks.attempt, trained.examples, trained.steps, seconds)
         tally.receipts.add(done)
         return
-    for ask, examples, steps in zip(asks, trained.examples, trained.steps, strict=True):
-        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds)
-        tally.receipts.append(receipt)
+    for ask, receipt in zip(asks, done, strict=True):
+        tally.receipts.append(replace(receipt, attempt=ask.attempt))
 
 
 def _finite(rows: NDArray[np.uint8], schema: Schema) -> NDArray[np.bool_]:

@@ -64,10 +64,10 @@ class Tally:
                 total.add(value * examples)
                 weight.add(examples)
 
-    def measure_many(self, examples: Sequence[float], name: str, values: Sequence[float]) -> None:
-        """Add one number of each of many clients; the same as `measure` of one after the other."""
+    def measure_many(self, examples: Sequence[float], metrics: Mapping[str, Sequence[float]]) -> None:
+        """Add many clients' numbers; the same as `measure` of one after the other."""
         self.examples.add_many(examples)
-        if any(examples):
+        for name, values in metrics.items() if any(examples) else ():
             total, weight = self._sums(name)
             total.add_many([value * count for value, count in zip(values, examples, strict=True) if count])
             weight.add_many(examples)
