@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 BACKUP = ROOT / "deploy" / "backup.py"
 UMBEL = [sys.executable, "-m", "umbel"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-SETTINGS = ["--set", "num_rounds=60", "--set", "local_steps=8000", "--set", "lr=0.02"]
+SETTINGS = ["--set", "num_rounds=60", "--set", "local_steps=3000", "--set", "lr=0.02"]
 
 
 class Site:
