@@ -27,20 +27,26 @@ class Noop(NumPyClient):
         return parameters, 1, {"client": self.client}
 
 
-def lenet_client(context: Context):
-    import torch
+def training_client(name: str):
+    """A client that trains on the task of that name; the model is built once a process, as in other contestants."""
 
-    from umbelbench import lenet
+    def client_fn(context: Context):
+        import torch
 
-    class Trained(lenet.UserLoop, NumPyClient):
-        def fit(self, parameters, config):
-            new, samples, _ = super().fit(parameters, config)
-            return new, samples, {"client": int(context.node_config["partition-id"])}
+        from umbelbench import loops, task
 
-    torch.set_num_threads(1)
-    if not hasattr(lenet, "process_model"):  # built once a process, as in the other contestants
-        lenet.process_model = lenet.net()
-    return Trained(int(context.node_config["partition-id"]), lenet.process_model).to_client()
+        class Trained(loops.UserLoop, NumPyClient):
+            def fit(self, parameters, config):
+                new, samples, _ = super().fit(parameters, config)
+                return new, samples, {"client": client}
+
+        torch.set_num_threads(1)
+        if not hasattr(loops, "process_model"):
+            loops.process_model = task.named(name).net()
+        client = int(context.node_config["partition-id"])
+        return Trained(task.named(name), client, loops.process_model).to_client()
+
+    return client_fn
 
 
 def noop_client(context: Context):
@@ -63,7 +69,7 @@ class Reported(FedAvg):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--work", choices=["lenet", "noop"], required=True)
+    parser.add_argument("--work", required=True, help="noop, or the name of a task to train")
     parser.add_argument("--api", choices=["run", "start"], default="run")
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--cohort", type=int, default=100)
@@ -72,10 +78,10 @@ def main() -> None:
     parser.add_argument("--result", required=True)
     options = parser.parse_args()
     gate = Gate()
-    if options.work == "lenet":
-        from umbelbench import lenet
+    if options.work != "noop":
+        from umbelbench.task import named
 
-        client_fn, start = lenet_client, lenet.initial_parameters()
+        client_fn, start = training_client(options.work), named(options.work).initial_parameters()
     else:
         client_fn, start = noop_client, [np.zeros(options.parameters, np.float32)]
 
