@@ -3,6 +3,7 @@
 from umbelbench.contest import Contestant
 from umbelbench.options import Options
 
+ONE_BY_ONE = ("--form", "built", "--engine", "pool")
 _UMBEL, _FLOOR = "umbelbench.contestants.umbel_task", "umbelbench.contestants.floor"
 _FLWR, _PFL = "umbelbench.contestants.flwr_sim", "umbelbench.contestants.pfl_sim"
 

@@ -1,4 +1,4 @@
-"""The floor: federated averaging by hand, 2 forked workers x 1 thread, shared model, partial sums in place, no framework.
+"""The floor: federated averaging by hand, 2 forked workers x 1 thread, shared model, sums in place, no framework.
 
 `--client flat` trains with `FlatLoop`, `--client user` drives the users' class, so that it is "the same loop outside".
 Clients are trained one by one; for small models in blocks there is `floor_tiny`.

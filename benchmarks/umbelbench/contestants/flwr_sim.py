@@ -56,14 +56,16 @@ def noop_client(context: Context):
 class Reported(FedAvg):
     """FedAvg that keeps the last model and who took part."""
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, *, keep_models: bool, **settings) -> None:
         super().__init__(**settings)
-        self.last, self.cohorts = None, []
+        self.last, self.cohorts, self.models, self._keep = None, [], [], keep_models
 
     def aggregate_fit(self, server_round, results, failures):
         self.cohorts.append(sorted(int(result.metrics["client"]) for _, result in results))
         parameters, metrics = super().aggregate_fit(server_round, results, failures)
         self.last = parameters
+        if self._keep:
+            self.models.append(np.concatenate([array.ravel() for array in parameters_to_ndarrays(parameters)]))
         return parameters, metrics
 
 
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--cohort", type=int, default=100)
     parser.add_argument("--parameters", type=int, default=1_000)
+    parser.add_argument("--keep-models", action="store_true", help="hand back the model after every round")
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--result", required=True)
     options = parser.parse_args()
@@ -90,6 +93,7 @@ def main() -> None:
         return {}
 
     strategy = Reported(
+        keep_models=options.keep_models,
         fraction_fit=options.cohort / options.clients,
         min_fit_clients=options.cohort,
         fraction_evaluate=0.0,
@@ -115,7 +119,7 @@ def main() -> None:
             num_supernodes=options.clients,
             backend_config={"client_resources": resources, "init_args": ray},
         )
-    gate.finish(options.result, parameters_to_ndarrays(strategy.last), strategy.cohorts)
+    gate.finish(options.result, parameters_to_ndarrays(strategy.last), strategy.cohorts, strategy.models)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from umbelbench.options import Options
 
 NAME = "bits"
 TASK, ROUNDS, WORKERS = "ragged-small", 5, (1, 2, 3)
-ENGINES = {"one by one": ("--form", "built", "--engine", "pool"), "blocks": ()}
+ENGINES = {"one by one": entrants.ONE_BY_ONE, "blocks": ()}
 
 
 def run(options: Options) -> list[Row]:

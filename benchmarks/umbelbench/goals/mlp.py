@@ -1,4 +1,4 @@
-"""A perceptron of 159,010 parameters, 1,000 clients of 100 samples, 100 a round, batch 20: blocks, loops, pfl, Flower."""
+"""A perceptron of 159,010 parameters, 1,000 clients of 100 samples, 100 a round, batch 20: blocks, loops, peers."""
 
 from umbelbench import entrants, rows
 from umbelbench.check import require_agreement
@@ -13,7 +13,7 @@ NAME = TASK = "mlp"
 def run(options: Options) -> list[Row]:
     contestants = [
         entrants.umbel("blocks", options, TASK),
-        entrants.umbel("one by one", options, TASK, "--form", "built", "--engine", "pool"),
+        entrants.umbel("one by one", options, TASK, *entrants.ONE_BY_ONE),
         entrants.loop("loop by hand", options, TASK),
         *entrants.pfl(options, TASK),
         *entrants.flwr(options, TASK),

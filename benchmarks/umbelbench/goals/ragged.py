@@ -22,7 +22,7 @@ def run(options: Options) -> list[Row]:
 def _against(options: Options, task: str, label: str) -> list[Row]:
     contestants = [
         entrants.umbel("blocks", options, task),
-        entrants.umbel("one by one", options, task, "--form", "built", "--engine", "pool"),
+        entrants.umbel("one by one", options, task, *entrants.ONE_BY_ONE),
         *entrants.pfl(options, task),
         *entrants.flwr(options, task, "--clients", str(FLWR_CLIENTS), "--cohort", "500"),
     ]

@@ -26,7 +26,7 @@ def _cohort(options: Options, cohort: int) -> list[Row]:
         entrants.umbel("blocks of built clients", options, "tiny", *size, "--form", "built"),
     ]
     if cohort <= 1_000:
-        contestants.append(entrants.umbel("one by one", options, "tiny", *size, "--form", "built", "--engine", "pool"))
+        contestants.append(entrants.umbel("one by one", options, "tiny", *size, *entrants.ONE_BY_ONE))
     results = race(contestants, pairs=5 if options.quick else options.pairs)
     off = {name: require_agreement(name, result) for name, result in results.items()}
     label = f"{cohort} a round"
