@@ -1,4 +1,4 @@
-"""10^4, 10^6 and 10^8 clients, 100 of them a round: does set-up, a round or memory grow with those who are not asked?"""
+"""10^4, 10^6 and 10^8 clients, 100 of them a round: do set-up, rounds or memory grow with those not asked?"""
 
 from umbelbench import entrants, rows
 from umbelbench.contest import race, ratios
