@@ -134,7 +134,9 @@ class Running:
         self.tell("end")
         with Peak(self.process.pid, period_s=0.25) as peak:
             while "end" not in (message := self.hear("", limit_s)):
-                if "round" in message:
+                if "ready" in message:
+                    self.result.ready_s = time.perf_counter() - self.begun
+                elif "round" in message:
                     self.result.seconds.append(message["seconds"])
             self._take(message)
             self.process.wait(limit_s)

@@ -7,7 +7,7 @@ from umbelbench.intervals import estimate
 from umbelbench.options import Options
 
 NAME = "bits"
-TASK, ROUNDS, WORKERS = "ragged-small", 5, (1, 2, 3)
+TASK, ROUNDS, WORKERS = "ragged", 5, (1, 2, 3)
 ENGINES = {"one by one": entrants.ONE_BY_ONE, "blocks": ()}
 
 
