@@ -107,17 +107,15 @@ def main() -> None:
     parser.add_argument("--keep-models", action="store_true", help="hand back the model after every round")
     parser.add_argument("--result", required=True)
     options = parser.parse_args()
-    rank = int(os.environ.get("RANK", 0))
-    gate, second, other = (Gate(), None, -1) if rank == 0 else (None, None, -1)
-    if rank == 0:
-        port = free_port()
-        os.environ.update(ranked(0, port))
-        command = [sys.executable, "-m", "umbelbench.contestants.pfl_sim", *sys.argv[1:]]
-        second = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **ranked(1, port)})
-        other = second.stdin.fileno()
-    train(options, gate, other)
-    if second is not None:
-        second.wait()
+    if "RANK" in os.environ:
+        train(options, None, -1)
+        return
+    gate, port = Gate(), free_port()
+    os.environ.update(ranked(0, port))
+    command = [sys.executable, "-m", "umbelbench.contestants.pfl_sim", *sys.argv[1:]]
+    second = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **ranked(1, port)})
+    train(options, gate, second.stdin.fileno())
+    second.wait()
 
 
 def train(options: argparse.Namespace, gate: Gate | None, other: int) -> None:
