@@ -20,7 +20,7 @@ def run(options: Options) -> list[Row]:
     ]
     contestants += entrants.pfl(options, "tiny", "--clients", str(SIZES[MOST]), "--cohort", COHORT)
     contestants += entrants.flwr(options, "tiny", "--clients", str(SIZES[LEAST]), "--cohort", COHORT)
-    results = race(contestants, pairs=max(20, options.pairs))
+    results = race(contestants, pairs=options.pairs + 5)
     off = {name: require_agreement(name, result) for name, result in results.items()}
     growth = (results[MOST].peak_bytes - results[LEAST].peak_bytes) / 1e6
     setup = results[MOST].ready_s / results[LEAST].ready_s
