@@ -23,13 +23,13 @@ def run(options: Options) -> list[Row]:
     results = race(contestants, pairs=options.pairs + 5)
     off = {name: require_agreement(name, result) for name, result in results.items()}
     growth = (results[MOST].peak_bytes - results[LEAST].peak_bytes) / 1e6
-    setup = results[MOST].ready_s / results[LEAST].ready_s
+    setup = results[MOST].started_s / results[LEAST].started_s
     found = [
         *rows.rounds(NAME, results, "100 a round", off),
-        *(Row(NAME, f"set-up, {name}", estimate([result.ready_s]), "s") for name, result in results.items()),
+        *rows.starts(NAME, results, "100 a round"),
         *rows.peaks(NAME, results, "100 a round"),
         Row(NAME, "growth of memory, 10^8 over 10^4 clients", estimate([growth]), "MB", at_most=LIMIT_MB),
-        Row(NAME, "set-up, 10^8 / 10^4 clients", estimate([setup]), at_most=FLAT),
+        Row(NAME, "start to first round's end, 10^8 / 10^4 clients", estimate([setup]), at_most=FLAT),
         Row(NAME, "round, 10^8 / 10^4 clients", estimate(ratios(results[MOST], results[LEAST])), at_most=FLAT),
     ]
     for name, beside in (("pfl", MOST), ("flwr", LEAST)):
