@@ -111,7 +111,7 @@ class Running:
             weighed: look at the process tree's memory meanwhile, which takes time from it.
         """
         self.process.send_signal(signal.SIGCONT)
-        with Peak(self.process.pid) if weighed else nullcontext() as peak:
+        with Peak(self.process.pid, period_s=0.1) if weighed else nullcontext() as peak:
             self.tell("round")
             seconds = self.hear("round")["seconds"]
         if peak is not None:
