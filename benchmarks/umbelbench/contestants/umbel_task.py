@@ -60,9 +60,9 @@ def main() -> None:
         gate.wait()
         return {}
 
-    def keep(round_number: int, parameters: list[np.ndarray], config: object) -> None:
+    def keep(round_number: int, parameters: dict[str, np.ndarray], config: object) -> None:
         if round_number:
-            models.append(np.concatenate([array.ravel() for array in parameters]))
+            models.append(np.concatenate([parameters[name].ravel() for name in names]))
 
     history = fl.simulate(
         clients(task, options.form),
