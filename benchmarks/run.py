@@ -118,7 +118,7 @@ def main() -> int:
     pythons = {f"{peer}_python": getattr(parsed, f"{peer}_python") for peer in PEERS}
     options = Options(parsed.python, pairs=parsed.pairs, quick=parsed.quick, **pythons)
     missing = [peer for peer in PEERS if pythons[f"{peer}_python"] is None]
-    if missing and not options.quick:
+    if missing:
         flags = ", ".join(f"--{peer}-python" for peer in missing)
         print(f"without {flags} the rows of these peers are left out (benchmarks/peers.sh makes environments)")
     versions = {peer: peers.version(peer, path) for peer in PEERS if (path := pythons[f"{peer}_python"])}
