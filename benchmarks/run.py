@@ -1,10 +1,11 @@
 """Runs the benchmarks, prints a table and writes JSON.
 
-    python benchmarks/run.py [names] [--flwr-python PATH] [--pairs N] [--json FILE]
+    python benchmarks/run.py [names] [--flwr-python PATH] [--pfl-python PATH] [--nvflare-python PATH]
+                             [--pairs N] [--json FILE]
     python benchmarks/run.py --quick        # for CI: fails if a ratio is twice as bad as benchmarks/bounds.json says
 
-The peer's interpreter (see benchmarks/peers.sh) may also be named by UMBEL_BENCH_FLWR; without one the peer's rows are
-left out.
+The peers' interpreters (see benchmarks/peers.sh) may also be named by UMBEL_BENCH_FLWR, UMBEL_BENCH_PFL and
+UMBEL_BENCH_NVFLARE; the rows of a peer without one are left out.
 """
 
 import argparse
@@ -15,23 +16,32 @@ import sys
 import time
 from pathlib import Path
 
+from umbelbench import peers
 from umbelbench.goal import Row, table
 from umbelbench.goals import (
+    bits,
     checkin,
     deployed_flwr,
     exact_sum,
+    fashion,
     fedbuff,
     fleet,
     import_time,
     large,
     lenet,
     lenet_flwr,
+    lenet_pfl,
     memory,
+    mlp,
     noop,
     noop_flwr,
     packing,
+    population,
+    ragged,
+    silo,
     start,
     tiny,
+    tiny_peers,
 )
 from umbelbench.options import Options
 
@@ -45,7 +55,15 @@ BENCHES = {
         memory,
         lenet,
         lenet_flwr,
+        lenet_pfl,
+        fashion,
         tiny,
+        tiny_peers,
+        mlp,
+        ragged,
+        bits,
+        population,
+        silo,
         fleet,
         checkin,
         packing,
@@ -57,6 +75,7 @@ BENCHES = {
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
 QUICK = ("import", "exact_sum", "noop", "memory", "lenet", "tiny")
 BOUNDS = Path(__file__).with_name("bounds.json")
+PEERS = ("flwr", "pfl", "nvflare")
 REGRESSION = 2.0
 
 
@@ -89,15 +108,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--python", default=sys.executable, help="runs umbel and the floor")
-    parser.add_argument("--flwr-python", default=os.environ.get("UMBEL_BENCH_FLWR"))
+    for peer in PEERS:
+        parser.add_argument(f"--{peer}-python", default=os.environ.get(f"UMBEL_BENCH_{peer.upper()}"))
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parsed = parser.parse_args()
     for name in parsed.names:
         if name not in BENCHES:
             parser.error(f"no benchmark is called {name!r}; there are {', '.join(BENCHES)}")
-    options = Options(parsed.python, parsed.flwr_python, parsed.pairs, parsed.quick)
-    if options.flwr_python is None and not options.quick:
-        print("no --flwr-python: the peer's rows are left out (benchmarks/peers.sh makes its environment)")
+    pythons = {f"{peer}_python": getattr(parsed, f"{peer}_python") for peer in PEERS}
+    options = Options(parsed.python, pairs=parsed.pairs, quick=parsed.quick, **pythons)
+    missing = [peer for peer in PEERS if pythons[f"{peer}_python"] is None]
+    if missing:
+        flags = ", ".join(f"--{peer}-python" for peer in missing)
+        print(f"without {flags} the rows of these peers are left out (benchmarks/peers.sh makes environments)")
+    versions = {peer: peers.version(peer, path) for peer in PEERS if (path := pythons[f"{peer}_python"])}
+    if versions:
+        print("; ".join(versions.values()))
     before, rows, seconds = machine(), [], {}
     for name in parsed.names or (QUICK if options.quick else BENCHES):
         begun = time.perf_counter()
@@ -107,7 +133,7 @@ def main() -> int:
         if found:
             print(f"{table(found)}\n\n{name}: {seconds[name]:.0f} s\n", flush=True)
     if parsed.json:
-        facts = {"machine": before, "seconds": seconds, "rows": [row.as_json() for row in rows]}
+        facts = {"machine": before, "peers": versions, "seconds": seconds, "rows": [row.as_json() for row in rows]}
         parsed.json.write_text(json.dumps(facts, indent=1) + "\n")
     bad = regressions(rows, json.loads(BOUNDS.read_text())) if options.quick else []
     for sentence in bad:

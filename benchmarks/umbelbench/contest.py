@@ -8,11 +8,14 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from umbelbench.memory import Peak
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUND_LIMIT_S = 120.0
@@ -37,12 +40,22 @@ class Contestant:
 
 @dataclass
 class Result:
-    """What one contestant did. `started_s` lasts from the process's creation to its first round's end."""
+    """What one contestant did.
+
+    Args:
+        started_s: from the process's creation to its first round's end.
+        total_s: from the process's creation to its end, of a contestant that ran by itself (`whole`).
+        peak_bytes: the process tree's largest memory while rounds ran that are not measured.
+        models: the flat model after each round, if the contestant kept them.
+    """
 
     seconds: list[float] = field(default_factory=list)
     ready_s: float = 0.0
     started_s: float = 0.0
+    total_s: float = 0.0
+    peak_bytes: int = 0
     parameters: np.ndarray = field(default_factory=lambda: np.empty(0))
+    models: np.ndarray = field(default_factory=lambda: np.empty(0))
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -50,7 +63,7 @@ class Running:
     """A started contestant. Its standard error goes to a file, shown when it fails."""
 
     def __init__(self, contestant: Contestant, rounds: int, directory: str) -> None:
-        self.contestant, self.result, self.pair = contestant, Result(), 0
+        self.contestant, self.result, self.rounds = contestant, Result(), rounds
         self._errors = Path(directory) / f"{contestant.name}.log"
         self._output = Path(directory) / f"{contestant.name}.npz"
         command = [contestant.python, "-m", contestant.module, *contestant.arguments]
@@ -75,13 +88,13 @@ class Running:
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
 
-    def hear(self, key: str) -> dict[str, Any]:
+    def hear(self, key: str, limit_s: float = ROUND_LIMIT_S) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=ROUND_LIMIT_S)
+            line = self._lines.get(timeout=limit_s)
         except queue.Empty:
             line = ""
         message = json.loads(line) if line.strip() else {}
-        if key not in message:
+        if not message or (key and key not in message):
             tail = self._errors.read_text(errors="replace")[-3000:]
             self.stop()
             raise RuntimeError(f"{self.contestant.name} said {line!r} where '{key}' was due; it wrote:\n{tail}")
@@ -91,11 +104,18 @@ class Running:
         self.hear("ready")
         self.result.ready_s = time.perf_counter() - self.begun
 
-    def round(self) -> float:
-        """One round. In between the child is stopped, so that its polling threads take nothing from the others."""
+    def round(self, *, weighed: bool = False) -> float:
+        """One round. In between the child is stopped, so that its polling threads take nothing from the others.
+
+        Args:
+            weighed: look at the process tree's memory meanwhile, which takes time from it.
+        """
         self.process.send_signal(signal.SIGCONT)
-        self.tell("round")
-        seconds = self.hear("round")["seconds"]
+        with Peak(self.process.pid, period_s=0.1) if weighed else nullcontext() as peak:
+            self.tell("round")
+            seconds = self.hear("round")["seconds"]
+        if peak is not None:
+            self.result.peak_bytes = max(self.result.peak_bytes, peak.bytes)
         self.result.seconds.append(seconds)
         self.process.send_signal(signal.SIGSTOP)
         return seconds
@@ -103,11 +123,31 @@ class Running:
     def end(self) -> Result:
         self.process.send_signal(signal.SIGCONT)
         self.tell("end")
-        message = self.hear("end")
-        self.result.parameters = np.load(message.pop("end"))["flat"]
-        self.result.facts = message
+        self._take(self.hear("end"))
         self.stop()
         return self.result
+
+    def whole(self, limit_s: float) -> Result:
+        """All rounds without a pause, and the end: what a user waits for."""
+        for _ in range(self.rounds):
+            self.tell("round")
+        self.tell("end")
+        with Peak(self.process.pid, period_s=0.25) as peak:
+            while "end" not in (message := self.hear("", limit_s)):
+                if "ready" in message:
+                    self.result.ready_s = time.perf_counter() - self.begun
+                elif "round" in message:
+                    self.result.seconds.append(message["seconds"])
+            self._take(message)
+            self.process.wait(limit_s)
+            self.result.total_s = time.perf_counter() - self.begun
+        self.result.peak_bytes = peak.bytes
+        return self.result
+
+    def _take(self, message: dict[str, Any]) -> None:
+        with np.load(message.pop("end")) as arrays:
+            self.result.parameters, self.result.models = arrays["flat"], arrays["models"]
+        self.result.facts = message
 
     def stop(self) -> None:
         """Ends the child and everything it started: the session is its own, so its group is only it."""
@@ -119,13 +159,16 @@ class Running:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(timeout=15)
+        with suppress(ProcessLookupError):  # what it started and left behind
+            os.killpg(self.process.pid, signal.SIGTERM)
 
 
 def race(contestants: list[Contestant], *, pairs: int, warm_up: int = 2) -> dict[str, Result]:
     """Runs all contestants side by side, one round each in turn, `pairs` times after `warm_up` rounds.
 
     The order turns round by round, so that nobody always runs first. Each contestant is asked for one round more than
-    is measured, because a framework's shutdown belongs to its last round. Only one contestant works at a time.
+    is measured, because a framework's shutdown belongs to its last round. Only one contestant works at a time. Memory
+    is looked at in the rounds that are not measured.
     """
     rounds = warm_up + pairs + 1
     with tempfile.TemporaryDirectory() as directory:
@@ -139,8 +182,9 @@ def race(contestants: list[Contestant], *, pairs: int, warm_up: int = 2) -> dict
                 child.result.started_s = child.result.ready_s + child.result.seconds[0]
             for turn in range(1, rounds):
                 shift = turn % len(running)
+                unmeasured = turn < warm_up or turn == rounds - 1
                 for child in running[shift:] + running[:shift]:
-                    child.round()
+                    child.round(weighed=unmeasured)
             results = {child.contestant.name: child.end() for child in running}
         finally:
             for child in running:
@@ -150,6 +194,16 @@ def race(contestants: list[Contestant], *, pairs: int, warm_up: int = 2) -> dict
         result.facts["warm_up_s"] = result.seconds[:warm_up]
         result.seconds = result.seconds[warm_up : warm_up + pairs]
     return results
+
+
+def alone(contestant: Contestant, rounds: int, limit_s: float = 600.0) -> Result:
+    """One contestant from start to end, nobody beside it."""
+    with tempfile.TemporaryDirectory() as directory:
+        child = Running(contestant, rounds, directory)
+        try:
+            return child.whole(limit_s)
+        finally:
+            child.stop()
 
 
 def ratios(over: Result, under: Result) -> list[float]:

@@ -36,12 +36,24 @@ class Gate:
         self._round += 1
         self._released = time.perf_counter()
 
-    def finish(self, result: str, parameters: list[np.ndarray], cohorts: list[list[int]], **facts: Any) -> None:
-        """Closes the last round, waits for `end` and writes parameters and cohorts to `result`."""
+    def finish(
+        self,
+        result: str,
+        parameters: list[np.ndarray],
+        cohorts: list[list[int]],
+        models: list[np.ndarray] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Closes the last round, waits for `end`, writes the parameters to `result` and reports the cohorts.
+
+        Args:
+            models: the flat model after each round, if the contestant was asked to keep them.
+        """
         self._close()
         sys.stdin.readline()
         with open(result, "wb") as file:
-            np.savez(file, flat=np.concatenate([np.ravel(p) for p in parameters]).astype(np.float64))
+            flat = np.concatenate([np.ravel(p) for p in parameters]).astype(np.float64)
+            np.savez(file, flat=flat, models=np.array(models or []))
         self._say({"end": result, "cohorts": cohorts, **facts})
 
     def _close(self) -> None:

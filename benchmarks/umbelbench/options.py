@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """`python` runs umbel and the floor, `flwr_python` the peer (None: its rows are left out)."""
+    """`python` runs umbel and the floor, the others the peers (None: a peer's rows are left out)."""
 
     python: str
     flwr_python: str | None
     pairs: int
     quick: bool
+    pfl_python: str | None = None
+    nvflare_python: str | None = None

@@ -1,6 +1,7 @@
-"""The floor: federated LeNet by hand, 2 forked workers x 1 thread, shared model, partial sums in place, no framework.
+"""The floor: federated averaging by hand, 2 forked workers x 1 thread, shared model, sums in place, no framework.
 
 `--client flat` trains with `FlatLoop`, `--client user` drives the users' class, so that it is "the same loop outside".
+Clients are trained one by one; for small models in blocks there is `floor_tiny`.
 """
 
 import argparse
@@ -11,10 +12,11 @@ import os
 import numpy as np
 import torch
 
-from umbelbench import lenet
 from umbelbench.gate import Gate
+from umbelbench.loops import FlatLoop, UserLoop
+from umbelbench.task import Task, named
 
-WORKERS, POPULATION, COHORT = 2, 1_000, 100
+WORKERS = 2
 
 
 def shared(size: int, dtype: type) -> np.ndarray:
@@ -25,21 +27,21 @@ def shared(size: int, dtype: type) -> np.ndarray:
 class Board:
     """What parent and workers share: the model, one partial sum a worker, the cohort and where it is taken from."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, cohort: int) -> None:
         self.model = shared(size, np.float32)
         self.sums = [shared(size + 1, np.float64) for _ in range(WORKERS)]  # the last element is the weight
-        self.cohort = shared(COHORT, np.int64)
+        self.cohort = shared(cohort, np.int64)
         self.next = multiprocessing.get_context("fork").Value("q", 0)
 
     def take(self) -> int | None:
         with self.next:
             place = self.next.value
             self.next.value = place + 1
-        return int(self.cohort[place]) if place < COHORT else None
+        return int(self.cohort[place]) if place < len(self.cohort) else None
 
 
-def flat_client(board: Board):
-    loop, start = lenet.FlatLoop(), torch.from_numpy(board.model)
+def flat_client(board: Board, task: Task):
+    loop, start = FlatLoop(task), torch.from_numpy(board.model)
 
     def train(client: int) -> tuple[np.ndarray, int]:
         samples = loop.train(start, client)
@@ -48,22 +50,22 @@ def flat_client(board: Board):
     return train
 
 
-def user_client(board: Board):
-    model = lenet.net()
+def user_client(board: Board, task: Task):
+    model = task.net()
     shapes = [tuple(p.shape) for p in model.parameters()]
     cuts = np.cumsum([int(np.prod(s)) for s in shapes])[:-1]
 
     def train(client: int) -> tuple[np.ndarray, int]:
         arrays = [part.reshape(s) for part, s in zip(np.split(board.model, cuts), shapes, strict=True)]
-        new, samples, _ = lenet.UserLoop(client, model).fit(arrays, {})
+        new, samples, _ = UserLoop(task, client, model).fit(arrays, {})
         return np.concatenate([a.ravel() for a in new]), samples
 
     return train
 
 
-def work(board: Board, mine: int, client_kind: str, wake: int, done: int) -> None:
+def work(board: Board, task: Task, mine: int, client_kind: str, wake: int, done: int) -> None:
     torch.set_num_threads(1)
-    train = {"flat": flat_client, "user": user_client}[client_kind](board)
+    train = {"flat": flat_client, "user": user_client}[client_kind](board, task)
     total = board.sums[mine]
     scratch = np.empty(total.size - 1)
     while os.read(wake, 1):
@@ -78,27 +80,30 @@ def work(board: Board, mine: int, client_kind: str, wake: int, done: int) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--task", default="lenet")
     parser.add_argument("--client", choices=["flat", "user"], default="flat")
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--result", required=True)
     options = parser.parse_args()
     gate = Gate()
     torch.set_num_threads(1)
-    start = np.concatenate([p.ravel() for p in lenet.initial_parameters()])
-    board = Board(start.size)
+    task = named(options.task)
+    task.client_data(0)  # before the fork: what all share
+    start = np.concatenate([p.ravel() for p in task.initial_parameters()])
+    board = Board(start.size, task.cohort)
     board.model[:] = start
     wakes, (done_read, done_write) = [os.pipe() for _ in range(WORKERS)], os.pipe()
     for mine in range(WORKERS):
         if os.fork() == 0:
             for _, write in wakes:
                 os.close(write)
-            work(board, mine, options.client, wakes[mine][0], done_write)
+            work(board, task, mine, options.client, wakes[mine][0], done_write)
             os._exit(0)
     rng = np.random.default_rng(2)
     cohorts = []
     for _ in range(options.rounds):
         gate.wait()
-        board.cohort[:] = rng.choice(POPULATION, COHORT, replace=False)
+        board.cohort[:] = rng.choice(task.population, task.cohort, replace=False)
         board.next.value = 0
         for _, write in wakes:
             os.write(write, b".")

@@ -27,20 +27,26 @@ class Noop(NumPyClient):
         return parameters, 1, {"client": self.client}
 
 
-def lenet_client(context: Context):
-    import torch
+def training_client(name: str):
+    """A client that trains on the task of that name; the model is built once a process, as in other contestants."""
 
-    from umbelbench import lenet
+    def client_fn(context: Context):
+        import torch
 
-    class Trained(lenet.UserLoop, NumPyClient):
-        def fit(self, parameters, config):
-            new, samples, _ = super().fit(parameters, config)
-            return new, samples, {"client": int(context.node_config["partition-id"])}
+        from umbelbench import loops, task
 
-    torch.set_num_threads(1)
-    if not hasattr(lenet, "process_model"):  # built once a process, as in the other contestants
-        lenet.process_model = lenet.net()
-    return Trained(int(context.node_config["partition-id"]), lenet.process_model).to_client()
+        class Trained(loops.UserLoop, NumPyClient):
+            def fit(self, parameters, config):
+                new, samples, _ = super().fit(parameters, config)
+                return new, samples, {"client": client}
+
+        torch.set_num_threads(1)
+        if not hasattr(loops, "process_model"):
+            loops.process_model = task.named(name).net()
+        client = int(context.node_config["partition-id"])
+        return Trained(task.named(name), client, loops.process_model).to_client()
+
+    return client_fn
 
 
 def noop_client(context: Context):
@@ -50,32 +56,35 @@ def noop_client(context: Context):
 class Reported(FedAvg):
     """FedAvg that keeps the last model and who took part."""
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, *, keep_models: bool, **settings) -> None:
         super().__init__(**settings)
-        self.last, self.cohorts = None, []
+        self.last, self.cohorts, self.models, self._keep = None, [], [], keep_models
 
     def aggregate_fit(self, server_round, results, failures):
         self.cohorts.append(sorted(int(result.metrics["client"]) for _, result in results))
         parameters, metrics = super().aggregate_fit(server_round, results, failures)
         self.last = parameters
+        if self._keep:
+            self.models.append(np.concatenate([array.ravel() for array in parameters_to_ndarrays(parameters)]))
         return parameters, metrics
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--work", choices=["lenet", "noop"], required=True)
+    parser.add_argument("--work", required=True, help="noop, or the name of a task to train")
     parser.add_argument("--api", choices=["run", "start"], default="run")
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--cohort", type=int, default=100)
     parser.add_argument("--parameters", type=int, default=1_000)
+    parser.add_argument("--keep-models", action="store_true", help="hand back the model after every round")
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--result", required=True)
     options = parser.parse_args()
     gate = Gate()
-    if options.work == "lenet":
-        from umbelbench import lenet
+    if options.work != "noop":
+        from umbelbench.task import named
 
-        client_fn, start = lenet_client, lenet.initial_parameters()
+        client_fn, start = training_client(options.work), named(options.work).initial_parameters()
     else:
         client_fn, start = noop_client, [np.zeros(options.parameters, np.float32)]
 
@@ -84,6 +93,7 @@ def main() -> None:
         return {}
 
     strategy = Reported(
+        keep_models=options.keep_models,
         fraction_fit=options.cohort / options.clients,
         min_fit_clients=options.cohort,
         fraction_evaluate=0.0,
@@ -109,7 +119,7 @@ def main() -> None:
             num_supernodes=options.clients,
             backend_config={"client_resources": resources, "init_args": ray},
         )
-    gate.finish(options.result, parameters_to_ndarrays(strategy.last), strategy.cohorts)
+    gate.finish(options.result, parameters_to_ndarrays(strategy.last), strategy.cohorts, strategy.models)
 
 
 if __name__ == "__main__":

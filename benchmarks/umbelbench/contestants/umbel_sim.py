@@ -50,14 +50,15 @@ def user_client():
     import torch
 
     from umbelbench import lenet
+    from umbelbench.loops import UserLoop
 
     torch.set_num_threads(1)
     model = lenet.net()
 
-    class Trained(lenet.UserLoop, fl.NumPyClient):
+    class Trained(UserLoop, fl.NumPyClient):
         pass
 
-    return lambda context: Trained(context.partition_id, model), lenet.initial_parameters()
+    return lambda context: Trained(lenet.TASK, context.partition_id, model), lenet.initial_parameters()
 
 
 class Attendance:
