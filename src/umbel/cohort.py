@@ -119,6 +119,16 @@ class Receipts:
         """Those that did not succeed."""
         return [part for part in self._parts if isinstance(part, Receipt) and part.verdict != "done"]
 
+    def steps(self) -> list[tuple[str, int]]:
+        """(client, steps) of those that succeeded."""
+        found: list[tuple[str, int]] = []
+        for part in self._parts:
+            if isinstance(part, Done):
+                found += zip(part.clients, part.steps, strict=True)
+            elif part.verdict == "done":
+                found.append((part.client, part.steps))
+        return found
+
     def seconds(self) -> Iterator[tuple[Sequence[str], float]]:
         """(clients, the seconds that each of them took)."""
         for part in self._parts:

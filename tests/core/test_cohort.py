@@ -45,6 +45,7 @@ def test_receipts_in_columns_are_the_receipts(made):
     ]
     assert (len(some), some.done, some.clients()) == (4, 3, ["9", "1", "4", "0"])
     assert [receipt.client for receipt in some.failures()] == ["9"]
+    assert some.steps() == [("1", 2), ("4", 1), ("0", 2)]
     assert {client: seconds for clients, seconds in some.seconds() for client in clients} == {
         "9": 0.0,
         "1": 0.5,

@@ -43,7 +43,8 @@ class SerialEngine(Engine):
                     memories = [states.get(client) for client in clients_of(some)]
                     play_block(self.program, some, memories, tally)
                 else:
-                    play(self.program, some[0], states.get(some[0].client), tally, limit=_alarm(self.client_timeout))
+                    ask = some[0]
+                    play(self.program, ask, states.get(ask.client), tally, limit=_alarm(self.client_timeout))
                 if progress is not None:
                     progress(start + len(some), len(asks))
         return tally

@@ -227,7 +227,7 @@ class Session:
         if self.coordinator.config.where:
             event["matching"] = self.coordinator.population.size
         if done <= LISTED_CLIENTS:
-            event["clients"] = sorted([r.client, r.steps] for r in tally.receipts if r.verdict == "done")
+            event["clients"] = sorted(map(list, tally.receipts.steps()))
         if self.coordinator.config.per_client_metrics:
             fits = [{"kind": "fit", **entry} for entry in tally.clients]
             evaluations = [{"kind": "evaluate", **entry} for entry in (evaluation.clients if evaluation else [])]
