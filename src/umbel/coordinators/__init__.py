@@ -6,6 +6,7 @@ from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import Pace, arrivals_per_s
 from umbel.coordinators.population import Everyone, Named, Population, Some, draw
 from umbel.coordinators.rounds import Rounds
+from umbel.coordinators.selection import Experience, Seen, Selector, Uniform, Weighted
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
@@ -15,15 +16,20 @@ __all__ = [
     "Decision",
     "Ended",
     "Everyone",
+    "Experience",
     "FedAsync",
     "Named",
     "Pace",
     "Phase",
     "Population",
     "Rounds",
+    "Seen",
+    "Selector",
     "ServerConfig",
     "Some",
     "Streams",
+    "Uniform",
+    "Weighted",
     "Where",
     "arrivals_per_s",
     "draw",

@@ -68,8 +68,8 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
 
 def _note(program: Program, asks: Sequence[Ask], trained: Trained, tally: Tally, seconds: float) -> None:
     for ask, examples, steps, loss in zip(asks, trained.examples, trained.steps, trained.losses, strict=True):
-        measured(program, ask, {} if loss is None else {"loss": loss}, examples, tally)
-        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds)
+        told = measured(program, ask, {} if loss is None else {"loss": loss}, examples, tally)
+        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds, loss=told)
         tally.receipts.append(receipt)
 
 

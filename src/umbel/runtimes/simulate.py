@@ -130,7 +130,10 @@ def simulate(
             config = replace(config, seed=info.plan["config"]["seed"] if info else secrets.randbits(53))
         assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
-        program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
+        hears = config.selector.hears
+        program = Program(
+            client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named, hears=hears
+        )
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)

@@ -81,6 +81,8 @@ class TimedPlayers(Players):
             coordinator.reset(before[0])
             self.timeline.reset(before[1])
         self._close(phase, coordinator, story)
+        took_s = {turn.client: turn.seconds for turn in story.accepted}
+        total.receipts = [replace(receipt, took_s=took_s.get(receipt.client)) for receipt in total.receipts]
         self.virtual.pending = total.states
         return total, story.failures
         yield

@@ -1,0 +1,8 @@
+"""How a cohort is drawn from those that are there: pure values, which may learn from receipts."""
+
+from umbel.coordinators.selection.experience import Experience, Seen
+from umbel.coordinators.selection.selector import Selector
+from umbel.coordinators.selection.uniform import Uniform
+from umbel.coordinators.selection.weighted import Weighted
+
+__all__ = ["Experience", "Seen", "Selector", "Uniform", "Weighted"]
