@@ -6,11 +6,21 @@ from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import Pace, arrivals_per_s
 from umbel.coordinators.population import Everyone, Named, Population, Some, draw
 from umbel.coordinators.rounds import Rounds
-from umbel.coordinators.selection import Experience, Seen, Selector, Uniform, Weighted
+from umbel.coordinators.selection import (
+    Balanced,
+    Experience,
+    Oort,
+    PowerOfChoice,
+    Seen,
+    Selector,
+    Uniform,
+    Weighted,
+)
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
     "Asynchronous",
+    "Balanced",
     "Buffered",
     "Coordinator",
     "Decision",
@@ -19,9 +29,11 @@ __all__ = [
     "Experience",
     "FedAsync",
     "Named",
+    "Oort",
     "Pace",
     "Phase",
     "Population",
+    "PowerOfChoice",
     "Rounds",
     "Seen",
     "Selector",

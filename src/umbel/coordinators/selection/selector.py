@@ -8,7 +8,9 @@ from typing import ClassVar
 
 from umbel.coordinators.population import Population
 from umbel.coordinators.selection.experience import Experience
-from umbel.message import Receipt
+from umbel.message import Receipt, require
+
+MOST_REMEMBERED = 1_000_000
 
 
 class Selector(ABC):
@@ -48,3 +50,23 @@ class Selector(ABC):
     def learn(self, experience: Experience, round: int, receipts: Sequence[Receipt]) -> Experience:
         """What is known after a round in which these answered or failed. Their order must not matter."""
         return experience
+
+
+def check_learner(name: str, inner: object, metric: object, remembers: object) -> None:
+    """Refuse what selectors that learn cannot take.
+
+    Args:
+        name: of the argument `inner`, the selector that draws where nothing is known.
+
+    Raises:
+        ConfigError: says which argument.
+    """
+    require(
+        isinstance(inner, Selector) and inner.hears is None,
+        f"{name} must be a selector that does not learn, such as Uniform() or Weighted(...), got {inner!r}",
+    )
+    require(isinstance(metric, str) and metric != "", f"metric must be the name of a metric, got {metric!r}")
+    require(
+        isinstance(remembers, int) and not isinstance(remembers, bool) and 1 <= remembers <= MOST_REMEMBERED,
+        f"remembers must be from 1 to {MOST_REMEMBERED:,}, got {remembers!r}",
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Real
@@ -15,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.coordinators.population import LISTED, Population
+from umbel.coordinators.selection.chances import chances_by_name, chances_in_a_row
 from umbel.coordinators.selection.experience import Experience
 from umbel.coordinators.selection.selector import Selector
 from umbel.errors import ConfigError
 from umbel.message import is_number, require
-from umbel.randomness import derive, generator
+from umbel.randomness import derive
 
 Weights: TypeAlias = "Callable[[str], float] | Mapping[str, float] | Sequence[float]"
 PATIENCE = 1000
 """How many clients are looked at for each one that is wanted before a draw gives up, and at least `LEAST_LOOKS`."""
 LEAST_LOOKS = 100_000
-BATCH = 1024
 
 
 @final
@@ -100,7 +99,7 @@ class Weighted(Selector):
     def _proposed(self, population: Population, key: int, count: int, excluded: Container[str]) -> list[str]:
         self.check(population)
         assert self.most is not None
-        found, chances = dict[str, None](), _chances(derive(key, "taken"))
+        found, chances = dict[str, None](), chances_in_a_row(derive(key, "taken"))
         proposals = islice(population.one_by_one(derive(key, "proposed")), max(PATIENCE * count, LEAST_LOOKS))
         for client in proposals:
             # One that is proposed again once it is in is passed over: the others' chances keep their proportions.
@@ -158,21 +157,3 @@ def _read(by: Any) -> tuple[Callable[[str], Any], float | None]:
         )
 
     return of, float(listed.max(initial=0.0))
-
-
-def chances_by_name(key: int) -> Callable[[str], float]:
-    """For each client a number from the open interval (0, 1) that depends on (key, client) alone."""
-    keyed = hashlib.blake2b(key=key.to_bytes(16, "little"), digest_size=8)
-
-    def chance_of(client: str) -> float:
-        own = keyed.copy()
-        own.update(client.encode())
-        return ((int.from_bytes(own.digest(), "little") >> 12) + 0.5) / 2**52
-
-    return chance_of
-
-
-def _chances(key: int) -> Iterator[float]:
-    rng = generator(key)
-    while True:
-        yield from rng.random(BATCH).tolist()
