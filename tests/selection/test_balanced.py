@@ -38,6 +38,12 @@ def test_proportional_shares_are_off_by_less_than_one(count, key):
     assert all(abs(counts[group] - count * size / 100) < 1 for group, size in SIZES.items())
 
 
+@pytest.mark.parametrize("key", range(5))
+def test_one_large_group_among_many_small_ones_has_its_share(key):
+    drawn = draw(fl.Balanced(lambda client: min(int(client), 40), shares="proportional"), 10, key=key)
+    assert sum(int(client) >= 40 for client in drawn) == 6
+
+
 def test_proportional_shares_are_right_on_average():
     times = 3000
     counts = Counter(

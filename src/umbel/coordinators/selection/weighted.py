@@ -102,9 +102,9 @@ class Weighted(Selector):
         found, chances = dict[str, None](), chances_in_a_row(derive(key, "taken"))
         proposals = islice(population.one_by_one(derive(key, "proposed")), max(PATIENCE * count, LEAST_LOOKS))
         for client in proposals:
-            # One that is proposed again once it is in is passed over: the others' chances keep their proportions.
-            if client is None or client in found or client in excluded:
+            if client is None or client in excluded:
                 continue
+            # One that is taken again changes nothing, so the others keep their proportions.
             if next(chances) * self.most < self.weight(client):
                 found[client] = None
                 if len(found) == count:
