@@ -84,7 +84,7 @@ def simulate(
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
         settings: the app's plain settings, for `context.config`.
-        store: where events and checkpoints go: a path of an SQLite file, or a store. None keeps them in memory.
+        store: where events and checkpoints go: a path of an SQLite file, or a store. None is `MemoryStore()`.
         resume: id (or its beginning) of a run in `store` to continue.
         name: the run's name in lists.
         app: what names the app in the plan; a plan without one is marked as not portable.
