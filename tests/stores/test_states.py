@@ -1,5 +1,6 @@
 """Clients' states: as many in memory as fit, the others in a file; what is kept is what some checkpoint needs."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -56,19 +57,23 @@ STEPS = st.lists(st.one_of(COMMIT, st.integers(0, 3), st.sampled_from(CLIENTS)),
 
 def rows_of(store):
     """Every state that is kept, wherever it is."""
-    if isinstance(store, SQLiteStore):
-        db, recent = sqlite3.connect(store.path), {}
-    else:
-        states = store._states
-        db, recent = states._file, {(c, n): s for (_, c), some in states._recent.items() for n, s in some.items()}
-    rows = [] if db is None else db.execute("SELECT client, round, body FROM states").fetchall()
-    if isinstance(store, SQLiteStore):
-        db.close()
-    assert not recent.keys() & {(client, number) for client, number, _ in rows}
-    return {(client, number): state for client, number, state in rows} | recent
+    if isinstance(store, MemoryStore):
+        return rows_in(store._states)
+    db = sqlite3.connect(store.path)
+    rows = db.execute("SELECT client, round, body FROM states").fetchall()
+    db.close()
+    return {(client, number): state for client, number, state in rows}
 
 
-@settings(max_examples=50)
+def rows_in(states):
+    recent = {(client, n): state for (_, client), some in states._recent.items() for n, state in some.items()}
+    rows = [] if states._file is None else states._file.execute("SELECT client, round, body FROM states").fetchall()
+    spilled = {(client, number): state for client, number, state in rows}
+    assert not recent.keys() & spilled.keys()
+    return spilled | recent
+
+
+@settings(max_examples=30)
 @given(STEPS)
 def test_any_store_keeps_what_a_checkpoint_needs_and_nothing_else(steps):
     with tempfile.TemporaryDirectory() as folder:
@@ -104,6 +109,30 @@ def _keeps_what_is_needed(steps, folder):
     assert all(rows_of(store) == model.rows for store in stores)
     for store in stores:
         store.close()
+
+
+def test_what_lies_in_the_file_is_pruned_for_a_client_that_is_in_memory_again():
+    states = States(1100)
+    states.put("run", 1, {"a": bytes(300)})
+    states.put("run", 2, {"b": bytes(300)})
+    states.put("run", 3, {"a": bytes(310)})
+    assert rows_in(states).keys() == {("a", 1), ("b", 2), ("a", 3)}
+    states.prune("run", 3)
+    assert rows_in(states).keys() == {("b", 2), ("a", 3)}
+    states.close()
+
+
+@pytest.mark.parametrize("most_bytes", [0, 10**6])
+def test_a_run_that_begins_again_is_pruned_as_one_that_begins(most_bytes):
+    states = States(most_bytes)
+    for _ in range(2):
+        for number in (1, 2, 3):
+            states.put("run", number, {"a": bytes(number)})
+        states.prune("run", 2)
+        assert rows_in(states).keys() == {("a", 2), ("a", 3)}
+        states.rewind("run", -1)
+        assert states.get("run", "a", 9) is None
+    states.close()
 
 
 def run(toy, store, strategy, resume=None, rounds=6):
@@ -161,11 +190,14 @@ def test_fifty_thousand_clients_of_four_kilobytes_fit_into_a_limit_of_sixteen_me
     assert grown_mb(2**40) > 190
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are listed in /proc")
 def test_what_is_in_the_file_is_gone_with_the_process_and_has_no_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
     store = States(0)
     store.put("run", 1, {str(client): bytes(2**20) for client in range(8)})
     assert store.get("run", "3", 1) == bytes(2**20)
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert [link for link in links if link.startswith(str(tmp_path)) and link.endswith("(deleted)")]
     assert list(tmp_path.iterdir()) == []
     store.close()
 
