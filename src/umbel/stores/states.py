@@ -43,7 +43,7 @@ class States:
         self._most_bytes, self._bytes = most_bytes, 0
         self._recent: OrderedDict[tuple[str, str], dict[int, bytes]] = OrderedDict()
         self._written: dict[str, dict[int, dict[str, None]]] = {}
-        """Which clients' states of a round are in memory."""
+        """Which clients' states of a round are in memory, for rounds that are not pruned yet."""
         self._pruned: dict[str, int] = {}
         self._file: sqlite3.Connection | None = None
         self._lock = threading.RLock()
@@ -95,10 +95,8 @@ class States:
     def rewind(self, run: str, round: int) -> None:
         """Forget the states of rounds after `round`."""
         with self._lock:
-            written = self._written.get(run, {})
-            for number in [n for n in written if n > round]:
-                for client in written.pop(number):
-                    self._drop(run, client, [number])
+            for client in [client for one, client in self._recent if one == run]:
+                self._drop(run, client, [n for n in self._recent[run, client] if n > round])
             self._pruned[run] = min(self._pruned.get(run, -1), round)
             if self._file is not None:
                 with self._transaction(self._file) as db:
