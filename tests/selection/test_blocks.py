@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import umbel as fl  # noqa: E402
+from umbel.coordinators import Experience  # noqa: E402
 from umbel.runtimes import checkpoint  # noqa: E402
 from umbel.stores import MemoryStore  # noqa: E402
 
@@ -31,7 +32,8 @@ def learned(engine):
         progress=False,
     )
     [run] = store.runs()
-    return {client: loss for client, loss, *_ in checkpoint.latest(store, run.id)[2]["selection"]["clients"]}
+    known = Experience.of(checkpoint.latest(store, run.id)[2]["selection"])
+    return {client: seen.loss for client, seen in known.clients.items()}
 
 
 def test_losses_are_heard_of_clients_in_blocks():

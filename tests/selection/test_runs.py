@@ -10,6 +10,7 @@ from tests.deployed.conftest import Federation
 from tests.server.site import Site
 
 import umbel as fl
+from umbel.coordinators import Experience
 from umbel.data import FashionMNIST, fashion_mnist
 from umbel.data.fashion import DEBIAN_FOLDER
 from umbel.errors import ConfigError
@@ -52,10 +53,14 @@ def cohorts(store):
     return [[client for client, _ in event["clients"]] for event in store.events(run.id) if "clients" in event]
 
 
+def the_run(store):
+    [run] = store.runs()
+    return run.id
+
+
 def learned(store):
     [run] = store.runs()
-    coordinator = checkpoint.latest(store, run.id)[2]
-    return coordinator.get("selection")
+    return Experience.of(checkpoint.latest(store, run.id)[2]["selection"])
 
 
 @pytest.mark.parametrize("system", [None, HEAVY], ids=["without time", "with time"])
@@ -66,7 +71,7 @@ def test_a_pool_draws_and_learns_what_serial_does(selector, system):
     pool = run(selector, system=system, store=stores[1], engine="pool", workers=2)
     assert pool.parameters == serial.parameters
     assert cohorts(stores[1]) == cohorts(stores[0])
-    assert learned(stores[1]) == learned(stores[0])
+    assert checkpoint.latest(stores[1], the_run(stores[1]))[2] == checkpoint.latest(stores[0], the_run(stores[0]))[2]
 
 
 @pytest.mark.parametrize("system", [None, HEAVY], ids=["without time", "with time"])
@@ -78,7 +83,7 @@ def test_a_resumed_run_draws_the_cohorts_of_an_undisturbed_one(selector, system,
     resumed = run(selector, system=system, store=parts, resume="last")
     assert resumed.parameters == undisturbed.parameters
     assert cohorts(parts) == cohorts(whole)
-    assert learned(parts) == learned(whole)
+    assert checkpoint.latest(parts, the_run(parts))[2] == checkpoint.latest(whole, the_run(whole))[2]
     whole.close()
     parts.close()
 
@@ -110,11 +115,10 @@ def test_a_run_of_before_there_were_selectors_goes_on():
 def test_time_is_simulated_time():
     store = MemoryStore()
     run(fl.Oort(), system=fl.SystemModel(seconds_per_unit=lambda client: 1 + int(client)), store=store)
-    rows = learned(store)["clients"]
-    assert {client: took_s for client, _, _, took_s, *_ in rows} == {client: 1.0 + int(client) for client, *_ in rows}
+    assert all(seen.took_s == 1.0 + int(client) for client, seen in learned(store).clients.items())
     untimed = MemoryStore()
     run(fl.Oort(), store=untimed)
-    assert all(took_s is None for _, _, _, took_s, *_ in learned(untimed)["clients"])
+    assert all(seen.took_s is None for seen in learned(untimed).clients.values())
 
 
 def test_a_client_whose_training_fails_is_known_as_one_that_took_part():
@@ -132,9 +136,9 @@ def test_a_client_whose_training_fails_is_known_as_one_that_took_part():
 
     store = MemoryStore()
     run(fl.PowerOfChoice(candidates=20), store=store, client=lambda context: Broken(context.partition_id), num_rounds=9)
-    rows = {client: (loss, picks) for client, loss, _, _, _, picks in learned(store)["clients"]}
-    assert all(rows[str(n)][0] is None and rows[str(n)][1] >= 1 for n in range(3))
-    assert all(rows[str(n)][0] == float(n) for n in range(3, 20))
+    seen = learned(store).clients
+    assert all(seen[str(n)].loss is None and seen[str(n)].picks >= 1 for n in range(3))
+    assert all(seen[str(n)].loss == float(n) for n in range(3, 20))
 
 
 # What is learned of a client goes into the checkpoint, and nowhere else.
@@ -177,7 +181,8 @@ def test_losses_of_single_clients_are_in_the_checkpoint_alone_and_of_few(selecto
     )
     [info] = store.runs()
     logged = json.dumps(store.events(info.id)) + json.dumps(info.plan) + "".join(told) + "".join(capsys.readouterr())
-    kept = [marks(store.checkpoint(info.id, number)) for number in store.checkpoints(info.id)]
+    states = [checkpoint.read(store.checkpoint(info.id, number))[1] for number in store.checkpoints(info.id)]
+    kept = [marks(state.get("selection", {}).get("seen", b"")) for state in states]
     store.close()
     assert not marks(logged.encode())
     most = 0 if selector == fl.Uniform() else 4
@@ -214,9 +219,9 @@ def test_on_nodes_the_losses_and_seconds_of_answers_are_learned():
         await site.running
 
     site.play(story)
-    known = {client: (loss, took_s) for client, loss, _, took_s, *_ in learned(site.store)["clients"]}
+    known = learned(site.store).clients
     assert set(known) == set("012345")
-    assert all(known[str(n)][0] == Marked(n).loss and known[str(n)][1] > 0 for n in range(6))
+    assert all(known[str(n)].loss == Marked(n).loss and (known[str(n)].took_s or 0) > 0 for n in range(6))
     # In two rounds everybody was asked; then those come whose loss is highest.
     assert sorted(site.rounds[0] + site.rounds[1]) == list("012345")
     assert site.rounds[2:] == [["3", "4", "5"]] * 3

@@ -79,7 +79,7 @@ class Oort(Selector):
     most_picks: int | None = None
     explore: Selector = field(default_factory=Uniform)
     metric: str = "loss"
-    remembers: int = 100_000
+    remembers: int = 10_000
 
     def __post_init__(self) -> None:
         for name in ("exploration", "least_exploration", "decay", "pace", "pace_step", "cutoff", "clip_share"):

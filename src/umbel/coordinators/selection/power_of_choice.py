@@ -53,7 +53,7 @@ class PowerOfChoice(Selector):
     candidates: int
     among: Selector = field(default_factory=Uniform)
     metric: str = "loss"
-    remembers: int = 100_000
+    remembers: int = 10_000
 
     def __post_init__(self) -> None:
         whole = isinstance(self.candidates, int) and not isinstance(self.candidates, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
