@@ -18,7 +18,19 @@ _HOMES = {
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
     "umbel.clients.torch_clients": ("TorchClients",),
-    "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig"),
+    "umbel.coordinators": (
+        "Balanced",
+        "Buffered",
+        "Experience",
+        "FedAsync",
+        "Oort",
+        "PowerOfChoice",
+        "Seen",
+        "Selector",
+        "ServerConfig",
+        "Uniform",
+        "Weighted",
+    ),
     "umbel.errors": (
         "ClientError",
         "ConfigError",
@@ -112,9 +124,17 @@ if TYPE_CHECKING:
     from umbel.clients.sklearn import SklearnClient as SklearnClient
     from umbel.clients.torch import TorchClient as TorchClient
     from umbel.clients.torch_clients import TorchClients as TorchClients
+    from umbel.coordinators import Balanced as Balanced
     from umbel.coordinators import Buffered as Buffered
+    from umbel.coordinators import Experience as Experience
     from umbel.coordinators import FedAsync as FedAsync
+    from umbel.coordinators import Oort as Oort
+    from umbel.coordinators import PowerOfChoice as PowerOfChoice
+    from umbel.coordinators import Seen as Seen
+    from umbel.coordinators import Selector as Selector
     from umbel.coordinators import ServerConfig as ServerConfig
+    from umbel.coordinators import Uniform as Uniform
+    from umbel.coordinators import Weighted as Weighted
     from umbel.errors import (
         ClientError as ClientError,
     )

@@ -54,6 +54,7 @@ class Done:
     Attributes:
         clients, examples, steps: of each client.
         seconds: of each one's turn, which is its share of the whole.
+        losses: of each client, where the plan's selector hears of it.
     """
 
     clients: Sequence[str]
@@ -62,10 +63,12 @@ class Done:
     examples: Sequence[float]
     steps: Sequence[int]
     seconds: float
+    losses: Sequence[float | None] | None = None
 
     def __iter__(self) -> Iterator[Receipt]:
-        for client, examples, steps in zip(self.clients, self.examples, self.steps, strict=True):
-            yield Receipt(client, self.round, self.attempt, "done", examples, steps, seconds=self.seconds)
+        losses = [None] * len(self.clients) if self.losses is None else self.losses
+        for client, examples, steps, loss in zip(self.clients, self.examples, self.steps, losses, strict=True):
+            yield Receipt(client, self.round, self.attempt, "done", examples, steps, seconds=self.seconds, loss=loss)
 
 
 @final

@@ -109,7 +109,9 @@ class Evaluation:
 class Receipt:
     """What a coordinator sees of an answer: never arrays.
 
-    `verdict` is "done", "failed" (the client raised or died) or "refused" (its answer was not valid).
+    `verdict` is "done", "failed" (the client raised or died) or "refused" (its answer was not valid). `seconds` is how
+    long the client worked; `took_s` how long its answer took on the run's clock, if it has one. `loss` is there only
+    for a selector that learns from it.
     """
 
     client: str
@@ -120,6 +122,8 @@ class Receipt:
     steps: int = 0
     reason: str = ""
     seconds: float = 0.0
+    loss: float | None = None
+    took_s: float | None = None
 
 
 @final

@@ -58,6 +58,8 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
     config.pop("num_rounds", None)
     if config.get("min_available_clients") is None:
         config["min_available_clients"] = 1  # the same thing; older plans had the number
+    if config.get("selector") == {"name": "Uniform"}:
+        del config["selector"]  # as if older plans, which have none, had it
     settings = dict(kept.get("settings", {}))
     settings.pop("num_rounds", None)
     return {**kept, "config": config, "settings": settings}

@@ -11,7 +11,8 @@ from umbel.runtimes.server.about import About
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.events import Deliver, Dismiss, Joined
 from umbel.runtimes.server.lead import Leader
-from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.server.nodes import Nodes
+from umbel.runtimes.server.players import NodePlayers
 from umbel.stores import MemoryStore, RunInfo
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, vmap  # pyright: ignore[reportPrivateImportUsage]
+from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.arrays import Arrays
 from umbel.block import Member, Trained
@@ -191,12 +191,8 @@ class _Block:
             output = functional_call(model, {**params, **rest}, inputs)
             return loss(output, target) if mask is None or apart is None else apart(output, target, mask)
 
-        # No client's loss depends on another's parameters, so the gradient of their sum is each one's own.
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
-        together = vmap(of, in_dims=(0, 0, 0, 0, None if mask is None else 0), randomness="different")
-        losses = together(leaves, rest, inputs, target, mask)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        return dict(zip(leaves, found, strict=True)), losses.detach()
+        together = vmap(grad_and_value(of), in_dims=(0, 0, 0, 0, None if mask is None else 0), randomness="different")
+        return together(params, rest, inputs, target, mask)
 
     def _prepare(self, gradients: dict[str, Tensor], params: dict[str, Tensor], chosen: slice | Tensor) -> None:
         """Clip the raw gradients, then correct them, as the loop does."""
@@ -204,8 +200,8 @@ class _Block:
             squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
             norms = torch.stack(squares).sum(0).sqrt()
             factors = (self.recipe.clip / (norms + 1e-6)).clamp(max=1.0)
-            for name, gradient in gradients.items():
-                gradients[name] = gradient * factors.reshape(-1, *[1] * (gradient.ndim - 1))
+            for gradient in gradients.values():
+                gradient.mul_(factors.reshape(-1, *[1] * (gradient.ndim - 1)))
         for name in gradients if self.rule is not None else ():
             extra = self.extra.get(name)
             # Of each client by itself: a rule may look at a whole array, for its norm.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from umbel.cohort import Receipts
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.population import Population, cohort_key
+from umbel.coordinators.selection import Experience
 from umbel.errors import ConfigError
 from umbel.message import Receipt
 
@@ -66,6 +67,8 @@ class Coordinator(ABC):
         self.config = config
         self.seed = config.seed
         self.population = population
+        config.selector.check(population)
+        self.experience = Experience()
         self.round = 0
         self.best: float | None = None
         self.best_round = 0
@@ -138,6 +141,29 @@ class Coordinator(ABC):
     def restore_own(self, state: Mapping[str, Any]) -> None:
         """Take up what `own_state` gave."""
 
+    def drawn(self, key: int, count: int, excluded: Container[str] = ()) -> list[str]:
+        """Up to `count` clients to train, drawn by the plan's selector."""
+        return self.config.selector.draw(self.population, key, count, self.experience, excluded)
+
+    def learn(self, receipts: Sequence[Receipt]) -> str | None:
+        """Let the selector learn from the round that was just closed.
+
+        Args:
+            receipts: of all that answered or failed, in any order.
+
+        Returns:
+            a sentence if it can learn nothing from them.
+        """
+        selector = self.config.selector
+        if selector.hears is None:
+            return None
+        self.experience = selector.learn(self.experience, self.round + 1, receipts)
+        done = [receipt for receipt in receipts if receipt.verdict == "done"]
+        if not done or any(receipt.loss is not None for receipt in done):
+            return None
+        name = type(selector).__name__
+        return f"{name} learns nothing: no client reports {selector.hears!r} among the metrics of fit; return it there"
+
     def evaluation(self, round: int, *, last: bool = False) -> Phase | None:
         """Whom to ask to evaluate the model after `round`, if anyone."""
         config = self.config
@@ -175,12 +201,15 @@ class Coordinator(ABC):
             "best": self.best,
             "best_round": self.best_round,
             "without_improvement": self.without_improvement,
+            **({} if self.config.selector.hears is None else {"selection": self.experience.plain()}),
             **self.own_state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.round, self.best = state["round"], state["best"]
         self.best_round, self.without_improvement = state["best_round"], state["without_improvement"]
+        if "selection" in state:
+            self.experience = Experience.of(state["selection"])
         self.restore_own(state)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
 from umbel.coordinators.config import ServerConfig
-from umbel.coordinators.population import Population, cohort_key, draw
+from umbel.coordinators.population import Population, cohort_key
 from umbel.errors import ConfigError, NotSupported, TooFewClients
 from umbel.message import Receipt, is_number, require
 
@@ -175,7 +175,7 @@ class Streams(Coordinator):
             return ()
         key = cohort_key(self.seed, self.round + 1, buffer.fills, "fit")
         buffer.fills += 1
-        drawn = draw(self.population, key, free, self.excluded)
+        drawn = self.drawn(key, free, self.excluded)
         self._training |= dict.fromkeys(drawn, self.round + 1)
         return tuple(drawn)
 
@@ -259,3 +259,8 @@ def check_config(config: ServerConfig) -> None:
     ):
         if getattr(config, name) != getattr(plain, name):
             raise NotSupported(f"{name} has no meaning in an asynchronous run: {instead}; leave it out")
+    if not config.selector.streams:
+        raise NotSupported(
+            f"{type(config.selector).__name__} draws whole cohorts, and in an asynchronous run clients are asked one "
+            "by one; use Uniform() or Weighted(...), or rounds"
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, final
 
+from umbel.coordinators.selection import Selector, Uniform
 from umbel.coordinators.where import read_where
 from umbel.message import is_number, require
 
@@ -44,6 +45,8 @@ class ServerConfig:
             `min_fit_clients` and `over_selection`. Needs a `round_timeout`, which says how soon they are wanted, and
             `fraction_evaluate=0.0`. In a simulation without time it draws `min_fit_clients`.
         checkpoint_every: write a checkpoint after every so many rounds, at least 1.
+        selector: how cohorts that train are drawn: `Uniform()`, `Weighted(...)` or one of your own. Those that
+            evaluate are always drawn uniformly.
     """
 
     num_rounds: int = 1
@@ -69,6 +72,7 @@ class ServerConfig:
     checkpoint_every: int = 1
     where: str | None = None
     arrivals: bool = False
+    selector: Selector = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         for name in ("fraction_fit", "fraction_evaluate", "quorum"):
@@ -110,6 +114,10 @@ class ServerConfig:
         require(_is_flag(self.arrivals), f"arrivals is True or False, got {self.arrivals!r}")
         if self.arrivals:
             self._check_arrivals()
+        require(
+            isinstance(self.selector, Selector),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"selector must be one such as Uniform() or Weighted(...), got {self.selector!r}",
+        )
         require(self.mode in ("auto", "min", "max"), f'mode must be "auto", "min" or "max", got {self.mode!r}')
         require(
             self.seed is None or isinstance(self.seed, int),  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -134,6 +142,10 @@ class ServerConfig:
             self.fraction_evaluate == 0,
             f"arrivals=True asks no devices to evaluate, got fraction_evaluate={self.fraction_evaluate!r}; set it to "
             "0.0 and evaluate at the server with evaluate_fn",
+        )
+        require(
+            isinstance(self.selector, Uniform),
+            f"arrivals=True draws nobody, got selector={self.selector!r}; leave it out",
         )
         require(
             not self.min_available_clients,

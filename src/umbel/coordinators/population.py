@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Container, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
 from umbel.errors import ConfigError
 from umbel.randomness import derive, generator
+
+LISTED = 10_000
+"""Up to so many clients, everyone is looked at; in larger populations some are drawn and looked at."""
+BATCH = 1024
 
 
 class Population(Protocol):
@@ -19,8 +24,20 @@ class Population(Protocol):
     @property
     def size(self) -> int: ...
 
+    def __contains__(self, client: object, /) -> bool:
+        """Whether a client can be asked."""
+        ...
+
     def sample(self, key: int, count: int) -> list[str]:
         """`count` different clients; equal keys give equal cohorts."""
+        ...
+
+    def listed(self) -> list[str] | None:
+        """All clients that can be asked; None if there are too many to look at each."""
+        ...
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        """Clients without end, each one drawn from all with equal chances; None for one that cannot be asked."""
         ...
 
 
@@ -36,6 +53,15 @@ class Everyone:
             return [str(index) for index in range(self.size)]
         return [str(index) for index in generator(key).choice(self.size, count, replace=False).tolist()]
 
+    def __contains__(self, client: object) -> bool:
+        return isinstance(client, str) and client.isdecimal() and int(client) < self.size
+
+    def listed(self) -> list[str] | None:
+        return self.first(self.size) if self.size <= LISTED else None
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        return (str(number) for number in _numbers(key, self.size))
+
     def first(self, count: int) -> list[str]:
         return [str(index) for index in range(min(count, self.size))]
 
@@ -43,7 +69,7 @@ class Everyone:
 @final
 @dataclass(frozen=True)
 class Some:
-    """Some of the clients "0", "1", …, by number; all of them are drawn from as `Everyone` is."""
+    """Some of the clients "0", "1", …, by ascending number; all of them are drawn from as `Everyone` is."""
 
     numbers: Sequence[int]
 
@@ -53,6 +79,18 @@ class Some:
 
     def sample(self, key: int, count: int) -> list[str]:
         return [str(self.numbers[int(place)]) for place in Everyone(self.size).sample(key, count)]
+
+    def __contains__(self, client: object) -> bool:
+        if not isinstance(client, str) or not client.isdecimal():
+            return False
+        place = bisect_left(self.numbers, int(client))
+        return place < self.size and self.numbers[place] == int(client)
+
+    def listed(self) -> list[str] | None:
+        return self.first(self.size) if self.size <= LISTED else None
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        return (str(self.numbers[place]) for place in _numbers(key, self.size))
 
     def first(self, count: int) -> list[str]:
         return [str(number) for number in self.numbers[:count]]
@@ -78,6 +116,22 @@ class Named:
             return hashlib.blake2b(name.encode(), key=root, digest_size=16).digest()
 
         return heapq.nsmallest(count, self.names, key=rank)
+
+    def __contains__(self, client: object) -> bool:
+        return client in self.names
+
+    def listed(self) -> list[str] | None:
+        return list(self.names)
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        return (self.names[place] for place in _numbers(key, self.size))
+
+
+def _numbers(key: int, size: int) -> Iterator[int]:
+    """Numbers from 0 to size - 1 without end."""
+    rng = generator(key)
+    while size:
+        yield from rng.integers(size, size=BATCH).tolist()
 
 
 def draw(

@@ -13,6 +13,7 @@ from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase, cou
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import wanted as wanted_of
 from umbel.coordinators.population import Population, cohort_key
+from umbel.coordinators.selection import Uniform
 from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Receipt
 
@@ -90,11 +91,13 @@ class Rounds(Coordinator):
         wanted = count_of(share, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
         key = cohort_key(self.seed, number, self.attempt, "fit")
-        cohort = self.population.sample(key, asked)
+        cohort = self.drawn(key, asked)
+        if not cohort and not isinstance(config.selector, Uniform):
+            raise TooFewClients(number, f"selector={config.selector!r} draws none of {available} clients; look at it")
         first, reserve = cohort[:wanted], cohort[wanted:]
         if self.timed:
             # Whoever else there is comes after the cohort, so that time changes nothing about who is in it.
-            others = self.population.sample(key, min(available, 2 * asked))
+            others = self.drawn(key, min(available, 2 * asked))
             first, reserve = cohort, [client for client in others if client not in set(cohort)][:asked]
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
         self._open = _Open(number, self.attempt, wanted, reserve, ends, set(first))

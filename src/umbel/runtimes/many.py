@@ -138,6 +138,8 @@ def _note(
             measured(program, ask, own, examples, tally)
     else:
         tally.measure_many(done.examples, known)
+    if program.hears is not None and program.hears in metrics and asks[0].kind == "fit":
+        done = replace(done, losses=[v if v is not None and math.isfinite(v) else None for v in metrics[program.hears]])
     if isinstance(asks, Asks):
         tally.receipts.add(done)
         return

@@ -24,7 +24,8 @@ ClientFn: TypeAlias = Callable[..., Any]
 class Program:
     """The clients' side of a run. `client_fn` takes a context, a partition index (`int` or `str`) or nothing.
 
-    `partition` is the one partition that there is on a node; None lets the client's id name it.
+    `partition` is the one partition that there is on a node; None lets the client's id name it. `hears` names the
+    metric of `fit` that receipts tell the run's selector; None tells it nothing.
     """
 
     client_fn: ClientFn
@@ -36,6 +37,7 @@ class Program:
     threads: int | None = 1
     per_client_metrics: bool = False
     partition: int | None = None
+    hears: str | None = None
 
     def partition_of(self, client: str) -> int:
         """The partition of a client: the program's one, else what its id says."""

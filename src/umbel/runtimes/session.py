@@ -137,6 +137,7 @@ class Session:
             self.say(phase.round, f"round {phase.round} had too few answers and is tried again with another cohort")
             return None
         self.state = self._step(phase.round, task, tally)
+        self._learn(phase.round, tally, failures)
         evaluation = yield from self._evaluate(phase.round, failures)
         central = self._central(phase.round)
         ended, event = self._record(phase, task, tally, failures, evaluation, central)
@@ -147,6 +148,15 @@ class Session:
         if keep:
             self.players.kept(phase.round, tally)
         return ended
+
+    def _learn(self, round: int, tally: Tally, failures: Sequence[Receipt]) -> None:
+        """Tell the selector who answered how, if it wants to know."""
+        if self.coordinator.config.selector.hears is None:
+            return
+        done = [receipt for receipt in tally.receipts if receipt.verdict == "done"]
+        sentence = self.coordinator.learn([*done, *failures])
+        if sentence is not None:
+            self.say(round, sentence)
 
     def _task(self, round: int, config_fn: Callable[[int], Mapping[str, Any]] | None) -> Task:
         config = {} if config_fn is None else _mapping(config_fn, config_fn(round))

@@ -88,7 +88,7 @@ def simulate(
         threads: threads that each client may use; equal bits need equal threads.
         device: a torch device name for `context.device`.
         settings: the app's plain settings, for `context.config`.
-        store: where events and checkpoints go: a path of an SQLite file, or a store. None keeps them in memory.
+        store: where events and checkpoints go: a path of an SQLite file, or a store. None is `MemoryStore()`.
         resume: id (or its beginning) of a run in `store` to continue.
         name: the run's name in lists.
         app: what names the app in the plan; a plan without one is marked as not portable.
@@ -134,7 +134,10 @@ def simulate(
             config = replace(config, seed=info.plan["config"]["seed"] if info else secrets.randbits(53))
         assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
-        program = Program(client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named)
+        hears = config.selector.hears
+        program = Program(
+            client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named, hears=hears
+        )
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)

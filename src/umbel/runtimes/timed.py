@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
 
+from umbel.cohort import Receipts
 from umbel.coordinators import Coordinator, Phase
 from umbel.errors import RoundError, TooFewClients
 from umbel.message import Ask, Receipt, Task
@@ -81,6 +82,8 @@ class TimedPlayers(Players):
             coordinator.reset(before[0])
             self.timeline.reset(before[1])
         self._close(phase, coordinator, story)
+        took_s = {turn.client: turn.seconds for turn in story.accepted}
+        total.receipts = Receipts(replace(receipt, took_s=took_s.get(receipt.client)) for receipt in total.receipts)
         self.virtual.pending = total.states
         return total, story.failures
         yield

@@ -55,8 +55,9 @@ def play(
         ctx = program.context(ask, memory)
         with limit or nullcontext():
             answer = (work or _work)(program, ask, ctx)
+        loss: float | None = None
         if isinstance(answer, Update):
-            _take(program, ask, answer, ctx, memory, tally, allocate)
+            loss = _take(program, ask, answer, ctx, memory, tally, allocate)
             examples, steps = answer.examples, answer.steps
         else:
             examples, steps = _note(program, ask, answer, tally), 0
@@ -67,7 +68,7 @@ def play(
         receipt = _failed(ask, error, time.perf_counter() - started)
     else:
         seconds = time.perf_counter() - started
-        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds)
+        receipt = Receipt(ask.client, ask.task.round, ask.attempt, "done", examples, steps, seconds=seconds, loss=loss)
     tally.receipts.append(receipt)
 
 
@@ -94,7 +95,8 @@ def _take(
     before: bytes | None,
     tally: Tally,
     allocate: Allocate | None,
-) -> None:
+) -> float | None:
+    """Fold an update; returns what the run's selector is told of it."""
     strategy = program.strategy
     schema = strategy.schema(ask.task, ask.own)
     validate(ask.client, update.groups, schema)
@@ -105,16 +107,17 @@ def _take(
     # From here on nothing may fail: the update is in the sum.
     if state is not None and state != before:
         tally.states[ask.client] = state
-    measured(program, ask, update.metrics, examples, tally)
+    return measured(program, ask, update.metrics, examples, tally)
 
 
-def measured(program: Program, ask: Ask, metrics: Mapping[str, Any], examples: float, tally: Tally) -> None:
-    """Add one client's numbers to `tally`; what is no number is told and left out."""
+def measured(program: Program, ask: Ask, metrics: Mapping[str, Any], examples: float, tally: Tally) -> float | None:
+    """Add one client's numbers to `tally`; what is no number is told and left out. Returns what selectors are told."""
     kept, sentences = numbers(metrics)
     tally.warnings += [f"client {ask.client}: {sentence}" for sentence in sentences]
     tally.measure(examples, kept)
     if program.per_client_metrics:
         tally.clients.append({"client": ask.client, "examples": examples, "metrics": kept})
+    return None if program.hears is None else kept.get(program.hears)
 
 
 def _note(program: Program, ask: Ask, answer: Evaluation | str, tally: Tally) -> float:

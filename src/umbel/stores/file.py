@@ -13,7 +13,7 @@ from typing import Any, final
 from umbel.errors import StoreError, StoreFull
 
 PATIENCE_S = 30.0
-_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE")
+NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE")
 _ABOUT = "CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT);"
 
 
@@ -70,7 +70,7 @@ class SQLiteFile:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") in _NO_ROOM:
+            if getattr(error, "sqlite_errorname", "") in NO_ROOM:
                 raise StoreFull(
                     f"no room left to write {self.path}; what was kept before is safe. {self._mend}"
                 ) from error

@@ -7,25 +7,42 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, final
 
-from umbel.errors import StoreError
+from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
+from umbel.stores.states import States
+
+STATE_BYTES = 2**30
 
 
 @final
 class MemoryStore(Store):
-    """Keeps everything in this process. Checkpoint parts are kept as they are, not copied: they must not change."""
+    """Keeps everything in this process. Checkpoint parts are kept as they are, not copied: they must not change.
 
-    def __init__(self) -> None:
+    Args:
+        state_bytes: how much memory states of clients may take, at least 0. Those not used for longest go to a
+            temporary file without a name, which is gone with this process.
+
+    Raises:
+        ConfigError: the argument is not what it has to be.
+
+    Example:
+        >>> MemoryStore(state_bytes=16 * 2**20).runs()
+        []
+    """
+
+    def __init__(self, *, state_bytes: int = STATE_BYTES) -> None:
+        if not isinstance(state_bytes, int) or isinstance(state_bytes, bool) or state_bytes < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"state_bytes must be a whole number of at least 0, got {state_bytes!r}; try 2**30")
         self._runs: dict[str, RunInfo] = {}
         self._events: dict[str, list[Event]] = {}
         self._checkpoints: dict[str, dict[int, tuple[Part, ...]]] = {}
-        self._states: dict[str, dict[str, dict[int, bytes]]] = {}
+        self._states = States(state_bytes)
 
     def create(self, run: RunInfo) -> None:
         if run.id in self._runs:
             raise StoreError(f"there is a run {run.id} already; choose another id or resume it")
         self._runs[run.id] = run
-        self._events[run.id], self._checkpoints[run.id], self._states[run.id] = [], {}, {}
+        self._events[run.id], self._checkpoints[run.id] = [], {}
 
     def runs(self) -> list[RunInfo]:
         return list(self._runs.values())
@@ -58,21 +75,14 @@ class MemoryStore(Store):
         keep: Collection[int],
     ) -> None:
         self.append(run, event)
-        for client, state in states.items():
-            self._states[run].setdefault(client, {})[round] = state
+        self._states.put(run, round, states)
         if checkpoint is None:
             return
         kept = self._checkpoints[run]
         kept[round] = tuple(checkpoint)
         for number in [n for n in kept if n != round and n not in keep]:
             del kept[number]
-        self._prune(run, min(kept))
-
-    def _prune(self, run: str, oldest: int) -> None:
-        for versions in self._states[run].values():
-            needed = max((n for n in versions if n <= oldest), default=oldest)
-            for number in [n for n in versions if n < needed]:
-                del versions[number]
+        self._states.prune(run, min(kept))
 
     def checkpoints(self, run: str) -> list[int]:
         return sorted(self._checkpoints[self._known(run)])
@@ -84,16 +94,16 @@ class MemoryStore(Store):
             raise StoreError(f"run {run} has no checkpoint of round {round}") from None
 
     def state(self, run: str, client: str, round: int) -> bytes | None:
-        versions = self._states[self._known(run)].get(client, {})
-        latest = max((n for n in versions if n <= round), default=None)
-        return None if latest is None else versions[latest]
+        return self._states.get(self._known(run), client, round)
 
     def states(self, run: str, clients: Sequence[str], round: int) -> dict[str, bytes]:
-        return super().states(run, clients, round) if self._states[self._known(run)] else {}
+        self._known(run)
+        return {} if self._states.are_none else super().states(run, clients, round)
 
     def rewind(self, run: str, round: int) -> None:
         self._events[self._known(run)] = [e for e in self._events[run] if e.get("round", 0) <= round]
         self._checkpoints[run] = {n: c for n, c in self._checkpoints[run].items() if n <= round}
-        for versions in self._states[run].values():
-            for number in [n for n in versions if n > round]:
-                del versions[number]
+        self._states.rewind(run, round)
+
+    def close(self) -> None:
+        self._states.close()

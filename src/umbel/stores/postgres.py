@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS umbel_checkpoints
     (run TEXT, round INTEGER, part INTEGER, body BYTEA, PRIMARY KEY (run, round, part));
 CREATE TABLE IF NOT EXISTS umbel_states
     (run TEXT, client TEXT, round INTEGER, body BYTEA, PRIMARY KEY (run, client, round));
+CREATE INDEX IF NOT EXISTS umbel_states_of_round ON umbel_states (run, round);
 """
 _ADD = "INSERT INTO umbel_events SELECT %s, coalesce(max(number), 0) + 1, %s, %s, %s FROM umbel_events WHERE run=%s"
 Result = TypeVar("Result")
@@ -363,12 +364,17 @@ def _prune(db: Connection, run: str, keep: set[int]) -> None:
     there = {row[0] for row in db.execute(query, (run,)).fetchall()}
     for number in there - keep:
         _run(db, "DELETE FROM umbel_checkpoints WHERE run=%s AND round=%s", (run, number))
-    _run(
-        db,
-        "DELETE FROM umbel_states AS old WHERE run=%s AND round < (SELECT max(round) FROM umbel_states AS newer "
-        "WHERE newer.run=old.run AND newer.client=old.client AND newer.round<=%s)",
-        (run, min(there & keep)),
-    )
+    before, oldest = min(there), min(there & keep)
+    if before < oldest:
+        # As in `states.PRUNE`: only clients with a state of a round in between have one too many.
+        _run(
+            db,
+            "DELETE FROM umbel_states AS old WHERE run=%s AND client IN "
+            "(SELECT client FROM umbel_states WHERE run=%s AND round>%s AND round<=%s) "
+            "AND round < (SELECT max(round) FROM umbel_states AS newer "
+            "WHERE newer.run=old.run AND newer.client=old.client AND newer.round<=%s)",
+            (run, run, before, oldest, oldest),
+        )
 
 
 def _locks(db: Connection, what: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from umbel.errors import StoreError
 from umbel.stores import lock
+from umbel.stores import states as rows
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
 
@@ -24,7 +25,6 @@ CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, run TEXT, round I
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run, number);
 CREATE TABLE IF NOT EXISTS checkpoints
     (run TEXT, round INTEGER, part INTEGER, body BLOB, PRIMARY KEY (run, round, part));
-CREATE TABLE IF NOT EXISTS states (run TEXT, client TEXT, round INTEGER, body BLOB, PRIMARY KEY (run, client, round));
 """
 
 
@@ -40,7 +40,7 @@ class SQLiteStore(Store):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the store", mend=MEND)
+        self._file = SQLiteFile(self.path, _TABLES + rows.TABLES, format=FORMAT, what="the store", mend=MEND)
         self._place, self._claims = self.path.resolve(), set[str]()
         self.folder = self._place.parent
         self._rows, self._transaction = self._file.rows, self._file.transaction
@@ -116,8 +116,7 @@ class SQLiteStore(Store):
     ) -> None:
         with self._transaction() as db:
             self._insert_event(db, run, event)
-            rows = [(run, client, round, state) for client, state in states.items()]
-            db.executemany("INSERT OR REPLACE INTO states VALUES (?,?,?,?)", rows)
+            db.executemany(rows.PUT, [(run, client, round, state) for client, state in states.items()])
             if checkpoint is None:
                 return
             db.execute("DELETE FROM checkpoints WHERE run=? AND round=?", (run, round))
@@ -128,12 +127,9 @@ class SQLiteStore(Store):
     def _prune(self, db: sqlite3.Connection, run: str, keep: set[int]) -> None:
         there = {row[0] for row in db.execute("SELECT DISTINCT round FROM checkpoints WHERE run=?", (run,))}
         db.executemany("DELETE FROM checkpoints WHERE run=? AND round=?", [(run, n) for n in there - keep])
-        oldest = min(there & keep)
-        db.execute(
-            "DELETE FROM states WHERE run=?1 AND round < (SELECT max(round) FROM states AS newer WHERE newer.run=?1 "
-            "AND newer.client=states.client AND newer.round<=?2)",
-            (run, oldest),
-        )
+        before, oldest = min(there), min(there & keep)
+        if before < oldest:
+            db.execute(rows.PRUNE, (run, before, oldest))
 
     def checkpoints(self, run: str) -> list[int]:
         rows = self._rows("SELECT DISTINCT round FROM checkpoints WHERE run=? ORDER BY round", self._known(run))
@@ -146,9 +142,8 @@ class SQLiteStore(Store):
         return b"".join(row[0] for row in rows)
 
     def state(self, run: str, client: str, round: int) -> bytes | None:
-        query = "SELECT body FROM states WHERE run=? AND client=? AND round<=? ORDER BY round DESC LIMIT 1"
-        rows = self._rows(query, run, client, round)
-        return rows[0][0] if rows else None
+        found = self._rows(rows.STATE, run, client, round)
+        return found[0][0] if found else None
 
     def rewind(self, run: str, round: int) -> None:
         with self._transaction() as db:

@@ -20,7 +20,8 @@ from umbel.runtimes.room import Room
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.lead import Leader, Offload
 from umbel.runtimes.server.memory import Memory
-from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.server.nodes import Nodes
+from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
 from umbel.strategy import Strategy
@@ -135,7 +136,10 @@ class Conduct:
             "rounds": self.config.num_rounds,
             "num_clients": self.order.num_clients,
             "cohort": max(self.config.min_fit_clients, self.config.min_available_clients or 1),
-            "per_client_metrics": self.config.per_client_metrics or self.order.hooks.per_client,
+            "per_client_metrics": self.config.per_client_metrics
+            or self.order.hooks.per_client
+            # A selector that learns keeps the last loss of each client.
+            or self.config.selector.hears is not None,
         }
 
     def _note(self, text: str) -> None:
@@ -194,6 +198,7 @@ class Conduct:
             evaluation_timeout_s=config.round_timeout,
             memory=replace(self._memory, folder=self._memory.folder or kept.store.folder),
             packs=self._desk.compress is not None,
+            hears=config.selector.hears,
         )
         players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})

@@ -30,8 +30,9 @@ from umbel.runtimes.server.events import (
     Stalled,
     Stopped,
 )
+from umbel.runtimes.server.nodes import Nodes
 from umbel.runtimes.server.peers import Node
-from umbel.runtimes.server.players import NodePlayers, Nodes
+from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.spool import Sheet
 from umbel.runtimes.session import Session
 from umbel.schema import ArraySpec, Schema

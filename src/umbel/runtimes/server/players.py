@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from umbel.arrays import Arrays
-from umbel.coordinators import Named, Phase, Rounds
+from umbel.coordinators import Phase, Rounds
 from umbel.errors import ClientError, ProtocolError, StoreError, UmbelError
 from umbel.message import Ask, Evaluation, Receipt, Task, Update, checked_examples, numbers, validate
 from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
@@ -36,6 +36,7 @@ from umbel.runtimes.server.events import (
     Stopped,
 )
 from umbel.runtimes.server.memory import Memory
+from umbel.runtimes.server.nodes import Nodes
 from umbel.runtimes.server.spool import Sheet, Spooled, read_sheet, validate_sheet
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.turn import sentence
@@ -52,25 +53,6 @@ TURN_LOOK_S = 0.5
 
 @final
 @dataclass
-class Nodes:
-    """The nodes that are ready for a run: who can be asked. Replaced as a whole when nodes come and go.
-
-    A device that checks in can be asked once each time that it comes.
-    """
-
-    names: tuple[str, ...] = ()
-    evaluators: frozenset[str] = frozenset()
-
-    @property
-    def size(self) -> int:
-        return len(self.names)
-
-    def sample(self, key: int, count: int) -> list[str]:
-        return Named(self.names).sample(key, count)
-
-
-@final
-@dataclass
 class _Open:
     """The phase under way."""
 
@@ -83,6 +65,7 @@ class _Open:
     blobs: dict[str, Arrays]
     digests: dict[str, str]
     asks: dict[str, Ask] = field(default_factory=dict[str, Ask])
+    asked_s: dict[str, float] = field(default_factory=dict[str, float])
     hurried: bool = False
     answer_bytes: int = 0
 
@@ -99,6 +82,7 @@ class NodePlayers(Players):
         grace_s: how long an evaluation waits for nodes that are gone.
         memory: what a round may take.
         packs: whether to pack large arrays for nodes that can unpack them.
+        hears: the metric of `fit` that the run's selector learns from.
     """
 
     def __init__(
@@ -115,7 +99,9 @@ class NodePlayers(Players):
         grace_s: float = 10.0,
         memory: Memory | None = None,
         packs: bool = False,
+        hears: str | None = None,
     ) -> None:
+        self._hears = hears
         self._packs, self._packed = packs, dict[str, bytes | None]()
         self.run, self.strategy, self.nodes, self.store = run, strategy, nodes, store
         self.outbox: list[Command] = []
@@ -252,6 +238,7 @@ class NodePlayers(Players):
             kind: Any = phase.kind
             ask = Ask(client, kind, phase.task, attempt=phase.attempt)
             phase.asks[client] = replace(ask, key=turn_key(self._seed, ask))
+            phase.asked_s[client] = self._clock()
             self._deliver(client)
 
     def _deliver(self, client: str) -> None:
@@ -315,8 +302,10 @@ class NodePlayers(Players):
         decision = coordinator.receipt(receipt)
         if decision.accept and answer is not None and answer.update is not None:
             self._fold(tally, phase, groups)
-            tally.receipts.append(receipt)
-            self._measure(client, answer.update.metrics, receipt.examples, tally, answer.warnings)
+            kept = self._measure(client, answer.update.metrics, receipt.examples, tally, answer.warnings)
+            took_s = self._clock() - phase.asked_s[client]
+            loss = None if self._hears is None else kept.get(self._hears)
+            tally.receipts.append(replace(receipt, took_s=took_s, loss=loss))
             if answer.has_state:
                 tally.states[client] = write_basis(receipt.round, receipt.attempt)
         elif receipt.verdict != "done":
@@ -366,13 +355,16 @@ class NodePlayers(Players):
         done = replace(blank, verdict="done", examples=examples, steps=update.steps, seconds=answer.seconds)
         return answer, done, groups
 
-    def _measure(self, client: str, metrics: Any, examples: float, tally: Tally, warnings: Sequence[str]) -> None:
+    def _measure(
+        self, client: str, metrics: Any, examples: float, tally: Tally, warnings: Sequence[str]
+    ) -> dict[str, float]:
         kept, sentences = numbers(metrics)
         for text in (*warnings, *sentences):
             self._say(self._round, f"client {client}: {text}")
         tally.measure(examples, kept)
         if self._per_client:
             tally.clients.append({"client": client, "examples": examples, "metrics": kept})
+        return kept
 
     @property
     def _round(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from typing import final
 
 from umbel.coordinators import Everyone, Some, draw
+from umbel.coordinators.population import LISTED
 from umbel.runtimes.system.model import SystemModel
 
-LISTED = 10_000
-"""Up to so many clients, everyone is looked at; in larger populations as many draws are taken."""
 STEP_S = 60.0
 LONGEST_WAIT_S = 400 * 86_400.0
 
@@ -39,6 +38,19 @@ class Present:
         now_s = self.now()
         away = _Unless(lambda client: self.system.is_there(client, now_s, self.seed))
         return draw(self.everyone, key, count, away, most=max(LISTED, 20 * count))
+
+    def __contains__(self, client: object) -> bool:
+        return client in self.everyone and self._is_there(str(client))
+
+    def listed(self) -> list[str] | None:
+        everyone = self.everyone.listed()
+        return None if everyone is None else [client for client in everyone if self._is_there(client)]
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        return (c if c is not None and self._is_there(c) else None for c in self.everyone.one_by_one(key))
+
+    def _is_there(self, client: str) -> bool:
+        return self.system.is_there(client, self.now(), self.seed)
 
     def soonest(self, least: int, excluded: Container[str] = ()) -> float:
         """The first moment from now on at which at least `least` that are not excluded are there; infinite if none.
