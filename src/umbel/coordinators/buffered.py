@@ -4,7 +4,7 @@ updates arrive. Receipts and times are arguments, asks and verdicts return value
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeAlias, final
 
@@ -134,16 +134,20 @@ class Streams(Coordinator):
         settings: see `Buffered` and `FedAsync`.
         config: see `ServerConfig`; what speaks of cohorts and rounds does not apply and is refused.
         population: whom there is to ask.
+        grace_s: how long a buffer that nobody works for any more waits for clients that are gone.
     """
 
     overlaps = True
 
-    def __init__(self, settings: Asynchronous, config: ServerConfig, population: Population) -> None:
+    def __init__(
+        self, settings: Asynchronous, config: ServerConfig, population: Population, *, grace_s: float = 10.0
+    ) -> None:
         check_config(config)
         super().__init__(config, population)
-        self.settings = settings
+        self.settings, self.grace_s = settings, grace_s
         self.mixes = settings.mixes
         self._training: dict[str, int] = {}
+        self._gone: dict[str, float] = {}
         self._buffer: _Buffer | None = None
 
     @property
@@ -154,11 +158,11 @@ class Streams(Coordinator):
         """The next step's phase: those who are asked on the new model. Others go on with the one they have.
 
         Raises:
-            TooFewClients: there are fewer clients than `min_available_clients`, or none.
+            TooFewClients: nobody trains, and there are fewer clients than `min_available_clients`, or none.
         """
         if self.round >= self.config.num_rounds:
             return Ended("finished")
-        if self.population.size < self.least_available:
+        if not self._training and self.population.size < self.least_available:
             there = f"{self.population.size} clients are available"
             raise TooFewClients(self.round + 1, f"{there}, min_available_clients is {self.least_available}")
         self._buffer = _Buffer()
@@ -170,7 +174,7 @@ class Streams(Coordinator):
         return {*self._training, *ended}
 
     def fill(self) -> tuple[str, ...]:
-        buffer, free = self._buffer, self.settings.concurrency - len(self._training)
+        buffer, free = self._buffer, self.settings.concurrency - len(self._training.keys() - self._gone.keys())
         if buffer is None or free <= 0:
             return ()
         key = cohort_key(self.seed, self.round + 1, buffer.fills, "fit")
@@ -184,7 +188,7 @@ class Streams(Coordinator):
         buffer = self._buffer
         if buffer is None or self._training.get(receipt.client) != receipt.round:
             return Decision(False)
-        del self._training[receipt.client]
+        self._let_go(receipt.client)
         buffer.ended.add(receipt.client)
         if receipt.verdict != "done":
             buffer.failures.append(receipt)
@@ -194,6 +198,62 @@ class Streams(Coordinator):
         if accept:
             buffer.accepted.append(receipt.client)
         return Decision(accept, close=len(buffer.accepted) >= self.settings.buffer_size)
+
+    def lost(self, client: str, now_s: float) -> str | None:
+        """Take note that the link to a client is gone: its place is free, and what it comes back with counts.
+
+        Returns:
+            a client that is no longer waited for: of more than `concurrency` that are gone the first.
+        """
+        if client in self._training:
+            self._gone.setdefault(client, now_s)
+        if len(self._gone) <= self.settings.concurrency:
+            return None
+        first = next(iter(self._gone))
+        self._let_go(first)
+        return first
+
+    def back(self, client: str) -> bool:
+        """Take note that a client is there again; says whether it is still to answer."""
+        self._gone.pop(client, None)
+        return client in self._training
+
+    def outdated(self) -> tuple[str, ...]:
+        """Those whose updates would be thrown away as too stale; they are not waited for any more."""
+        most = self.settings.max_staleness
+        late = [c for c, version in self._training.items() if most is not None and self.round + 1 - version > most]
+        for client in late:
+            self._let_go(client)
+        return tuple(late)
+
+    def abandon(self) -> None:
+        """Wait for nobody any more."""
+        self._training.clear()
+        self._gone.clear()
+
+    def _let_go(self, client: str) -> None:
+        del self._training[client]
+        self._gone.pop(client, None)
+
+    def refuse(self, receipts: Sequence[Receipt]) -> bool:
+        """Count updates of the open buffer as failures after all; says whether the buffer has to be closed."""
+        buffer = self._buffer
+        assert buffer is not None
+        refused = {receipt.client for receipt in receipts}
+        buffer.accepted = [client for client in buffer.accepted if client not in refused]
+        buffer.failures += receipts
+        return bool(receipts) and not self.config.accept_failures
+
+    @property
+    def gives_up_at_s(self) -> float:
+        """When to step with what there is: nobody works for the buffer, those that are gone are not coming back, and
+        there is nobody else to ask."""
+        buffer = self._buffer
+        if buffer is None or self._training.keys() - self._gone.keys() or not buffer.ended:
+            return math.inf
+        if not self._gone:
+            return -math.inf
+        return max(self._gone.values()) + self.grace_s if buffer.accepted else math.inf
 
     def scale(self, version: int) -> float:
         return self.settings.discount(self.round + 1 - version)
@@ -235,6 +295,11 @@ class Streams(Coordinator):
 
     def restore_own(self, state: Mapping[str, Any]) -> None:
         self._training = dict(state["training"])
+
+    @property
+    def training(self) -> Mapping[str, int]:
+        """Who trains, each on the model of which step."""
+        return self._training
 
 
 def _copied(buffer: _Buffer) -> _Buffer:

@@ -201,13 +201,15 @@ def _session(
             course.coordinator,
             hooks,
             lambda: probe.initial(client, ctx, initial_parameters),
-            course.timeline,
+            course.restore,
         )
         probe.check_private(program.strategy, client, ctx)
     except BaseException:
         store.release(run.run)
         raise
     session.evaluates = "evaluate" in client.capabilities
+    if course.timeline is not None:
+        session.clock = course.timeline.clock
     return session
 
 
