@@ -25,6 +25,7 @@ from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
 from umbel.strategy import Strategy
 
+
 @final
 @dataclass
 class _Story:
