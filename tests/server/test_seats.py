@@ -84,10 +84,11 @@ def test_a_device_can_be_asked_once_each_time_that_it_comes():
     leader, nodes = leading()
     node = device(leader, "a")
     players, _ = playing("a")
-    query = Deliver("a", Ask("a", "query", next(c for c in players.outbox if isinstance(c, Deliver)).ask.task), [], {})
+    delivered = next(command for command in players.outbox if isinstance(command, Deliver))
+    query = Deliver("a", Ask("a", "query", delivered.ask.task), [], {})
     leader.heard(query)
     assert nodes.names == ("a",)  # a question about its model is not a turn
-    leader.heard(players.outbox[0])
+    leader.heard(delivered)
     assert nodes.names == ()
     leader.left(node)
     device(leader, "a")
