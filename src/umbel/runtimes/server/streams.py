@@ -77,7 +77,7 @@ class StreamPlayers(NodePlayers):
         self._let_go(coordinator.outdated())
         step = _Step(self._begin(task, "fit", phase.attempt, math.inf, schema, phase.clients), coordinator)
         if not self._taken_up:
-            self._take_up(coordinator)
+            self._take_up(step)
         self._forget(step)
         closed, events = False, self._kept_events()
         while True:
@@ -109,15 +109,15 @@ class StreamPlayers(NodePlayers):
         events, self._later, self._waits_since_s = deque(self._later), [], math.inf
         return events
 
-    def _take_up(self, coordinator: Streams) -> None:
+    def _take_up(self, step: _Step) -> None:
         """After a restart: nodes that are there are asked again, the others when they come."""
         self._taken_up = True
-        for client in list(coordinator.training):
-            found = self._out(client)
+        for client, version in list(step.coordinator.training.items()):
+            opened = self._out(client)
             if client not in self.nodes.names:
-                self._lost(client, coordinator)
-            elif found is not None:
-                self._deliver(found, client)
+                self._lost(client, step.coordinator)
+            elif opened is not None and version < step.round:
+                self._deliver(opened, client)
 
     def _out(self, client: str) -> Opened | None:
         """The version that a client was asked to train on."""
