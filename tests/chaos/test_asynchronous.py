@@ -79,3 +79,26 @@ def test_under_any_weather_each_step_is_exact_over_the_updates_that_the_log_name
         stale += max(record.staleness for record in history.rounds) > 0
     assert crashes, "nothing ever crashed: these seeds test nothing"
     assert stale, "no update was ever stale"
+
+
+def test_a_finished_turn_is_not_trained_again_because_its_node_lost_the_link():
+    for seed in range(40):
+        world = World(seed, HEADS.client, NAMES, order(BUFFERED), MemoryStore(), breaks=0.05)
+        world.play()
+        for worker in world.workers:
+            turns = [turn for turn in worker.turns if turn[0] == "fit"]
+            assert len(set(turns)) == len(turns), f"seed {seed}: {worker.name} trained twice on the same model"
+
+
+def test_what_is_under_way_when_the_server_dies_is_not_trained_again():
+    crashes = 0
+    for seed in range(40):
+        plan = order(BUFFERED, fraction_evaluate=0.0)
+        world = World(seed, HEADS.client, NAMES, plan, MemoryStore(), server_crashes_per_s=0.3, work_s=1.0)
+        history = world.play()
+        for worker in world.workers:
+            turns = [turn for turn in worker.turns if turn[0] == "fit"]
+            assert len(set(turns)) == len(turns), f"seed {seed}: {worker.name} trained twice on the same model"
+        crashes += world.server_crashes
+        assert [record.round for record in history.rounds if record.round] == list(range(1, STEPS + 1))
+    assert crashes > 40

@@ -211,6 +211,9 @@ class Streams(Coordinator):
             return None
         first = next(iter(self._gone))
         self._let_go(first)
+        if self._buffer is not None:
+            # Asked again on the same model it would take up the turn that was called off.
+            self._buffer.ended.add(first)
         return first
 
     def back(self, client: str) -> bool:
