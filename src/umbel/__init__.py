@@ -18,7 +18,7 @@ _HOMES = {
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
     "umbel.clients.torch_clients": ("TorchClients",),
-    "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig"),
+    "umbel.coordinators": ("Buffered", "FedAsync", "ServerConfig", "Tiered"),
     "umbel.errors": (
         "ClientError",
         "ConfigError",
@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from umbel.coordinators import Buffered as Buffered
     from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import ServerConfig as ServerConfig
+    from umbel.coordinators import Tiered as Tiered
     from umbel.errors import (
         ClientError as ClientError,
     )

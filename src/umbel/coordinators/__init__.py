@@ -1,15 +1,17 @@
 """Who is asked, and when a round closes: no I/O, no clock, no arrays."""
 
 from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
-from umbel.coordinators.buffered import Asynchronous, Buffered, FedAsync, Streams, check_config
+from umbel.coordinators.buffered import Buffered, FedAsync, Streams
 from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.leading import Overlap, check_for, leader
+from umbel.coordinators.overlapping import Overlapping
 from umbel.coordinators.pacing import Pace, arrivals_per_s
 from umbel.coordinators.population import Everyone, Named, Population, Some, draw
 from umbel.coordinators.rounds import Rounds
+from umbel.coordinators.tiered import Tiered, Tiers
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
-    "Asynchronous",
     "Buffered",
     "Coordinator",
     "Decision",
@@ -17,6 +19,8 @@ __all__ = [
     "Everyone",
     "FedAsync",
     "Named",
+    "Overlap",
+    "Overlapping",
     "Pace",
     "Phase",
     "Population",
@@ -24,9 +28,12 @@ __all__ = [
     "ServerConfig",
     "Some",
     "Streams",
+    "Tiered",
+    "Tiers",
     "Where",
     "arrivals_per_s",
-    "check_config",
+    "check_for",
     "draw",
+    "leader",
     "read_where",
 ]

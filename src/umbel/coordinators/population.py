@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
+from bisect import bisect_left
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -18,6 +19,10 @@ class Population(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    def __contains__(self, client: object, /) -> bool:
+        """Whether a client can be asked."""
+        ...
 
     def sample(self, key: int, count: int) -> list[str]:
         """`count` different clients; equal keys give equal cohorts."""
@@ -36,6 +41,9 @@ class Everyone:
             return [str(index) for index in range(self.size)]
         return [str(index) for index in generator(key).choice(self.size, count, replace=False)]
 
+    def __contains__(self, client: object) -> bool:
+        return isinstance(client, str) and client.isdecimal() and int(client) < self.size
+
     def first(self, count: int) -> list[str]:
         return [str(index) for index in range(min(count, self.size))]
 
@@ -43,7 +51,7 @@ class Everyone:
 @final
 @dataclass(frozen=True)
 class Some:
-    """Some of the clients "0", "1", …, by number; all of them are drawn from as `Everyone` is."""
+    """Some of the clients "0", "1", …, by ascending number; all of them are drawn from as `Everyone` is."""
 
     numbers: Sequence[int]
 
@@ -53,6 +61,12 @@ class Some:
 
     def sample(self, key: int, count: int) -> list[str]:
         return [str(self.numbers[int(place)]) for place in Everyone(self.size).sample(key, count)]
+
+    def __contains__(self, client: object) -> bool:
+        if not isinstance(client, str) or not client.isdecimal():
+            return False
+        place = bisect_left(self.numbers, int(client))
+        return place < self.size and self.numbers[place] == int(client)
 
     def first(self, count: int) -> list[str]:
         return [str(number) for number in self.numbers[:count]]
@@ -78,6 +92,9 @@ class Named:
             return hashlib.blake2b(name.encode(), key=root, digest_size=16).digest()
 
         return heapq.nsmallest(count, self.names, key=rank)
+
+    def __contains__(self, client: object) -> bool:
+        return client in self.names
 
 
 def draw(

@@ -1,8 +1,8 @@
-"""Which parts can work together in an asynchronous run, wherever it is played."""
+"""Which parts can work together where turns outlive their step, wherever the run is played."""
 
 from __future__ import annotations
 
-from umbel.coordinators import Asynchronous, Buffered, FedAsync
+from umbel.coordinators import Buffered, FedAsync, Overlap, Tiered
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.strategy import Strategy
@@ -11,21 +11,21 @@ GIVES_UP = 100
 """So many failures without one answer end an asynchronous run, which would ask one client after the other."""
 
 
-def is_one(coordinator: object) -> Asynchronous:
-    """`coordinator`, if it says how an asynchronous run goes.
+def is_one(coordinator: object) -> Overlap:
+    """`coordinator`, if it says how turns overlap.
 
     Raises:
         ConfigError: it does not.
     """
     require(
-        isinstance(coordinator, (Buffered, FedAsync)),
-        f"coordinator must be one such as Buffered() or FedAsync(), or None for rounds, got {coordinator!r}",
+        isinstance(coordinator, (Buffered, FedAsync, Tiered)),
+        f"coordinator must be one such as Buffered() or Tiered(), or None for rounds, got {coordinator!r}",
     )
-    assert isinstance(coordinator, (Buffered, FedAsync))
+    assert isinstance(coordinator, (Buffered, FedAsync, Tiered))
     return coordinator
 
 
-def check_strategy(strategy: Strategy, coordinator: Asynchronous) -> None:
+def check_strategy(strategy: Strategy, coordinator: Overlap) -> None:
     """Refuse a method whose mathematics needs all updates to begin from the same model.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from umbel.coordinators import Asynchronous, Coordinator, Everyone, Rounds, ServerConfig, Some, Streams
+from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, ServerConfig, Some, leader
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
@@ -38,7 +38,7 @@ class Course:
         config: ServerConfig,
         everyone: Everyone | Some,
         system: SystemModel | None,
-        coordinator: Asynchronous | None,
+        coordinator: Overlap | None,
     ) -> Course:
         """The course of a simulation.
 
@@ -56,7 +56,7 @@ class Course:
         if coordinator is None:
             return cls(Rounds(config, present, timed=True), timeline, present, {"system": describe(system)})
         plan = {"system": describe(system), "coordinator": describe(coordinator)}
-        return cls(Streams(coordinator, config, present), timeline, present, plan)
+        return cls(leader(coordinator, config, present), timeline, present, plan)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Set the timeline to where a checkpoint was written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,17 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Asynchronous, Rounds, ServerConfig, Streams, arrivals_per_s, check_config, read_where
+from umbel.coordinators import (
+    Overlap,
+    Overlapping,
+    Rounds,
+    ServerConfig,
+    Tiered,
+    arrivals_per_s,
+    check_for,
+    leader,
+    read_where,
+)
 from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.plan import FORMAT, describe
 from umbel.runtimes import asynchronous, keeping
@@ -36,7 +47,7 @@ class Order:
     """What to run.
 
     Attributes:
-        coordinator: how an asynchronous run goes; None is rounds.
+        coordinator: how turns overlap; None is rounds.
         app: what names the app in the plan; None for a script's live objects.
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
@@ -47,7 +58,7 @@ class Order:
 
     strategy: Strategy
     config: ServerConfig
-    coordinator: Asynchronous | None = None
+    coordinator: Overlap | None = None
     hooks: Hooks = field(default_factory=Hooks)
     initial: ArraysLike | None = None
     name: str = "server"
@@ -149,10 +160,11 @@ class Conduct:
     @property
     def _cohort(self) -> int:
         """Of how many updates a step is made at least, where nobody fails: what a data owner's policy looks at."""
-        there = self.config.min_available_clients or 1
-        if self.order.coordinator is not None:
-            return min(self.order.coordinator.buffer_size, there)
-        return max(self.config.min_fit_clients, there)
+        there, coordinator = self.config.min_available_clients or 1, self.order.coordinator
+        asked = max(self.config.min_fit_clients, there)
+        if isinstance(coordinator, Tiered):
+            return math.ceil(round(coordinator.waits_for * asked, 9))
+        return asked if coordinator is None else min(coordinator.buffer_size, there)
 
     def _note(self, text: str) -> None:
         """Tell the operator, the log and whoever follows the run: why a node does not take part, for example."""
@@ -219,15 +231,15 @@ class Conduct:
         events = kept.store.events(self.run)
         return replace(History.of(events, session.state.params, self.run, self.plan), ended=ended)
 
-    def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Streams, CohortPlayers | StreamPlayers]:
+    def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, CohortPlayers | StreamPlayers]:
         """Who leads, and who plays the clients."""
         order, config, store = self.order, self.config, self._kept.store
         assert config.seed is not None
-        coordinator: Rounds | Streams
+        coordinator: Rounds | Overlapping
         if order.coordinator is None:
             coordinator, kind = Rounds(config, self.nodes, timed=True), CohortPlayers
         else:
-            coordinator, kind = Streams(order.coordinator, config, self.nodes), StreamPlayers
+            coordinator, kind = leader(order.coordinator, config, self.nodes), StreamPlayers
         return coordinator, kind(
             self.run,
             order.strategy,
@@ -242,10 +254,10 @@ class Conduct:
         )
 
 
-def _check_asynchronous(order: Order, coordinator: Asynchronous, memory: Memory) -> None:
+def _check_asynchronous(order: Order, coordinator: Overlap, memory: Memory) -> None:
     """Refuse what cannot be asynchronous, before anything is kept."""
     asynchronous.check_strategy(order.strategy, asynchronous.is_one(coordinator))
-    check_config(order.config)
+    check_for(coordinator, order.config)
     if memory.spool:
         raise NotSupported(
             f"{type(coordinator).__name__} scales updates in memory as they come, which a spool keeps on disk; run "

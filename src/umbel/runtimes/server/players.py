@@ -65,6 +65,9 @@ class Nodes:
     def sample(self, key: int, count: int) -> list[str]:
         return Named(self.names).sample(key, count)
 
+    def __contains__(self, client: object) -> bool:
+        return client in self.names
+
 
 class NodePlayers(Players):
     """What rounds and asynchronous runs have in common: asks go out, evaluations and queries come back.

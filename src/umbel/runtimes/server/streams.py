@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
-from umbel.coordinators import Phase, Streams
+from umbel.coordinators import Overlapping, Phase
 from umbel.errors import NotSupported, RoundError
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.asynchronous import GIVES_UP
@@ -32,7 +32,7 @@ class _Step:
     """The step that is being made."""
 
     opened: Opened
-    coordinator: Streams
+    coordinator: Overlapping
     tally: Tally = field(default_factory=Tally)
     failures: list[Receipt] = field(default_factory=list[Receipt])
     began: dict[str, int] = field(default_factory=dict[str, int])
@@ -48,7 +48,7 @@ class StreamPlayers(NodePlayers):
     """Plays turns on nodes that outlive the step in which they began.
 
     A version of the model is held as long as an ask on it is out: a node may still have to fetch it. With V versions
-    out, at most twice `concurrency` and at most `max_staleness` + 1, a server holds V models, the sums of one step and
+    out, at most twice `places` and at most `max_staleness` + 1, a server holds V models, the sums of one step and
     the few uploads that it lets come at a time.
     """
 
@@ -71,9 +71,9 @@ class StreamPlayers(NodePlayers):
                     ask = Ask(client, "fit", task)
                     opened.asks[client] = replace(ask, key=turn_key(self._seed, ask))
 
-    def fit(self, phase: Phase, task: Task, coordinator: Streams) -> Steps[tuple[Tally, list[Receipt]]]:
+    def fit(self, phase: Phase, task: Task, coordinator: Overlapping) -> Steps[tuple[Tally, list[Receipt]]]:
         schema = dict(self.strategy.schema(task, {}))
-        self._check_memory(phase.round, schema, coordinator.settings.buffer_size)
+        self._check_memory(phase.round, schema, coordinator.updates)
         self._let_go(coordinator.outdated())
         step = _Step(self._begin(task, "fit", phase.attempt, math.inf, schema, phase.clients), coordinator)
         if not self._taken_up:
@@ -88,7 +88,7 @@ class StreamPlayers(NodePlayers):
             self._ask_more(step.opened, coordinator.fill())
             if self._clock() >= coordinator.gives_up_at_s:
                 break
-            self._tell(phase.round, "fit", step.tally, coordinator.settings.buffer_size)
+            self._tell(phase.round, "fit", step.tally, coordinator.updates)
             events = deque(self._stop_if_asked((yield coordinator.gives_up_at_s)))
         self._later += events
         self._end(step)
@@ -130,7 +130,7 @@ class StreamPlayers(NodePlayers):
             if opened is not None:
                 self._call_off(opened, [client])
 
-    def _lost(self, client: str, coordinator: Streams) -> None:
+    def _lost(self, client: str, coordinator: Overlapping) -> None:
         given_up = coordinator.lost(client, self._clock())
         if given_up is not None:
             self._let_go([given_up])
@@ -142,10 +142,11 @@ class StreamPlayers(NodePlayers):
         if isinstance(event, Left):
             self._lost(event.client, step.coordinator)
             self._forget(step)
-        elif isinstance(event, Spoiled) and self.expects(event.client, event.round, event.attempt):
+            return step.coordinator.complete
+        if isinstance(event, Spoiled) and self.expects(event.client, event.round, event.attempt):
             receipt = Receipt(event.client, event.round, event.attempt, "failed", reason=event.reason)
             return self._counted(receipt, step)
-        elif isinstance(event, (Stalled, Joined)) and step.coordinator.back(event.client):
+        if isinstance(event, (Stalled, Joined)) and step.coordinator.back(event.client):
             opened = self._out(event.client)
             if opened is not None:
                 self._deliver(opened, event.client)

@@ -40,6 +40,9 @@ class Present:
         away = _Unless(lambda client: self.system.is_there(client, now_s, self.seed))
         return draw(self.everyone, key, count, away, most=max(LISTED, 20 * count))
 
+    def __contains__(self, client: object) -> bool:
+        return client in self.everyone and self.system.is_there(str(client), self.now(), self.seed)
+
     def soonest(self, least: int, excluded: Container[str] = ()) -> float:
         """The first moment from now on at which at least `least` that are not excluded are there; infinite if none.
 
