@@ -65,12 +65,16 @@ class Everything(MemoryStore):
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
-@pytest.mark.parametrize("coordinator", [BUFFERED, fl.FedAsync(concurrency=4)], ids=repr)
-def test_under_any_weather_each_step_is_exact_over_the_updates_that_the_log_names(coordinator, block):
+@pytest.mark.parametrize(
+    ("coordinator", "more"),
+    [(BUFFERED, {}), (fl.FedAsync(concurrency=4), {}), (fl.Tiered(num_tiers=2, waits_for=0.6), {"fraction_fit": 0.5})],
+    ids=["buffered", "mixed", "tiered"],
+)
+def test_under_any_weather_each_step_is_exact_over_the_updates_that_the_log_names(coordinator, more, block):
     crashes = stale = 0
     for seed in range(block, SEEDS, BLOCKS):
         store = Everything()
-        world = World(seed, HEADS.client, NAMES, order(coordinator), store, **BAD_WEATHER)
+        world = World(seed, HEADS.client, NAMES, order(coordinator, **more), store, **BAD_WEATHER)
         history = world.play()
         assert history.ended == "finished"
         assert [r.round for r in history.rounds if r.round] == list(range(1, STEPS + 1)), f"seed {seed}: a step is lost"
