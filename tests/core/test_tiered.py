@@ -109,6 +109,21 @@ def test_a_round_closes_when_its_share_has_answered_and_the_others_come_later():
     assert not decision.close  # they are not of this round's share
 
 
+def test_a_round_of_which_some_fail_or_are_lost_closes_with_the_others():
+    for ends in (lambda leader, client: leader.receipt(answer(client, 1, "failed")).close, is_lost):
+        leader = tiers(9, cohort=3, waits_for=1.0)
+        first, second, third = leader.begin().clients
+        assert not leader.receipt(answer(first, 1)).close
+        assert not ends(leader, second)
+        assert ends(leader, third)
+        assert leader.close() == "step"
+
+
+def is_lost(leader, client):
+    leader.lost(client, 0.0)
+    return leader.complete
+
+
 def test_a_round_without_any_answer_asks_another_cohort():
     leader = tiers(6, cohort=2)
     first = leader.begin().clients

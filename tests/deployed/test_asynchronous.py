@@ -103,6 +103,29 @@ def test_nobody_waits_for_a_slow_node_and_its_update_counts_less(coordinator, fe
     assert [event["round"] for event in events] == list(range(1, 401))
 
 
+class Large(fl.NumPyClient):
+    """Adds one to a model that travels in chunks, and evaluates."""
+
+    def fit(self, parameters, settings):
+        return [parameters[0] + 1.0], 1, {}
+
+    def evaluate(self, parameters, settings):
+        return float(parameters[0][0]), 1, {}
+
+
+def test_more_large_updates_than_a_server_holds_at_a_time_stop_nothing(federation):
+    history = federation.run(
+        [str(index) for index in range(6)],
+        lambda context: Large(),
+        config=config(num_rounds=20, min_available_clients=6),
+        initial_parameters=[np.zeros(100_000)],
+        coordinator=fl.Buffered(concurrency=5, buffer_size=2, staleness_exponent=0.0),
+    )
+    assert history.parameters["0"].tolist() == [20.0] * 100_000
+    assert history.loss == 20.0
+    assert all(record.participants == 2 for record in history.rounds if record.round)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

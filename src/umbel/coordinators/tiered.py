@@ -104,7 +104,7 @@ class Tiers(Overlapping):
     def fill(self) -> tuple[str, ...]:
         """The cohort; another one if nobody of it has answered and nobody works any more."""
         buffer = self.buffer
-        if buffer is None or buffer.accepted or self._punctual:
+        if buffer is None or self._punctual:
             return ()
         return self.asked(self._cohort(self.updates, buffer.fills))
 
