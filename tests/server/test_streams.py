@@ -9,7 +9,7 @@ import pytest
 
 import umbel as fl
 from umbel.arrays import Arrays
-from umbel.coordinators import Phase, ServerConfig, Streams
+from umbel.coordinators import Phase, ServerConfig, leader
 from umbel.errors import NotSupported, TooFewClients
 from umbel.message import Evaluation, Group, Update
 from umbel.runtimes.mail import Answer, write_answer
@@ -23,13 +23,13 @@ from umbel.stores import MemoryStore, RunInfo
 class Stage:
     """An asynchronous run whose nodes do what a test says."""
 
-    def __init__(self, settings, names="abcdef", *, mixes=False, state=None, memory=None, **config):
+    def __init__(self, settings, names="abcdef", *, memory=None, **config):
         self.now_s = 0.0
         self.nodes = Nodes(tuple(names), frozenset(names))
         store = MemoryStore()
         store.create(RunInfo("run", "run", 0.0, "running", {}))
         self.strategy = fl.FedAvg()
-        self.coordinator = Streams(settings, ServerConfig(20, seed=1, min_available_clients=1, **config), self.nodes)
+        self.coordinator = leader(settings, ServerConfig(20, seed=1, min_available_clients=1, **config), self.nodes)
         self.players = StreamPlayers(
             "run", self.strategy, self.nodes, store, seed=1, clock=lambda: self.now_s, memory=memory
         )
@@ -269,6 +269,28 @@ def test_of_updates_without_examples_no_step_is_made_and_others_are_asked():
     assert stage.finish() == 3.0
     assert [(receipt.client, receipt.reason) for receipt in stage.failures] == [(first, "has no examples")]
     assert {(c.client, c.included) for c in stage.heard(Settle)} == {(first, False), (other, True)}
+
+
+@pytest.mark.parametrize(
+    ("restarted", "said", "learned"), [(False, math.nan, 3.0), (True, 2.0, 2.0), (True, math.nan, 0.0)]
+)
+def test_how_long_a_turn_took_is_measured_here_or_a_time_that_the_node_says(restarted, said, learned):
+    stage = Stage(fl.Tiered(waits_for=0.5), "ab", fraction_fit=1.0)
+    stage.begin()
+    stage.now_s = 3.0
+    stage.tell(stage.came("a", seconds=said if not restarted else 1.0))
+    stage.finish()
+    client = "a"
+    if restarted:
+        again, ask = Stage(fl.Tiered(waits_for=0.5), "ab", fraction_fit=1.0), stage.asked("b")
+        again.coordinator.restore(stage.checkpoint)
+        again.players.restore(stage.checkpoint)
+        again.begin()
+        again.tell(again.came("b", ask=ask, seconds=said), again.came("a"))
+        again.finish()
+        stage, client = again, "b"
+    known = {name: seconds for name, seconds, _ in stage.coordinator.learned()["known"]}
+    assert known[client] == learned
 
 
 def test_an_upload_that_stood_still_is_asked_for_again():

@@ -220,7 +220,7 @@ class Session:
         }
         if self.wall_clock is not None:
             event["at_s"] = self.wall_clock()
-            event["node_seconds"] = math.fsum(_worked(receipt) for receipt in tally.receipts)
+            event["node_seconds"] = math.fsum(worked(receipt) for receipt in tally.receipts)
         if self.coordinator.config.where:
             event["matching"] = self.coordinator.population.size
         if len(done) <= LISTED_CLIENTS:
@@ -276,7 +276,7 @@ def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) ->
     return {**{name: value for name, value in means.items() if name == "loss"}, **own}
 
 
-def _worked(receipt: Receipt) -> float:
+def worked(receipt: Receipt) -> float:
     """The seconds that a node says it worked; what is no time is none."""
     return receipt.seconds if math.isfinite(receipt.seconds) and receipt.seconds > 0 else 0.0
 

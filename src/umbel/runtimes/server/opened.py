@@ -22,6 +22,7 @@ class Opened:
         schema: what is expected back.
         blobs, digests: the task's arrays as they travel, and their names.
         asks: what is out, by client.
+        asked_s: when each client was asked, on the session's clock.
         answer_bytes: the most that an answer may have.
     """
 
@@ -34,6 +35,7 @@ class Opened:
     blobs: dict[str, Arrays]
     digests: dict[str, str]
     asks: dict[str, Ask] = field(default_factory=dict[str, Ask])
+    asked_s: dict[str, float] = field(default_factory=dict[str, float])
     hurried: bool = False
     answer_bytes: int = 0
 

@@ -206,6 +206,7 @@ class NodePlayers(Players):
             kind: Any = phase.kind
             ask = Ask(client, kind, phase.task, attempt=phase.attempt)
             phase.asks[client] = replace(ask, key=turn_key(self._seed, ask))
+            phase.asked_s[client] = self._clock()
             self._deliver(phase, client)
 
     def _deliver(self, phase: Opened, client: str) -> None:

@@ -20,7 +20,7 @@ from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, S
 from umbel.runtimes.server.looking import looked_at
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.players import NodePlayers
-from umbel.runtimes.session import LISTED_CLIENTS
+from umbel.runtimes.session import LISTED_CLIENTS, worked
 from umbel.runtimes.staleness import counted
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
@@ -169,7 +169,7 @@ class StreamPlayers(NodePlayers):
         opened = self._out(receipt.client)
         assert opened is not None
         ask = opened.asks.pop(receipt.client)
-        decision = step.coordinator.receipt(receipt)
+        decision = step.coordinator.receipt(self._timed(receipt, opened))
         self._unsettled.append((receipt.client, receipt.round, receipt.attempt, decision.accept))
         if decision.accept:
             # What it counts for is known only now: by the steps that were made since it was asked.
@@ -184,6 +184,16 @@ class StreamPlayers(NodePlayers):
             step.tally.receipts.append(receipt)
         self._forget(step)
         return self._closes(step, decision.close)
+
+    def _timed(self, receipt: Receipt, opened: Opened) -> Receipt:
+        """What the coordinator hears: how long the turn took as seen from here, with its transfers.
+
+        After a restart that is not known, and the node's own word is taken if it is a time.
+        """
+        asked_s = opened.asked_s.get(receipt.client)
+        if asked_s is not None:
+            return replace(receipt, seconds=self._clock() - asked_s)
+        return replace(receipt, seconds=worked(receipt))
 
     def _closes(self, step: _Step, close: bool) -> bool:
         """Whether the step is made now. Of updates without examples none can be: their clients have failed, then."""
