@@ -16,7 +16,7 @@ from umbel.runtimes.staleness import counted
 from umbel.stores import MemoryStore
 from umbel.testing import WithHead
 
-SEEDS = int(os.environ.get("UMBEL_CHAOS_SEEDS", "200")) // 2
+SEEDS = int(os.environ.get("UMBEL_CHAOS_SEEDS", "200")) // 4
 BLOCKS = 10
 NAMES = [str(index) for index in range(6)]
 HEADS = WithHead(clients=6)
