@@ -106,3 +106,14 @@ def test_what_is_under_way_when_the_server_dies_is_not_trained_again():
         crashes += world.server_crashes
         assert [record.round for record in history.rounds if record.round] == list(range(1, STEPS + 1))
     assert crashes > 40
+
+
+def test_in_fine_weather_nobody_is_trained_with_in_vain():
+    for seed in range(10):
+        world = World(seed, HEADS.client, NAMES, order(BUFFERED), MemoryStore())
+        history = world.play()
+        turns = sum(kind == "fit" for worker in world.workers for kind, _, _ in worker.turns)
+        folded = sum(record.participants for record in history.rounds)
+        assert folded == STEPS * BUFFERED.buffer_size
+        # What is under way when the last step is made is called off.
+        assert folded <= turns <= folded + BUFFERED.concurrency
