@@ -28,6 +28,7 @@ _HOMES = {
         "Seen",
         "Selector",
         "ServerConfig",
+        "Tiered",
         "Uniform",
         "Weighted",
     ),
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
     from umbel.coordinators import Seen as Seen
     from umbel.coordinators import Selector as Selector
     from umbel.coordinators import ServerConfig as ServerConfig
+    from umbel.coordinators import Tiered as Tiered
     from umbel.coordinators import Uniform as Uniform
     from umbel.coordinators import Weighted as Weighted
     from umbel.errors import (

@@ -7,6 +7,7 @@ again. A world in which nobody waits for anything any more stands still, which i
 import asyncio
 import random
 import selectors
+from collections import deque
 
 from umbel.errors import LinkError
 from umbel.runtimes.node.agent import Agent, Identity
@@ -74,6 +75,7 @@ class FlakyLink(Link):
         self.free_at_s = 0.0
         self.mute = False
         self.held_back = None
+        self.under_way = deque()
 
     def start(self, receiver):
         self.receiver = receiver
@@ -101,8 +103,13 @@ class FlakyLink(Link):
         for packet in packets:
             # A stream keeps its order: nothing overtakes what was written before.
             self.free_at_s = max(self.free_at_s, loop.time() + network.rng.expovariate(1 / network.delay_s))
-            loop.call_at(self.free_at_s, self.other.deliver, packet)
+            self.under_way.append(packet)
+            loop.call_at(self.free_at_s, self._arrives)
         return True
+
+    def _arrives(self):
+        # The loop does not keep the order of what is due at the same time.
+        self.other.deliver(self.under_way.popleft())
 
     def deliver(self, data):
         if self.is_closed or self.mute:

@@ -29,6 +29,11 @@ pytestmark = [
     ),
 ]
 NAMES = ("0", "1")
+# In both a step is made of everybody's updates, so that its bits do not hang on who comes first.
+PLANS = {
+    "rounds": {"strategy": fl.Scaffold(shared="backbone.*")},
+    "steps": {"strategy": fl.FedAvg(shared="backbone.*"), "coordinator": fl.Buffered(concurrency=2, buffer_size=2)},
+}
 NEVER = 10**9
 WITHIN_S = 60
 WARM = [
@@ -77,13 +82,13 @@ STORE_WRITES = ("create", "set_status", "set_plan", "append", "commit", "rewind"
 KEEPER_WRITES = ("keep", "settle", "forget")
 
 
-def serve(path, listen, at, pipe):
+def serve(path, listen, plan, at, pipe):
     """A server's process: says where it listens, and at its end what came out."""
     fuse = Fuse(at)
     store = deadly(fuse, SQLiteStore(path), STORE_WRITES, Store)
     history = fl.server.start_server(
         listen,
-        strategy=fl.Scaffold(shared="backbone.*"),
+        **PLANS[plan],
         config=fl.ServerConfig(num_rounds=3, seed=3, min_available_clients=len(NAMES)),
         store=store,
         resume="last" if store.runs() else None,
@@ -108,8 +113,8 @@ def take_part(address, name, folder, at, pipe):
 class Site:
     """The processes of one run."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, plan):
+        self.folder, self.plan = folder, plan
         self.address = "127.0.0.1:0"
         self._forking = multiprocessing.get_context("forkserver")
         self._forking.set_forkserver_preload(WARM)
@@ -125,7 +130,7 @@ class Site:
         return process, mine
 
     def server(self, at=NEVER):
-        process, pipe = self._start(serve, self.folder / "runs.db", self.address, at)
+        process, pipe = self._start(serve, self.folder / "runs.db", self.address, self.plan, at)
         return process, pipe
 
     def node(self, name, at=NEVER):
@@ -141,9 +146,9 @@ class Site:
 
 
 @contextmanager
-def site(folder):
+def site(folder, plan):
     folder.mkdir()
-    found = Site(folder)
+    found = Site(folder, plan)
     try:
         yield found
     finally:
@@ -159,9 +164,9 @@ def heard(pipe):
         return None
 
 
-def run(folder, *, server_at=NEVER, node_at=NEVER):
+def run(folder, plan, *, server_at=NEVER, node_at=NEVER):
     """(outcome, the server's visits, the first node's) of a run in which one process is killed and started again."""
-    with site(folder) as at:
+    with site(folder, plan) as at:
         server, told = at.server(server_at)
         said = heard(told)
         if said is None:
@@ -187,27 +192,28 @@ def run(folder, *, server_at=NEVER, node_at=NEVER):
         return outcome[:3], outcome[3], visits
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("undisturbed") / "site")
+@pytest.fixture(scope="module", params=PLANS)
+def undisturbed(request, tmp_path_factory):
+    """The plan, and (outcome, the server's visits, the first node's)."""
+    return request.param, run(tmp_path_factory.mktemp("undisturbed") / "site", request.param)
 
 
 def test_a_server_killed_at_any_write_ends_in_the_bits_of_the_undisturbed_run(undisturbed, tmp_path):
-    outcome, visits, _ = undisturbed
+    plan, (outcome, visits, _) = undisturbed
     assert visits >= 2 * 5  # at least a beginning, three rounds and an end
     for at in range(1, visits + 1):
-        assert run(tmp_path / f"{at}", server_at=at)[0] == outcome, f"killed at visit {at} of {visits}"
+        assert run(tmp_path / f"{at}", plan, server_at=at)[0] == outcome, f"killed at visit {at} of {visits}"
 
 
 def test_a_node_killed_at_any_write_leaves_the_bits_as_they_were(undisturbed, tmp_path):
-    outcome, _, visits = undisturbed
+    plan, (outcome, _, visits) = undisturbed
     assert visits == 2 * 7  # three answers kept and settled, and a run forgotten
     for at in range(1, visits + 1):
-        assert run(tmp_path / f"{at}", node_at=at)[0] == outcome, f"killed at visit {at} of {visits}"
+        assert run(tmp_path / f"{at}", plan, node_at=at)[0] == outcome, f"killed at visit {at} of {visits}"
 
 
 def test_the_files_of_killed_processes_are_whole(tmp_path):
-    run(tmp_path / "site", server_at=7)
+    run(tmp_path / "site", "rounds", server_at=7)
     for path in (tmp_path / "site").glob("*.db"):
         db = sqlite3.connect(path)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

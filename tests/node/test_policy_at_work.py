@@ -282,7 +282,7 @@ def test_of_large_models_a_node_holds_the_one_it_works_with(monkeypatch):
     play(None, story)
 
 
-@pytest.mark.parametrize("end", ["called off", "retired"])
+@pytest.mark.parametrize("end", ["called off", "retired", "asked anew"])
 def test_an_ask_whose_arrays_never_come_does_not_hold_up_others_once_it_is_not_wanted(end):
     """Neither a cancel nor the end of the run comes with the arrays."""
 
@@ -299,6 +299,12 @@ def test_an_ask_whose_arrays_never_come_does_not_hold_up_others_once_it_is_not_w
             await asyncio.sleep(0)
         if end == "retired":
             world.desk.end(other)
+        elif end == "asked anew":
+            # That it was called off has not reached the node.
+            newer = replace(ask, task=replace(task, round=2))
+            parts = write_letter("other", newer, {"": task.arrays.digest}, None, 100.0)
+            world.desk.do("other", Deliver("node", newer, parts, {}))
+            world.desk.do("other", CallOff("node", 2, 0, "fit"))
         else:
             world.desk.do("other", CallOff("node", 1, 0, "fit"))
         answer, _ = await asyncio.wait_for(world.lead.answers.get(), 20)

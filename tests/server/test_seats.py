@@ -8,11 +8,11 @@ from umbel.coordinators import Rounds
 from umbel.message import Ask
 from umbel.runtimes.mail import Answer
 from umbel.runtimes.server.about import About
+from umbel.runtimes.server.cohort import CohortPlayers
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.events import Deliver, Dismiss, Joined
 from umbel.runtimes.server.lead import Leader
 from umbel.runtimes.server.nodes import Nodes
-from umbel.runtimes.server.players import NodePlayers
 from umbel.stores import MemoryStore, RunInfo
 
 
@@ -23,7 +23,7 @@ def playing(*there):
     coordinator = Rounds(config, nodes, timed=True)
     strategy, store = fl.FedAvg(), MemoryStore()
     store.create(RunInfo("run", "seats", 0.0, "running", {}))
-    players = NodePlayers("run", strategy, nodes, store, seed=1, clock=lambda: 0.0)
+    players = CohortPlayers("run", strategy, nodes, store, seed=1, clock=lambda: 0.0)
     task = strategy.task(strategy.init(Arrays.of({"w": np.zeros(2)})), 1)
     steps = players.fit(coordinator.begin(0.0), task, coordinator)
     next(steps)
@@ -84,10 +84,11 @@ def test_a_device_can_be_asked_once_each_time_that_it_comes():
     leader, nodes = leading()
     node = device(leader, "a")
     players, _ = playing("a")
-    query = Deliver("a", Ask("a", "query", players.outbox[0].ask.task), [], {})
+    delivered = next(command for command in players.outbox if isinstance(command, Deliver))
+    query = Deliver("a", Ask("a", "query", delivered.ask.task), [], {})
     leader.heard(query)
     assert nodes.names == ("a",)  # a question about its model is not a turn
-    leader.heard(players.outbox[0])
+    leader.heard(delivered)
     assert nodes.names == ()
     leader.left(node)
     device(leader, "a")

@@ -101,12 +101,19 @@ def _about_parts(app: App, run: Run, settings: Mapping[str, Any]) -> Iterator[st
     if config.where and run.attributes is None:
         yield f"where={config.where!r} is for nodes; umbel run needs fl.Run(attributes=...) to simulate it"
         config = replace(config, where=None)
+    coordinator = run.coordinator
+    if coordinator is not None and run.system is None:
+        name = type(coordinator).__name__
+        yield f"{name} is for nodes as it stands; umbel run needs fl.Run(system=fl.SystemModel(...)) to simulate it"
+        coordinator = None
     try:
         history = simulate(
             app.client_fn,
             run.num_clients,
             strategy=run.strategy,
             config=config,
+            system=run.system,
+            coordinator=coordinator,
             initial_parameters=run.initial_parameters,
             evaluate_fn=run.evaluate_fn,
             attributes=run.attributes,

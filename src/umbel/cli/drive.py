@@ -99,6 +99,7 @@ def simulated(job: Job, observers: Sequence[Observer]) -> History:
         on_evaluate_config_fn=run.on_evaluate_config_fn,
         attributes=run.attributes,
         system=run.system,
+        coordinator=run.coordinator,
         engine=job.engine,
         workers=job.workers,
         cluster=None if job.cluster is None else Cluster(address=job.cluster),

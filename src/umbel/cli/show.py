@@ -127,7 +127,10 @@ def _show_plan(terminal: Console, info: RunInfo, status: str, matching: int | No
     app: Mapping[str, Any] = plan.get("app") or {}
     engine: Mapping[str, Any] = plan.get("engine") or {}
     config = plan["config"]
-    clients = f"{plan['num_clients']}, of which {config['fraction_fit']:.0%} are asked per round"
+    coordinator: Mapping[str, Any] = plan.get("coordinator") or {}
+    at_once = coordinator.get("concurrency")
+    asked = f"{at_once} train at once" if at_once else f"{config['fraction_fit']:.0%} are asked per round"
+    clients = f"{plan['num_clients']}, of which {asked}"
     where = config.get("where")
     matched = "" if matching is None else f", which {matching} match"
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -137,6 +140,7 @@ def _show_plan(terminal: Console, info: RunInfo, status: str, matching: int | No
         ("status", status),
         ("app", f"{app['name']} ({app['path']})" if app else "none: started from Python"),
         ("strategy", _call(plan["strategy"])),
+        *([("coordinator", _call(coordinator))] if coordinator else []),
         ("settings", ", ".join(f"{key}={value}" for key, value in plan.get("settings", {}).items()) or "none"),
         ("clients", clients),
         *([("where", f"{where}{matched}")] if where else []),

@@ -1,8 +1,10 @@
 """Who is asked, and when a round closes: no I/O, no clock, no arrays."""
 
 from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
-from umbel.coordinators.buffered import Asynchronous, Buffered, FedAsync, Streams
+from umbel.coordinators.buffered import Buffered, FedAsync, Streams
 from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.leading import Overlap, check_for, leader
+from umbel.coordinators.overlapping import Overlapping
 from umbel.coordinators.pacing import Pace, arrivals_per_s
 from umbel.coordinators.population import Everyone, Named, Population, Some, draw
 from umbel.coordinators.rounds import Rounds
@@ -16,10 +18,10 @@ from umbel.coordinators.selection import (
     Uniform,
     Weighted,
 )
+from umbel.coordinators.tiered import Tiered, Tiers
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
-    "Asynchronous",
     "Balanced",
     "Buffered",
     "Coordinator",
@@ -30,6 +32,8 @@ __all__ = [
     "FedAsync",
     "Named",
     "Oort",
+    "Overlap",
+    "Overlapping",
     "Pace",
     "Phase",
     "Population",
@@ -40,10 +44,14 @@ __all__ = [
     "ServerConfig",
     "Some",
     "Streams",
+    "Tiered",
+    "Tiers",
     "Uniform",
     "Weighted",
     "Where",
     "arrivals_per_s",
+    "check_for",
     "draw",
+    "leader",
     "read_where",
 ]

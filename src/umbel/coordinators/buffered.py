@@ -3,16 +3,15 @@ updates arrive. Receipts and times are arguments, asks and verdicts return value
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, TypeAlias, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias, final
 
-from umbel.coordinators.abstract import Coordinator, Decision, Ended, Phase
 from umbel.coordinators.config import ServerConfig
+from umbel.coordinators.overlapping import Buffer, Overlapping, check_staleness, is_whole, only_without
 from umbel.coordinators.population import Population, cohort_key
-from umbel.errors import ConfigError, NotSupported, TooFewClients
-from umbel.message import Receipt, is_number, require
+from umbel.errors import NotSupported
+from umbel.message import is_number, require
 
 
 @final
@@ -51,7 +50,7 @@ class Buffered:
 
     def __post_init__(self) -> None:
         _check(self)
-        require(_is_whole(self.buffer_size, 1), f"buffer_size must be at least 1, got {self.buffer_size!r}")
+        require(is_whole(self.buffer_size, 1), f"buffer_size must be at least 1, got {self.buffer_size!r}")
 
     def discount(self, staleness: int) -> float:
         """The factor on an update from a model that is so many steps old."""
@@ -100,145 +99,56 @@ class FedAsync:
 Asynchronous: TypeAlias = Buffered | FedAsync
 
 
-def _check(settings: Any) -> None:
-    require(_is_whole(settings.concurrency, 1), f"concurrency must be at least 1, got {settings.concurrency!r}")
-    exponent = settings.staleness_exponent
-    require(
-        is_number(exponent) and 0 <= exponent < math.inf,
-        f"staleness_exponent must be a finite number of at least 0, got {exponent!r}",
-    )
-    most = settings.max_staleness
-    require(most is None or _is_whole(most, 0), f"max_staleness must be at least 0 or None, got {most!r}")
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _check(settings: Asynchronous) -> None:
+    require(is_whole(settings.concurrency, 1), f"concurrency must be at least 1, got {settings.concurrency!r}")
+    check_staleness(settings.staleness_exponent, settings.max_staleness)
 
 
 @final
-@dataclass
-class _Buffer:
-    """The buffer of the next step."""
-
-    accepted: list[str] = field(default_factory=list[str])
-    ended: set[str] = field(default_factory=set[str])
-    failures: list[Receipt] = field(default_factory=list[Receipt])
-    fills: int = 0
-
-
-@final
-class Streams(Coordinator):
+class Streams(Overlapping):
     """Leads an asynchronous run: one stream of turns for each place that `concurrency` gives.
 
     Args:
         settings: see `Buffered` and `FedAsync`.
         config: see `ServerConfig`; what speaks of cohorts and rounds does not apply and is refused.
         population: whom there is to ask.
+        grace_s: as in `Overlapping`.
     """
 
-    overlaps = True
-
-    def __init__(self, settings: Asynchronous, config: ServerConfig, population: Population) -> None:
+    def __init__(
+        self, settings: Asynchronous, config: ServerConfig, population: Population, *, grace_s: float = 10.0
+    ) -> None:
         check_config(config)
-        super().__init__(config, population)
+        super().__init__(settings, config, population, grace_s=grace_s)
         self.settings = settings
-        self.mixes = settings.mixes
-        self._training: dict[str, int] = {}
-        self._buffer: _Buffer | None = None
 
     @property
-    def least_available(self) -> int:
-        return max(self.config.min_available_clients or 1, 1)
-
-    def begin(self, now_s: float = 0.0) -> Phase | Ended:
-        """The next step's phase: those who are asked on the new model. Others go on with the one they have.
-
-        Raises:
-            TooFewClients: there are fewer clients than `min_available_clients`, or none.
-        """
-        if self.round >= self.config.num_rounds:
-            return Ended("finished")
-        if self.population.size < self.least_available:
-            there = f"{self.population.size} clients are available"
-            raise TooFewClients(self.round + 1, f"{there}, min_available_clients is {self.least_available}")
-        self._buffer = _Buffer()
-        return Phase(self.round + 1, "fit", self.fill())
+    def places(self) -> int:
+        return self.settings.concurrency
 
     @property
-    def excluded(self) -> set[str]:
-        ended = set[str]() if self._buffer is None else self._buffer.ended
-        return {*self._training, *ended}
+    def updates(self) -> int:
+        return self.settings.buffer_size
 
     def fill(self) -> tuple[str, ...]:
-        buffer, free = self._buffer, self.settings.concurrency - len(self._training)
+        buffer, free = self.buffer, self.places - len(self.there)
         if buffer is None or free <= 0:
             return ()
         key = cohort_key(self.seed, self.round + 1, buffer.fills, "fit")
-        buffer.fills += 1
-        drawn = self.drawn(key, free, self.excluded)
-        self._training |= dict.fromkeys(drawn, self.round + 1)
-        return tuple(drawn)
-
-    def receipt(self, receipt: Receipt) -> Decision:
-        """Take note of an answer. Ones that nobody waits for, or on another model than was given, are dropped."""
-        buffer = self._buffer
-        if buffer is None or self._training.get(receipt.client) != receipt.round:
-            return Decision(False)
-        del self._training[receipt.client]
-        buffer.ended.add(receipt.client)
-        if receipt.verdict != "done":
-            buffer.failures.append(receipt)
-            return Decision(False, close=not self.config.accept_failures)
-        most = self.settings.max_staleness
-        accept = most is None or self.round + 1 - receipt.round <= most
-        if accept:
-            buffer.accepted.append(receipt.client)
-        return Decision(accept, close=len(buffer.accepted) >= self.settings.buffer_size)
-
-    def scale(self, version: int) -> float:
-        return self.settings.discount(self.round + 1 - version)
+        return self.asked(self.drawn(key, free, self.excluded))
 
     @property
-    def looks_at_s(self) -> float:
-        return math.inf
+    def complete(self) -> bool:
+        return self.buffer is not None and len(self.buffer.accepted) >= self.updates
 
-    def tick(self, now_s: float) -> bool:
-        return False
+    def note(self, buffer: Buffer) -> None:
+        return None
 
-    def close(self, *, examples: float = 1.0) -> Literal["step", "retry"]:
-        """Take the step with what is in the buffer.
+    def learned(self) -> dict[str, Any]:
+        return {}
 
-        Raises:
-            TooFewClients: that is nothing.
-        """
-        buffer = self._buffer
-        if buffer is None:
-            raise ConfigError("there is no open buffer to close")
-        self._buffer = None
-        if buffer.accepted and examples > 0 and (self.config.accept_failures or not buffer.failures):
-            return "step"
-        reason = f"{len(buffer.accepted)} updates arrived and {len(buffer.failures)} clients failed"
-        if buffer.failures:
-            reason += f"; client {buffer.failures[0].client}: {buffer.failures[0].reason}"
-        raise TooFewClients(self.round + 1, f"{reason}. Mend the clients, or raise concurrency")
-
-    def mark(self) -> Any:
-        buffer = self._buffer
-        return dict(self._training), None if buffer is None else _copied(buffer)
-
-    def reset(self, mark: Any) -> None:
-        training, buffer = mark
-        self._training, self._buffer = dict(training), None if buffer is None else _copied(buffer)
-
-    def own_state(self) -> dict[str, Any]:
-        return {"training": [[client, version] for client, version in self._training.items()]}
-
-    def restore_own(self, state: Mapping[str, Any]) -> None:
-        self._training = dict(state["training"])
-
-
-def _copied(buffer: _Buffer) -> _Buffer:
-    return replace(buffer, accepted=[*buffer.accepted], ended={*buffer.ended}, failures=[*buffer.failures])
+    def restore_learned(self, state: Mapping[str, Any]) -> None:
+        return None
 
 
 def check_config(config: ServerConfig) -> None:
@@ -247,18 +157,19 @@ def check_config(config: ServerConfig) -> None:
     Raises:
         NotSupported: names the first one and what to use instead.
     """
-    plain = ServerConfig()
-    for name, instead in (
-        ("fraction_fit", "concurrency says how many clients train at once"),
-        ("min_fit_clients", "concurrency says how many clients train at once"),
-        ("over_selection", "nobody waits for slow clients"),
-        ("quorum", "a step needs buffer_size updates"),
-        ("round_timeout", "a step needs buffer_size updates, whenever they come"),
-        ("round_retries", "clients that fail are replaced"),
-        ("arrivals", "clients are drawn from those that are there"),
-    ):
-        if getattr(config, name) != getattr(plain, name):
-            raise NotSupported(f"{name} has no meaning in an asynchronous run: {instead}; leave it out")
+    only_without(
+        config,
+        "an asynchronous run",
+        {
+            "fraction_fit": "concurrency says how many clients train at once",
+            "min_fit_clients": "concurrency says how many clients train at once",
+            "over_selection": "nobody waits for slow clients",
+            "quorum": "a step needs buffer_size updates",
+            "round_timeout": "a step needs buffer_size updates, whenever they come",
+            "round_retries": "clients that fail are replaced",
+            "arrivals": "clients are drawn from those that are there",
+        },
+    )
     if not config.selector.streams:
         raise NotSupported(
             f"{type(config.selector).__name__} draws whole cohorts, and in an asynchronous run clients are asked one "

@@ -137,6 +137,7 @@ class History:
         except ImportError:
             raise ConfigError("to_pandas needs pandas; install it with: pip install 'umbel[pandas]'") from None
         timed = self.simulated_s > 0
+        overlapping = timed or any(r.staleness for r in self.rounds)
         rows = [
             {
                 "round": r.round,
@@ -147,7 +148,8 @@ class History:
                 "bytes_sent": r.bytes_sent,
                 "bytes_received": r.bytes_received,
                 "seconds": r.seconds,
-                **({"simulated_s": r.simulated_s, "joules": r.joules, "staleness": r.staleness} if timed else {}),
+                **({"simulated_s": r.simulated_s, "joules": r.joules} if timed else {}),
+                **({"staleness": r.staleness} if overlapping else {}),
             }
             for r in self.rounds
         ]

@@ -15,7 +15,6 @@ from umbel.errors import ConfigError, StoreError
 from umbel.plan import check_same
 from umbel.runtimes import checkpoint
 from umbel.runtimes.session import Hooks, Session
-from umbel.runtimes.system import Timeline
 from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.strategy import Strategy
 
@@ -64,13 +63,13 @@ class Kept:
         coordinator: Coordinator,
         hooks: Hooks,
         initial: Callable[[], Arrays],
-        timeline: Timeline | None = None,
+        restore: Callable[[Mapping[str, Any]], None] = lambda state: None,
     ) -> Session:
         """The session at the run's first round, or where it was left.
 
         Args:
             initial: gives the model to start from; called only for a fresh run.
-            timeline: the run's simulated time, if it has any; set to where the run was left.
+            restore: takes up what else the checkpoint holds, if the run goes on from one.
 
         Raises:
             CheckpointCorrupt: no checkpoint can be read.
@@ -86,13 +85,10 @@ class Kept:
         else:
             reached, state, coordination, notes = checkpoint.latest(self.store, self.run)
             coordinator.restore(coordination)
-            if timeline is not None:
-                timeline.restore(coordination)
+            restore(coordination)
             self.store.rewind(self.run, reached)
         session = Session(self.run, strategy, coordinator, self.store, state, hooks)
         session.notes, session.fresh = notes, fresh
-        if timeline is not None:
-            session.timeline, session.clock = timeline, lambda: timeline.now_s
         return session
 
 

@@ -53,6 +53,14 @@ class Players(ABC):
         """The round's checkpoint is durable: what is in `tally` will never be asked for again."""
 
     @abstractmethod
+    def account(self) -> dict[str, Any]:
+        """What a round's record says of its time and of its updates, since the last call."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of turns that are under way, as plain data and arrays."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of everything. Safe to call twice."""
 
@@ -121,6 +129,12 @@ class VirtualPlayers(Players):
 
     def kept(self, round: int, tally: Tally) -> None:
         return None
+
+    def account(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
 
     def close(self) -> None:
         self.engine.close()

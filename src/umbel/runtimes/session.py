@@ -18,7 +18,6 @@ from umbel.runtimes import checkpoint
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
-from umbel.runtimes.system import Timeline
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -58,7 +57,6 @@ class Session:
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
         wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
-        timeline: simulated time, if the run has any.
     """
 
     run: str
@@ -75,7 +73,6 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
     wall_clock: Callable[[], float] | None = None
-    timeline: Timeline | None = None
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -114,7 +111,7 @@ class Session:
     def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""
         metrics = self._central(0)
-        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics), **self._account()}
+        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics), **self.players.account()}
         self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
 
     def _rounds(self) -> Steps[str]:
@@ -229,11 +226,11 @@ class Session:
             "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),
             "bytes_received": back * done,
             **summary,
-            **self._account(),
+            **self.players.account(),
         }
         if self.wall_clock is not None:
             event["at_s"] = self.wall_clock()
-            event["node_seconds"] = math.fsum(_worked(receipt) for receipt in tally.receipts)
+            event["node_seconds"] = math.fsum(worked(receipt) for receipt in tally.receipts)
         if self.coordinator.config.where:
             event["matching"] = self.coordinator.population.size
         if done <= LISTED_CLIENTS:
@@ -244,9 +241,6 @@ class Session:
             event["per_client"] = sorted([*fits, *evaluations], key=lambda entry: (entry["kind"], entry["client"]))
         return ended, event
 
-    def _account(self) -> dict[str, Any]:
-        return {} if self.timeline is None else self.timeline.account()
-
     def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
         parts = self._checkpoint() if keep else None
         event["checkpoint"] = keep
@@ -255,8 +249,7 @@ class Session:
         self._tell(event)
 
     def _checkpoint(self) -> list[bytes | memoryview]:
-        simulated = {} if self.timeline is None else self.timeline.state()
-        return checkpoint.write(self.state, {**self.coordinator.state(), **simulated})
+        return checkpoint.write(self.state, {**self.coordinator.state(), **self.players.state()})
 
     def say(self, round: int, text: str) -> None:
         """Write a warning into the log, once."""
@@ -293,7 +286,7 @@ def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) ->
     return {**{name: value for name, value in means.items() if name == "loss"}, **own}
 
 
-def _worked(receipt: Receipt) -> float:
+def worked(receipt: Receipt) -> float:
     """The seconds that a node says it worked; what is no time is none."""
     return receipt.seconds if math.isfinite(receipt.seconds) and receipt.seconds > 0 else 0.0
 

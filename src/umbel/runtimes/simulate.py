@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Asynchronous, ServerConfig
+from umbel.coordinators import Overlap, ServerConfig
 from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
@@ -44,7 +44,7 @@ def simulate(
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
     system: SystemModel | None = None,
-    coordinator: Asynchronous | None = None,
+    coordinator: Overlap | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -74,7 +74,7 @@ def simulate(
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         system: how fast clients are and when they are there; None has no time.
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
-            server's steps; None is rounds. Needs `system`.
+            server's steps, `Tiered(...)` for rounds by speed; None is rounds. Needs `system`.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
@@ -219,13 +219,15 @@ def _session(
             course.coordinator,
             hooks,
             initial,
-            course.timeline,
+            course.restore,
         )
         probe.check_private(program.strategy, client, ctx)
     except BaseException:
         store.release(run.run)
         raise
     session.evaluates = "evaluate" in client.capabilities
+    if course.timeline is not None:
+        session.clock = course.timeline.clock
     return session
 
 

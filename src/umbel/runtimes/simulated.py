@@ -6,20 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from umbel.coordinators import (
-    Asynchronous,
-    Buffered,
-    Coordinator,
-    Everyone,
-    FedAsync,
-    Rounds,
-    ServerConfig,
-    Some,
-    Streams,
-)
+from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, ServerConfig, Some, leader
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
+from umbel.runtimes import asynchronous
 from umbel.runtimes.players import Players, VirtualPlayers
 from umbel.runtimes.system import Present, SystemModel, Timeline
 from umbel.runtimes.timed import TimedPlayers
@@ -47,7 +38,7 @@ class Course:
         config: ServerConfig,
         everyone: Everyone | Some,
         system: SystemModel | None,
-        coordinator: Asynchronous | None,
+        coordinator: Overlap | None,
     ) -> Course:
         """The course of a simulation.
 
@@ -61,11 +52,16 @@ class Course:
         _check(config, system)
         assert config.seed is not None
         timeline = Timeline(system, config.seed)
-        present = Present(everyone, system, config.seed, lambda: timeline.now_s)
+        present = Present(everyone, system, config.seed, timeline.clock)
         if coordinator is None:
             return cls(Rounds(config, present, timed=True), timeline, present, {"system": describe(system)})
         plan = {"system": describe(system), "coordinator": describe(coordinator)}
-        return cls(Streams(coordinator, config, present), timeline, present, plan)
+        return cls(leader(coordinator, config, present), timeline, present, plan)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set the timeline to where a checkpoint was written."""
+        if self.timeline is not None:
+            self.timeline.restore(state)
 
     def players(self, virtual: VirtualPlayers, strategy: Strategy) -> Players:
         """Who plays the clients."""
@@ -75,21 +71,13 @@ class Course:
 
 
 def _check_asynchronous(strategy: Strategy, coordinator: object, system: object) -> None:
-    require(
-        isinstance(coordinator, (Buffered, FedAsync)),
-        f"coordinator must be one such as Buffered() or FedAsync(), or None for rounds, got {coordinator!r}",
-    )
-    name = type(coordinator).__name__
+    wanted = asynchronous.is_one(coordinator)
     if system is None:
         raise NotSupported(
-            f"{name} takes updates as they come, and without time none comes before another; give "
+            f"{type(wanted).__name__} takes updates as they come, and without time none comes before another; give "
             "system=fl.SystemModel(...)"
         )
-    if not strategy.takes_stale:
-        raise NotSupported(
-            f"{name} folds updates that began from older models, which {type(strategy).__name__} has no room for; use "
-            "FedAvg (with any server optimiser) or FedProx, or declare takes_stale = True in a strategy of your own"
-        )
+    asynchronous.check_strategy(strategy, wanted)
 
 
 def _check(config: ServerConfig, system: object) -> None:

@@ -14,19 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, final
 
 from umbel.cohort import Receipts
 from umbel.coordinators import Coordinator, Phase
 from umbel.errors import RoundError, TooFewClients
 from umbel.message import Ask, Receipt, Task
+from umbel.runtimes.asynchronous import GIVES_UP
 from umbel.runtimes.players import Players, Steps, VirtualPlayers
 from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
 from umbel.strategy import Strategy
-
-GIVES_UP = 100
-"""So many failures without one answer end an asynchronous run, which would ask one client after the other."""
 
 
 @final
@@ -176,6 +174,12 @@ class TimedPlayers(Players):
 
     def kept(self, round: int, tally: Tally) -> None:
         self.virtual.kept(round, tally)
+
+    def account(self) -> dict[str, Any]:
+        return self.timeline.account()
+
+    def state(self) -> dict[str, Any]:
+        return self.timeline.state()
 
     def close(self) -> None:
         self.virtual.close()

@@ -389,6 +389,10 @@ class Agent:
         self._cancelled.discard(turn)
         if turn in self._known:
             return  # it is being worked on; the server asks again after a reconnection
+        # A server waits for one answer of a run at a time. That it gave up the one before may have been said while
+        # there was no connection; that one's arrays would never come, and the others would wait behind it.
+        for other in [other for other in self._known if other[0] == letter.run]:
+            self._cancel(other)
         self._known.add(turn)
         self._turns.put_nowait(letter)
 

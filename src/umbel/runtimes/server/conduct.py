@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,18 +11,29 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Rounds, ServerConfig, arrivals_per_s, read_where
-from umbel.errors import ConfigError, RoundError
+from umbel.coordinators import (
+    Overlap,
+    Overlapping,
+    Rounds,
+    ServerConfig,
+    Tiered,
+    arrivals_per_s,
+    check_for,
+    leader,
+    read_where,
+)
+from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.plan import FORMAT, describe
-from umbel.runtimes import keeping
+from umbel.runtimes import asynchronous, keeping
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
 from umbel.runtimes.room import Room
+from umbel.runtimes.server.cohort import CohortPlayers
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.lead import Leader, Offload
 from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.nodes import Nodes
-from umbel.runtimes.server.players import NodePlayers
+from umbel.runtimes.server.streams import StreamPlayers
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
 from umbel.strategy import Strategy
@@ -35,6 +47,7 @@ class Order:
     """What to run.
 
     Attributes:
+        coordinator: how turns overlap; None is rounds.
         app: what names the app in the plan; None for a script's live objects.
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
@@ -45,6 +58,7 @@ class Order:
 
     strategy: Strategy
     config: ServerConfig
+    coordinator: Overlap | None = None
     hooks: Hooks = field(default_factory=Hooks)
     initial: ArraysLike | None = None
     name: str = "server"
@@ -80,6 +94,8 @@ class Conduct:
         self.order, self._desk, self._offload, self._say = order, desk, offload, say
         self._notes: set[asyncio.Future[Any]] = set()
         self._memory = memory or Memory()
+        if order.coordinator is not None:
+            _check_asynchronous(order, order.coordinator, self._memory)
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
         config = order.config if order.config.seed is not None else replace(order.config, seed=seed)
@@ -101,6 +117,8 @@ class Conduct:
             "settings": describe(order.settings),
             "client_half": client_half(order.strategy),
         }
+        if order.coordinator is not None:
+            self.plan["coordinator"] = describe(order.coordinator)
         if order.federation is not None:
             self.plan["federation"] = order.federation
         self._kept = keeping.kept(store, info, order.name, self.plan)
@@ -135,12 +153,21 @@ class Conduct:
             "settings": self.plan["settings"],
             "rounds": self.config.num_rounds,
             "num_clients": self.order.num_clients,
-            "cohort": max(self.config.min_fit_clients, self.config.min_available_clients or 1),
+            "cohort": self._cohort,
             "per_client_metrics": self.config.per_client_metrics
             or self.order.hooks.per_client
             # A selector that learns keeps the last loss of each client.
             or self.config.selector.hears is not None,
         }
+
+    @property
+    def _cohort(self) -> int:
+        """Of how many updates a step is made at least, where nobody fails: what a data owner's policy looks at."""
+        there, coordinator = self.config.min_available_clients or 1, self.order.coordinator
+        asked = max(self.config.min_fit_clients, there)
+        if isinstance(coordinator, Tiered):
+            return math.ceil(round(coordinator.waits_for * asked, 9))
+        return asked if coordinator is None else min(coordinator.buffer_size, there)
 
     def _note(self, text: str) -> None:
         """Tell the operator, the log and whoever follows the run: why a node does not take part, for example."""
@@ -186,20 +213,7 @@ class Conduct:
     async def _drive(self) -> History:
         order, kept, config = self.order, self._kept, self.config
         loop = asyncio.get_running_loop()
-        assert config.seed is not None
-        players = NodePlayers(
-            self.run,
-            order.strategy,
-            self.nodes,
-            kept.store,
-            seed=config.seed,
-            clock=loop.time,
-            per_client_metrics=config.per_client_metrics or order.hooks.per_client,
-            evaluation_timeout_s=config.round_timeout,
-            memory=replace(self._memory, folder=self._memory.folder or kept.store.folder),
-            packs=self._desk.compress is not None,
-            hears=config.selector.hears,
-        )
+        coordinator, players = self._players(loop)
         players.why_not = lambda: order.why_not(self.run)
         params = Arrays.of({})
         if kept.fresh:
@@ -210,8 +224,7 @@ class Conduct:
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise
-        coordinator = Rounds(config, self.nodes, timed=True)
-        session = kept.session(order.strategy, coordinator, order.hooks, lambda: params)
+        session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
@@ -220,3 +233,37 @@ class Conduct:
         ended = await self.leader.lead(session, players)
         events = kept.store.events(self.run)
         return replace(History.of(events, session.state.params, self.run, self.plan), ended=ended)
+
+    def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, CohortPlayers | StreamPlayers]:
+        """Who leads, and who plays the clients."""
+        order, config, store = self.order, self.config, self._kept.store
+        assert config.seed is not None
+        coordinator: Rounds | Overlapping
+        if order.coordinator is None:
+            coordinator, kind = Rounds(config, self.nodes, timed=True), CohortPlayers
+        else:
+            coordinator, kind = leader(order.coordinator, config, self.nodes), StreamPlayers
+        return coordinator, kind(
+            self.run,
+            order.strategy,
+            self.nodes,
+            store,
+            seed=config.seed,
+            clock=loop.time,
+            per_client_metrics=config.per_client_metrics or order.hooks.per_client,
+            evaluation_timeout_s=config.round_timeout,
+            memory=replace(self._memory, folder=self._memory.folder or store.folder),
+            packs=self._desk.compress is not None,
+            hears=config.selector.hears,
+        )
+
+
+def _check_asynchronous(order: Order, coordinator: Overlap, memory: Memory) -> None:
+    """Refuse what cannot be asynchronous, before anything is kept."""
+    asynchronous.check_strategy(order.strategy, asynchronous.is_one(coordinator))
+    check_for(coordinator, order.config)
+    if memory.spool:
+        raise NotSupported(
+            f"{type(coordinator).__name__} scales updates in memory as they come, which a spool keeps on disk; run "
+            "without a spool"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from random import Random
 from typing import final
@@ -12,7 +12,7 @@ from umbel.coordinators import Pace
 from umbel.errors import ProtocolError
 from umbel.runtimes.mail import SLACK_BYTES, read_answer
 from umbel.runtimes.server.about import about_in
-from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Release, Settle
+from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Keep, Release, Settle
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
 from umbel.runtimes.server.peers import Lead, Node
 from umbel.runtimes.server.uploads import NOT_WANTED, Uploads
@@ -249,6 +249,9 @@ class Desk:
         if isinstance(command, Release):
             self.uploads.release(command.token)
             return
+        if isinstance(command, Keep):
+            self._forget_blobs(run, keep=command.digests)
+            return
         node = self.nodes.get(command.client)
         if node is None:
             return
@@ -275,7 +278,6 @@ class Desk:
                 self._packed[run, digest] = command.packed[digest]
             if digest not in node.held and digest not in on_the_way:
                 self._send_blob(run, node, digest)
-        self._forget_blobs(run, keep=set(command.blobs))
         node.stream.send("ask", command.parts, run=run, round=command.ask.task.round, attempt=command.ask.attempt)
 
     def _send_blob(self, run: str, node: Node, digest: str) -> None:
@@ -284,7 +286,7 @@ class Desk:
         number = node.stream.channel.send("blob", [data], run=run, digest=bytes.fromhex(digest), packed=packed)
         node.sending[number] = (run, digest)
 
-    def _forget_blobs(self, run: str, keep: set[str]) -> None:
+    def _forget_blobs(self, run: str, keep: Set[str]) -> None:
         for key in [key for key in self._blobs if key[0] == run and key[1] not in keep]:
             del self._blobs[key]
             self._packed.pop(key, None)

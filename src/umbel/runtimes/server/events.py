@@ -73,7 +73,15 @@ class Dismiss:
     client: str
 
 
-Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release | Dismiss
+@final
+@dataclass(frozen=True)
+class Keep:
+    """Of the run's arrays only those with these digests may still be asked for."""
+
+    digests: frozenset[str]
+
+
+Command: TypeAlias = Deliver | CallOff | HurryUp | Settle | Release | Dismiss | Keep
 
 
 @final

@@ -209,6 +209,7 @@ class House:
         return Order(
             strategy=run.strategy,
             config=config,
+            coordinator=run.coordinator,
             hooks=Hooks(run.evaluate_fn, run.on_fit_config_fn, run.on_evaluate_config_fn),
             initial=run.initial_parameters,
             name=name,

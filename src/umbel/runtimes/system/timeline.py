@@ -43,6 +43,10 @@ class Timeline:
         """When the next turn ends; infinite if none does."""
         return self._queue[0][0] if self._queue else math.inf
 
+    def clock(self) -> float:
+        """The time, as a clock tells it."""
+        return self.now_s
+
     def start(self, clients: Sequence[str], round: int, attempt: int, bytes_down: int, bytes_up: int) -> None:
         """Ask these clients now. Of those that end at the same time, who was asked first comes first."""
         for client in clients:
