@@ -113,14 +113,14 @@ class _Block:
     def train(self) -> None:
         for number in range(int(self.order.steps.max())):
             rows, sizes = self.order.step(number)
-            if number == 0:
+            if number == 0 and (self.recipe.rates.weight_decay or self.rule is not None):
                 self._leave_unused(rows[0, : sizes[0]])
             for chosen, picked, mask in self._together(rows, sizes):
                 self._step(number, chosen, torch.from_numpy(picked), mask)
             self.seen[: len(sizes)] += sizes
 
     def _leave_unused(self, rows: Numbers) -> None:
-        """Keep parameters that the loss does not depend on out of training: an optimiser's decay passes them over."""
+        """Keep parameters that the loss does not depend on out of training: decay and corrections pass them over."""
         one = {name: tensor[0].detach().requires_grad_() for name, tensor in self.params.items()}
         rest = {name: tensor[0].clone() for name, tensor in self.rest.items()}
         *inputs, target = [column[torch.from_numpy(rows).to(column.device)] for column in self.columns]

@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import math
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -144,6 +144,8 @@ def draw(
     Args:
         most: how many to look at before less than `count` is enough.
     """
+    if isinstance(excluded, Sized) and not len(excluded):
+        return population.sample(key, count)
     found, looked = list[str](), set[str]()
     number, times = count, 0
     while True:
