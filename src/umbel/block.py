@@ -15,6 +15,9 @@ from umbel.errors import NotSupported
 from umbel.local import Correction
 from umbel.local_client import Fitted, StepClient
 from umbel.message import Context
+from umbel.schema import Schema
+
+ROW_BYTES = 64
 
 
 @final
@@ -92,11 +95,19 @@ class Assessed:
     metrics: Mapping[str, Sequence[float]]
 
 
+def blank_rows(schema: Schema, count: int) -> NDArray[np.uint8]:
+    """Memory for the arrays of many clients, a row of bytes for each, with headers and without values."""
+    header = len(schema.header)
+    memory = np.empty((count, -(-schema.nbytes // ROW_BYTES) * ROW_BYTES), np.uint8)
+    memory[:, :header] = schema.header_array
+    return memory
+
+
 class ClientSource(ABC):
     """A `client_fn` that knows all its clients' data, and can train many of them without building any."""
 
     @abstractmethod
-    def __call__(self, context: Context) -> BlockClient:
+    def __call__(self, context: Context) -> StepClient:
         """One client, built as by any `client_fn`."""
 
     @abstractmethod

@@ -298,6 +298,9 @@ class World:
             self.network.cut_all()
             await asyncio.sleep(self.rng.expovariate(1 / 3))
 
+    def begins(self, conduct):
+        """Called when a server begins to lead the run."""
+
     async def _serve(self):
         desk = Desk("server", say=lambda text: None, limits=Limits(heartbeat_s=2.0))
         runs = self.store.runs()
@@ -308,7 +311,8 @@ class World:
 
         conduct = Conduct(order, self.store, desk, offload=inline, say=lambda text: None)
         listener = await self.network.transport.listen("server", desk.arrived)
+        self.begins(conduct)
         history = await conduct.drive()
-        await desk.close("finished", finished=True, linger_s=60.0)
+        await desk.close("finished", finished=history.ended != "interrupted", linger_s=60.0)
         await listener.close()
         return history

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Member, Trained
+from umbel.clients.order import Numbers, Order, Passes
 from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch_assess import assess
 from umbel.clients.torch_block import Recipe, train_block, train_rows
-from umbel.clients.torch_data import examples, joined, length, on_device, one_pass, prepared, reseed
+from umbel.clients.torch_data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
 from umbel.clients.torch_kind import fixed, kind
 from umbel.clients.torch_masked import by_row
 from umbel.clients.torch_optimizer import (
@@ -26,7 +27,6 @@ from umbel.clients.torch_optimizer import (
     plain_rate,
     plain_sgd,
 )
-from umbel.clients.torch_order import Numbers, Order, Passes
 from umbel.clients.torch_stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
 from umbel.local import Correction
@@ -373,7 +373,7 @@ class TorchClient(BlockClient):
         keys, passes = [member.ctx.key for member in members], [client._passes(most_steps) for client in clients]
         torch.default_generator.manual_seed(keys[0] & (2**63 - 1))  # for what the model draws itself
         recipe = Recipe(first.model, first._loss, first._rates, first._clip)
-        return train_block(recipe, members, columns, Order.drawn(lots, keys, passes))
+        return train_block(recipe, members, columns, Order.drawn(lots, keys, passes, shuffler()))
 
     def _passes(self, most_steps: int | None = None) -> Passes:
         most = min((steps for steps in (self._max_steps, most_steps) if steps is not None), default=None)
@@ -406,7 +406,7 @@ class TorchClient(BlockClient):
         self.model.train()
         torch.default_generator.manual_seed(ctx.key & (2**63 - 1))  # for what the model draws itself
         recipe = Recipe(self.model, self._loss, self._rates, self._clip)
-        order = Order.drawn(lots, keys, [self._passes()] * len(lots))
+        order = Order.drawn(lots, keys, [self._passes()] * len(lots), shuffler())
         return train_rows(recipe, [Member(self, start, ctx, correction)] * len(lots), columns, order)
 
     def evaluate_rows(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.block import Assessed
+from umbel.clients.order import Numbers, means
 from umbel.clients.torch_masked import keeps_rows_apart, stirred
-from umbel.clients.torch_order import Numbers
 from umbel.errors import NotSupported
 
 ROWS = 1024
@@ -54,15 +54,8 @@ def assess(
             if labelled:
                 right = (output.argmax(1) == target).reshape(len(target), -1)
                 hits[start : start + size] = _doubles(right.double().mean(1))
-    metrics = {"accuracy": _means(hits, counts)} if labelled and len(rows) else {}
-    return Assessed([float(count) for count in counts], _means(losses, counts), metrics)
-
-
-def _means(values: NDArray[np.float64], counts: NDArray[np.int64]) -> list[float]:
-    """The mean of each client's values, 0 of none."""
-    owners = np.repeat(np.arange(len(counts)), counts)
-    sums = np.bincount(owners, weights=values, minlength=len(counts))
-    return [float(mean) for mean in sums / np.maximum(counts, 1)]
+    metrics = {"accuracy": means(hits, counts)} if labelled and len(rows) else {}
+    return Assessed([float(count) for count in counts], means(losses, counts), metrics)
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

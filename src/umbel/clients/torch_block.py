@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.arrays import Arrays
-from umbel.block import Member, Trained
+from umbel.block import Member, Trained, blank_rows
+from umbel.clients.order import Numbers, Order
 from umbel.clients.torch_arrays import as_tensor, tensors
 from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked, stirred
-from umbel.clients.torch_order import Numbers, Order
 from umbel.clients.torch_stacked import Rates, Stacked, path_lengths, stacked_optimizer
 from umbel.local import Correction, Rule
 from umbel.local_client import Fitted
 from umbel.schema import Schema
-
-ROW_BYTES = 64
 
 
 @final
@@ -267,9 +265,7 @@ def _extras(members: Sequence[Member], device: torch.device) -> dict[str, Tensor
 def _rows(schema: Schema, values: Mapping[str, Tensor], count: int) -> NDArray[np.uint8]:
     """One row for each client with its part of each stacked tensor, in the schema's layout."""
     header = len(schema.header)
-    pitch = -(-schema.nbytes // ROW_BYTES) * ROW_BYTES
-    memory = np.empty((count, pitch), np.uint8)
-    memory[:, :header] = schema.header_array
+    memory = blank_rows(schema, count)
     with torch.no_grad():
         for name, start, stop, dtype, _ in schema.places:
             part = memory[:, header + start : header + stop].view(dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays
 from umbel.block import Assessed, ClientSource, Trained
+from umbel.clients.order import Numbers, Parts, rows_of
 from umbel.clients.torch import Metric, TorchClient
 from umbel.clients.torch_data import prepared
 from umbel.clients.torch_optimizer import OptimizerFactory
-from umbel.clients.torch_order import Numbers
 from umbel.errors import ConfigError, NotSupported
 from umbel.local import Correction
 from umbel.message import Context
-
-Parts: TypeAlias = "Sequence[Any] | Callable[[int], Any]"
 
 
 @final
@@ -94,7 +92,7 @@ class TorchClients(ClientSource):
     def __call__(self, context: Context) -> TorchClient:
         number = context.partition_id
         return self._client(
-            _rows(self._parts, number), None if self._test_parts is None else _rows(self._test_parts, number)
+            rows_of(self._parts, number), None if self._test_parts is None else rows_of(self._test_parts, number)
         )
 
     def _client(self, rows: Numbers, test_rows: Numbers | None) -> TorchClient:
@@ -106,7 +104,7 @@ class TorchClients(ClientSource):
     def train_many(
         self, start: Arrays, ctx: Context, partitions: Sequence[int], keys: Sequence[int], correction: Correction | None
     ) -> Trained:
-        lots = [_rows(self._parts, number) for number in partitions]
+        lots = [rows_of(self._parts, number) for number in partitions]
         data = cast("tuple[Tensor, ...]", self._data)
         return self._client(lots[0], None).train_rows(start, ctx, data, lots, keys, correction)
 
@@ -114,16 +112,6 @@ class TorchClients(ClientSource):
         parts = self._test_parts
         if parts is None:
             raise NotSupported("it has no test_parts")
-        lots = [_rows(parts, number) for number in partitions]
+        lots = [rows_of(parts, number) for number in partitions]
         data = cast("tuple[Tensor, ...]", self._data)
         return self._client(np.empty(0, np.int64), lots[0]).evaluate_rows(model, ctx, data, lots)
-
-
-def _rows(parts: Parts, number: int) -> Numbers:
-    given: Any = parts(number) if callable(parts) else parts[number]
-    rows = np.asarray(given)
-    if rows.size and not (rows.dtype.kind in "iu" and rows.ndim == 1):
-        raise ConfigError(
-            f"the rows of client {number} must be whole numbers in a row, got {rows.dtype}{list(rows.shape)}"
-        )
-    return rows.astype(np.int64, copy=False).reshape(-1)

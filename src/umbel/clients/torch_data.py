@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
+from umbel.clients.order import Numbers, Shuffler
 from umbel.errors import ConfigError
 
 Columns: TypeAlias = "tuple[Tensor, ...] | dict[str, Tensor]"
@@ -60,6 +61,20 @@ def _slices(columns: Columns, size: int, *, shuffle: bool) -> Iterator[Any]:
             yield {name: column[rows] for name, column in columns.items()}
         else:
             yield tuple(column[rows] for column in columns)
+
+
+def shuffler() -> Shuffler:
+    """How the loop shuffles: by torch's default generator, seeded for each turn."""
+    chance = torch.Generator()
+
+    def permuted(count: int) -> Numbers:
+        return torch.randperm(count, generator=chance).numpy()
+
+    def seeded(key: int) -> Callable[[int], Numbers]:
+        chance.manual_seed(key & (2**63 - 1))
+        return permuted
+
+    return seeded
 
 
 def joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[list[NDArray[np.int64]], list[Tensor]]:

@@ -17,6 +17,8 @@ from umbel.runtimes.fields import MAX_TEXT, Fields
 from umbel.wire import pack_parts, pack_sealed, unpack
 
 Basis: TypeAlias = "tuple[int, int] | None"
+RESUMABLE = b"resumable"
+"""With this a node that lets go of a run keeps what its client remembers."""
 SLACK_BYTES = 2**20
 KINDS: tuple[Kind, ...] = ("fit", "evaluate", "properties", "query")
 VERDICTS = ("done", "failed", "refused", "unwilling")

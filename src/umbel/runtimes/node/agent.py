@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable
-from umbel.runtimes.mail import Answer, Letter, read_letter, write_answer
+from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.keep import Keeper
@@ -305,7 +305,8 @@ class Agent:
         elif message.kind == "ask":
             self._asked(read_letter(data))
         elif message.kind == "retire":
-            self._keeper.forget(message.run)
+            if bytes(data) != RESUMABLE:
+                self._keeper.forget(message.run)
             self._begun.discard(message.run)
             self._cancelled |= {turn for turn in self._known if turn[0] == message.run}
             self._worker.stop(message.run)

@@ -204,10 +204,13 @@ class Conduct:
             UmbelError: it failed; what is finished is kept.
         """
         self._desk.begin(self.leader)
+        over = False  # what its clients remember is needed if it is resumed
         try:
-            return await self._drive()
+            history = await self._drive()
+            over = history.ended != "interrupted"
+            return history
         finally:
-            self._desk.end(self.leader)
+            self._desk.end(self.leader, for_good=over)
             self._kept.store.release(self.run)
 
     async def _drive(self) -> History:

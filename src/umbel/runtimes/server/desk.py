@@ -10,7 +10,7 @@ from typing import final
 
 from umbel.coordinators import Pace
 from umbel.errors import ProtocolError
-from umbel.runtimes.mail import SLACK_BYTES, read_answer
+from umbel.runtimes.mail import RESUMABLE, SLACK_BYTES, read_answer
 from umbel.runtimes.server.about import about_in
 from umbel.runtimes.server.events import CallOff, Command, Deliver, Dismiss, HurryUp, Keep, Release, Settle
 from umbel.runtimes.server.memory import UPLOADS_AT_ONCE
@@ -229,8 +229,8 @@ class Desk:
         for node in self.nodes.values():
             self._offer(lead, node)
 
-    def end(self, lead: Lead) -> None:
-        """The run is over: nodes let go of it."""
+    def end(self, lead: Lead, *, for_good: bool = True) -> None:
+        """The run is led no more: nodes let go of it, and forget it if that is `for_good`."""
         self.uploads.ended(lead.run)
         self.leads.pop(lead.run, None)
         self._forget_blobs(lead.run, keep=set())
@@ -240,7 +240,7 @@ class Desk:
                 node.offered.discard(lead.run)
                 node.ready.discard(lead.run)
                 node.refused.pop(lead.run, None)
-                node.stream.send("retire", [b""], run=lead.run)
+                node.stream.send("retire", [b"" if for_good else RESUMABLE], run=lead.run)
             # A desk that closes now has something else to say to them.
             asyncio.get_running_loop().call_soon(self._done, node, lead.run)
 

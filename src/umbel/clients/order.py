@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from umbel.errors import ConfigError
+
 Numbers: TypeAlias = NDArray[np.int64]
+Parts: TypeAlias = "Sequence[Any] | Callable[[int], Any]"
+Shuffler: TypeAlias = Callable[[int], Callable[[int], Numbers]]
+"""`key → (count → permutation)`: how the loop of one client would shuffle, pass after pass."""
 ENDLESS = 2**62
+
+
+def rows_of(parts: Parts, number: int) -> Numbers:
+    """The rows of client `number`.
+
+    Raises:
+        ConfigError: they are no whole numbers.
+    """
+    given: Any = parts(number) if callable(parts) else parts[number]
+    rows = np.asarray(given)
+    if rows.size and not (rows.dtype.kind in "iu" and rows.ndim == 1):
+        raise ConfigError(
+            f"the rows of client {number} must be whole numbers in a row, got {rows.dtype}{list(rows.shape)}"
+        )
+    return rows.astype(np.int64, copy=False).reshape(-1)
 
 
 @final
@@ -54,22 +73,22 @@ class Order:
     strides: Numbers
 
     @classmethod
-    def drawn(cls, lots: Sequence[Numbers], keys: Sequence[int], passes: Sequence[Passes]) -> Order:
+    def drawn(cls, lots: Sequence[Numbers], keys: Sequence[int], passes: Sequence[Passes], shuffler: Shuffler) -> Order:
         """The order that each client's loop would draw.
 
         Args:
             lots: each client's rows.
             keys: the roots of their randomness.
             passes: how each goes through them.
+            shuffler: how the loop shuffles.
         """
-        chance = torch.Generator()
         parts, drawn = list[Numbers](), list[int]()
         for number, (lot, how) in enumerate(zip(lots, passes, strict=True)):
             if how.shuffle:
-                chance.manual_seed(keys[number] & (2**63 - 1))
+                permuted = shuffler(keys[number])
                 each = max(1, -(-len(lot) // how.batch_size))
                 needed = how.epochs if how.most is None else min(how.epochs, -(-how.most // each))
-                parts += [lot[torch.randperm(len(lot), generator=chance).numpy()] for _ in range(needed)]
+                parts += [lot[permuted(len(lot))] for _ in range(needed)]
                 drawn.append(needed)
             else:
                 parts.append(lot)
@@ -106,3 +125,10 @@ class Order:
 
 def _numbers(values: Sequence[int]) -> Numbers:
     return np.array(values, np.int64)
+
+
+def means(values: NDArray[np.float64], counts: Numbers) -> list[float]:
+    """The mean of each client's values, which follow each other; 0 of none."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    sums = np.bincount(owners, weights=values, minlength=len(counts))
+    return [float(mean) for mean in sums / np.maximum(counts, 1)]
