@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "umbel.arrays": ("Arrays",),
     "umbel.clients": ("Client", "Delta", "GradientClient", "Gradients", "NumPyClient"),
+    "umbel.clients.linear_clients": ("LinearClients",),
     "umbel.clients.sklearn": ("SklearnClient",),
     "umbel.clients.torch": ("TorchClient",),
     "umbel.clients.torch_clients": ("TorchClients",),
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from umbel.clients import (
         NumPyClient as NumPyClient,
     )
+    from umbel.clients.linear_clients import LinearClients as LinearClients
     from umbel.clients.sklearn import SklearnClient as SklearnClient
     from umbel.clients.torch import TorchClient as TorchClient
     from umbel.clients.torch_clients import TorchClients as TorchClients

@@ -1,6 +1,7 @@
 """A training task in Umbel's simulation, through its public API.
 
-`--form source` gives `TorchClients`, `built` a `TorchClient` for each client.
+`--form source` gives `TorchClients`, `built` a `TorchClient` for each client, `linear` `LinearClients` (logistic
+regression alone).
 """
 
 import argparse
@@ -20,6 +21,10 @@ SEED = 1
 def clients(task: Task, form: str):
     """What `simulate` is given as its `client_fn`."""
     model, loss = task.net(), torch.nn.CrossEntropyLoss()
+    if form == "linear":
+        x, y = (column.numpy() for column in task.table())
+        rate = {"lr": task.learning_rate, "batch_size": task.batch, "shuffle": False}
+        return fl.LinearClients((x, y), lambda client: list(task.rows(client)), **rate)
     if form == "source":
         settings = {"batch_size": task.batch, "shuffle": False}
         return fl.TorchClients(model, loss, task.sgd, task.table(), lambda client: list(task.rows(client)), **settings)
@@ -40,7 +45,7 @@ def drawn(population: int, cohort: int, rounds: int) -> list[list[int]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--task", required=True)
-    parser.add_argument("--form", choices=["source", "built"], default="source")
+    parser.add_argument("--form", choices=["source", "built", "linear"], default="source")
     parser.add_argument("--engine", default="vmap")
     parser.add_argument("--clients", type=int)
     parser.add_argument("--cohort", type=int)

@@ -23,6 +23,7 @@ def _cohort(options: Options, cohort: int) -> list[Row]:
     contestants = [
         Contestant("floor", options.python, FLOOR, size),
         entrants.umbel("blocks", options, "tiny", *size),
+        entrants.umbel("linear blocks", options, "tiny", *size, "--form", "linear"),
         entrants.umbel("blocks of built clients", options, "tiny", *size, "--form", "built"),
     ]
     if cohort <= 1_000:
@@ -35,4 +36,9 @@ def _cohort(options: Options, cohort: int) -> list[Row]:
         *rows.rounds(NAME, results, label, off),
         *rows.peaks(NAME, results, label),
         Row(NAME, f"efficiency: floor / blocks, {label}", efficiency, at_least=0.8, bounded=True),
+        Row(
+            NAME,
+            f"floor / linear blocks (NumPy), {label}",
+            estimate(ratios(results["floor"], results["linear blocks"])),
+        ),
     ]
