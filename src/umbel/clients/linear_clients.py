@@ -126,7 +126,7 @@ class LinearClients(ClientSource):
             those = slice(0, len(rows))
             now = {name: values[those] for name, values in params.items()}
             counts: Values = sizes[:, None]
-            across: Values = np.arange(rows.shape[1])
+            across: Values = np.arange(int(rows.shape[1]))
             shares: Values = np.less(across, counts) / counts
             losses, gradients = linear.summed(self._loss, self._l2, now, self._x[rows], self._y[rows], shares)
             for name, gradient in gradients.items():
