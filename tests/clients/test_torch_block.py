@@ -300,6 +300,8 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
     for engine in ("serial", "pool"):
         with pytest.raises(fl.errors.ConfigError, match="train in blocks of 8,"):
             go(3, engine, store=tmp_path / "runs.db", resume=first.run)
+    with pytest.raises(fl.errors.ConfigError, match="train in blocks of 8, which block=16 would change"):
+        go(3, "vmap", block=16, store=tmp_path / "runs.db", resume=first.run)
     resumed = go(3, "auto", store=tmp_path / "runs.db", resume=first.run)
     assert resumed.plan["engine"]["block"] == 8
     same_bits(undisturbed, resumed)

@@ -170,6 +170,16 @@ def test_who_missed_rounds_counts_as_slower_until_it_is_in_time():
     assert order() == ["0", "3", "1", "2"]
 
 
+def test_who_is_refused_after_all_has_missed_the_round():
+    leader = tiers(population=4, cohort=4, num_tiers=1, waits_for=1.0)
+    phase = leader.begin()
+    for client in phase.clients:
+        leader.receipt(answer(client, 1))
+    leader.refuse([answer("2", 1, "failed")])
+    leader.close()
+    assert {client: missed for client, (_, missed) in leader._known.items()} == {"0": 0, "1": 0, "2": 1, "3": 0}
+
+
 def test_seconds_are_smoothed():
     leader = tiers(1, cohort=1, smoothing=0.25)
     for seconds in (4.0, 8.0):

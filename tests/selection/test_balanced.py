@@ -74,6 +74,11 @@ def test_a_table_and_a_function_are_the_same():
     assert draw(fl.Balanced(table), 20) == draw(fl.Balanced(label), 20)
 
 
+def test_a_table_by_number_is_a_table_by_id():
+    by_number, by_id = fl.Balanced(dict(enumerate(LABELS))), fl.Balanced({str(n): g for n, g in enumerate(LABELS)})
+    assert draw(by_number, 10) == draw(by_id, 10) != []
+
+
 def test_who_is_in_no_group_of_a_table_is_not_drawn():
     assert set(draw(fl.Balanced({"3": "x", "5": "y", "6": "y"}), 50)) == {"3", "5", "6"}
 

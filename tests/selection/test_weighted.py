@@ -120,7 +120,9 @@ def test_the_size_of_the_population_makes_no_difference_to_the_time():
         ({"by": 3}, "by must be a function"),
         ({"by": [[1.0]]}, "by must be a function"),
         ({"by": [1.0, math.nan]}, "finite weights"),
-        ({"by": {"0": "much"}}, "by must map ids to numbers"),
+        ({"by": {"0": "much"}}, "client 0 has 'much'"),
+        ({"by": {"0": 1.0, 7: -1.0}}, "client 7 has -1.0"),
+        ({"by": [1.0, -1.0]}, "a weight is at least 0, and by holds -1.0"),
         ({"by": [1.0], "most": 0}, "most must be a finite number above 0"),
         ({"by": [1.0, 3.0], "most": 2.0}, "by holds the weight 3.0"),
     ],
@@ -128,6 +130,12 @@ def test_the_size_of_the_population_makes_no_difference_to_the_time():
 def test_weights_that_are_none_are_refused(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         fl.Weighted(**arguments)
+
+
+def test_a_list_that_is_too_short_is_refused_before_the_run():
+    with pytest.raises(ConfigError, match="by has 2 weights for 3 clients"):
+        fl.Weighted([1.0, 2.0]).check(Everyone(3))
+    fl.Weighted([1.0, 2.0]).check(Everyone(2))
 
 
 @pytest.mark.parametrize(

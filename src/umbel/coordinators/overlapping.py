@@ -203,6 +203,7 @@ class Overlapping(Coordinator):
         refused = {receipt.client for receipt in receipts}
         buffer.accepted = [client for client in buffer.accepted if client not in refused]
         buffer.fresh -= sum(receipt.round == self.round + 1 for receipt in receipts)
+        buffer.receipts = [receipt for receipt in buffer.receipts if receipt.client not in refused] + list(receipts)
         buffer.failures += receipts
         return bool(receipts) and not self.config.accept_failures
 

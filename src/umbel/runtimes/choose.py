@@ -81,18 +81,25 @@ def block_size(model_bytes: int, cohort: int, cores: int) -> int:
     return max(SMALLEST, min(share, LARGEST, STACK_BYTES // max(1, model_bytes)))
 
 
-def resumed(engine: str, choice: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[str, Any]:
+def resumed(
+    engine: str, choice: Mapping[str, Any], stored: Mapping[str, Any], block: int | None = None
+) -> Mapping[str, Any]:
     """The choice for a run that goes on: clients are put into blocks as before, which the last bits depend on.
 
     Args:
         engine: what was asked for.
         choice: what would be chosen for a new run.
         stored: the choice of the run's plan.
+        block: how many clients were asked to train together, if it was said.
 
     Raises:
         ConfigError: it had blocks and is to have none, or had none and is to have some.
     """
     before, now = stored.get("block", 1), choice.get("block", 1)
+    if block is not None and 1 < before != block:
+        raise ConfigError(
+            f"this run's clients train in blocks of {before}, which block={block} would change; leave it out"
+        )
     if before == now or (before > 1 and choice["name"] == "vmap"):
         return {**choice, "block": before} if before > 1 else choice
     raise ConfigError(

@@ -184,7 +184,7 @@ def _choice(
     choice = choose.choose(
         engine, workers, config, program.num_clients, at_once=at_once, block=block, model_bytes=model_bytes
     )
-    return choice if stored is None else choose.resumed(engine, choice, stored)
+    return choice if stored is None else choose.resumed(engine, choice, stored, block)
 
 
 def _driven(session: Session, engine: Engine, course: Course) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, final
 
 from umbel.coordinators.population import LISTED, Population
@@ -56,6 +56,7 @@ class Balanced(Selector):
 
     groups: Groups
     shares: Literal["equal", "proportional"] = "equal"
+    _named: Mapping[str, str] = field(init=False, repr=False, compare=False, metadata={"plan": False})
 
     def __post_init__(self) -> None:
         groups: Any = self.groups
@@ -66,6 +67,9 @@ class Balanced(Selector):
         require(
             self.shares in ("equal", "proportional"), f'shares must be "equal" or "proportional", got {self.shares!r}'
         )
+        table = cast("Mapping[Any, Any]", groups if isinstance(groups, Mapping) else {})
+        # Numbers and texts that read the same are one client, and one group.
+        object.__setattr__(self, "_named", {str(client): str(group) for client, group in table.items()})
 
     def draw(
         self, population: Population, key: int, count: int, experience: Experience, excluded: Container[str] = ()
@@ -106,9 +110,7 @@ class Balanced(Selector):
     def _group(self, client: str) -> str | None:
         groups: Any = self.groups
         if isinstance(groups, Mapping):
-            named = cast("Mapping[Any, Any]", groups)
-            # Numbers and texts that read the same are one group.
-            return str(named[client]) if client in named else None
+            return self._named.get(client)
         try:
             found = groups(client)
         except Exception as error:

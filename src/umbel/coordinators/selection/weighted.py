@@ -75,6 +75,12 @@ class Weighted(Selector):
         object.__setattr__(self, "most", largest if most is None else most)
 
     def check(self, population: Population) -> None:
+        if not callable(self.by) and not isinstance(self.by, Mapping):
+            given: Any = self.by
+            require(
+                population.size <= len(given),
+                f"by has {len(given)} weights for {population.size} clients; give one for each, or a function of ids",
+            )
         require(
             self.most is not None or population.size <= LISTED,
             f"Weighted needs to know the largest weight to draw from {population.size} clients, which are too many to "
@@ -137,7 +143,13 @@ def _read(by: Any) -> tuple[Callable[[str], Any], float | None]:
         return by, None
     if isinstance(by, Mapping):
         named = {str(client): weight for client, weight in cast("Mapping[Any, Any]", by).items()}
-        require(all(map(is_number, named.values())), "by must map ids to numbers, and some are none")
+        wrong = next(
+            (client for client, weight in named.items() if not (is_number(weight) and 0 <= weight < math.inf)), None
+        )
+        require(
+            wrong is None,
+            f"by must map ids to finite weights of at least 0, and client {wrong} has {named.get(wrong or '')!r}",
+        )
         return lambda client: named.get(client, 0.0), max(named.values(), default=0.0)
     try:
         given: Any = by
@@ -148,6 +160,8 @@ def _read(by: Any) -> tuple[Callable[[str], Any], float | None]:
         listed.ndim == 1 and np.issubdtype(listed.dtype, np.number) and bool(np.isfinite(listed).all()),
         f"by must be a function of the client's id, a mapping or a list of finite weights, got {type(by).__name__}",
     )
+    least = float(listed.min(initial=0.0))
+    require(least >= 0, f"a weight is at least 0, and by holds {least!r}")
 
     def of(client: str) -> Any:
         if client.isdecimal() and int(client) < len(listed):
