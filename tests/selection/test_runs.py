@@ -302,3 +302,29 @@ def softmax_loss(params, x, y):
     loss = -np.log(chances[np.arange(len(y)), y] + 1e-12).mean()
     chances[np.arange(len(y)), y] -= 1
     return float(loss), {"w": x.T @ chances / len(y)}
+
+
+@pytest.mark.parametrize("coordinator", [None, fl.Buffered(concurrency=2, buffer_size=1)], ids=["rounds", "buffered"])
+@pytest.mark.parametrize("weights", [{"0": 1, "1": 1}, {"0": 0}], ids=["away at first", "nobody"])
+def test_time_passes_until_somebody_is_there_whom_the_selector_draws(coordinator, weights):
+    toy = Quadratics(clients=20)
+
+    def go():
+        return fl.simulate(
+            toy.client,
+            20,
+            config=fl.ServerConfig(3, seed=1, fraction_evaluate=0.0, selector=fl.Weighted(weights)),
+            system=fl.SystemModel(availability=fl.OnOff(on_s=3.0, off_s=90.0), seconds_per_unit=0.1),
+            coordinator=coordinator,
+            initial_parameters={"w": np.zeros(toy.dim)},
+            engine="serial",
+            progress=False,
+        )
+
+    if not any(weights.values()):
+        with pytest.raises(fl.TooFewClients):
+            go()
+        return
+    history = go()
+    assert [record.participants for record in history.rounds] == [1, 1, 1]
+    assert history.rounds[0].simulated_s > 1.0

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 from umbel.cohort import Receipts
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.population import Population, cohort_key
-from umbel.coordinators.selection import Experience
+from umbel.coordinators.selection import Experience, Uniform
 from umbel.errors import ConfigError
 from umbel.message import Receipt
 
@@ -144,6 +144,11 @@ class Coordinator(ABC):
     def drawn(self, key: int, count: int, excluded: Container[str] = ()) -> list[str]:
         """Up to `count` clients to train, drawn by the plan's selector."""
         return self.config.selector.draw(self.population, key, count, self.experience, excluded)
+
+    def draws(self) -> bool:
+        """Whether the selector can draw anybody of those that are there and not excluded."""
+        key = cohort_key(self.seed, self.round + 1, 0, "fit")
+        return isinstance(self.config.selector, Uniform) or bool(self.drawn(key, 1, self.excluded))
 
     def learn(self, receipts: Sequence[Receipt]) -> str | None:
         """Let the selector learn from the round that was just closed.

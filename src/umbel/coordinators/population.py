@@ -127,6 +127,18 @@ class Named:
         return (self.names[place] for place in _numbers(key, self.size))
 
 
+@final
+@dataclass(frozen=True)
+class Either:
+    """Clients in one or the other."""
+
+    one: Container[str]
+    other: Container[str]
+
+    def __contains__(self, client: object) -> bool:
+        return str(client) in self.one or str(client) in self.other
+
+
 def _numbers(key: int, size: int) -> Iterator[int]:
     """Numbers from 0 to size - 1 without end."""
     rng = generator(key)

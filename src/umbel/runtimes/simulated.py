@@ -67,7 +67,7 @@ class Course:
         """Who plays the clients."""
         if self.timeline is None or self.present is None:
             return virtual
-        return TimedPlayers(virtual, strategy, self.timeline, self.present)
+        return TimedPlayers(virtual, strategy, self.timeline, self.present, self.coordinator.draws)
 
 
 def _check_asynchronous(strategy: Strategy, coordinator: object, system: object) -> None:

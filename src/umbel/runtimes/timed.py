@@ -12,12 +12,13 @@ happened if everybody had been played as time went by.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from umbel.cohort import Receipts
 from umbel.coordinators import Coordinator, Phase
+from umbel.coordinators.population import Either
 from umbel.errors import RoundError, TooFewClients
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.asynchronous import GIVES_UP
@@ -26,32 +27,47 @@ from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
 from umbel.strategy import Strategy
 
+PATIENCE = 2_000
+"""How often to wait for somebody else to come before the selector is taken at its word that it draws nobody."""
+
 
 @final
 @dataclass
 class _Story:
-    """How a round went: whose updates count, in the order of their arrival, and who failed."""
+    """How a round went: whose updates count, in the order of their arrival, who failed, how often it was waited."""
 
     accepted: list[Turn] = field(default_factory=list[Turn])
     failures: list[Receipt] = field(default_factory=list[Receipt])
+    waits: int = 0
 
 
 @final
 class TimedPlayers(Players):
     """Plays on `timeline` what `present` and the coordinator say; `virtual` plays the clients themselves."""
 
-    def __init__(self, virtual: VirtualPlayers, strategy: Strategy, timeline: Timeline, present: Present) -> None:
-        self.virtual, self.strategy = virtual, strategy
+    def __init__(
+        self,
+        virtual: VirtualPlayers,
+        strategy: Strategy,
+        timeline: Timeline,
+        present: Present,
+        draws: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.virtual, self.strategy, self._draws = virtual, strategy, draws
         self.timeline, self.present = timeline, present
 
     def ready(self, round: int, least: int) -> Steps[None]:
-        """Let time pass until there are enough clients."""
-        if not self.timeline.flying:
+        """Let time pass until there are enough clients, and some whom the selector can draw."""
+        for _ in range(PATIENCE if not self.timeline.flying else 0):
             least = max(least, 1)
             time_s = self.present.soonest(least)
             if math.isinf(time_s):
                 raise TooFewClients(round, f"there are never {least} clients at a time; look at the availability")
             self.timeline.advance(time_s)
+            others_s = math.inf if self._draws() else self.present.soonest(1, self.present)
+            if math.isinf(others_s):
+                return
+            self.timeline.advance(others_s)
         return
         yield
 
@@ -105,7 +121,7 @@ class TimedPlayers(Players):
                 if coordinator.tick(timeline.now_s):
                     return story
             elif not timeline.flying:
-                if not self._waited(coordinator):
+                if not self._waited(coordinator, story):
                     return story
             elif math.isinf(timeline.next_s):
                 raise RoundError(
@@ -137,9 +153,15 @@ class TimedPlayers(Players):
         self._start(decision.ask, phase, task)
         return decision.close
 
-    def _waited(self, coordinator: Coordinator) -> bool:
+    def _waited(self, coordinator: Coordinator, story: _Story) -> bool:
         """Whether there was something to wait for when nobody was under way: somebody who may be asked later."""
-        time_s = self.present.soonest(1, coordinator.excluded) if coordinator.overlaps else math.inf
+        story.waits += 1
+        if not coordinator.overlaps or story.waits > PATIENCE:
+            return False
+        time_s = self.present.soonest(1, coordinator.excluded)
+        if time_s <= self.timeline.now_s and not self._draws():
+            # Of those who are there the selector draws none.
+            time_s = self.present.soonest(1, Either(coordinator.excluded, self.present))
         if math.isinf(time_s) or time_s <= self.timeline.now_s:
             return False
         self.timeline.advance(time_s)

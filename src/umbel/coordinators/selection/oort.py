@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
-from umbel.coordinators.population import Population
+from umbel.coordinators.population import Either, Population
 from umbel.coordinators.selection.chances import chances_by_name
 from umbel.coordinators.selection.experience import Experience, Seen
 from umbel.coordinators.selection.selector import Selector, check_learner
@@ -125,7 +125,7 @@ class Oort(Selector):
         self, population: Population, key: int, count: int, experience: Experience, excluded: Container[str]
     ) -> list[str]:
         known = experience.clients
-        return self.explore.draw(population, derive(key, "new"), count, experience, _Either(known, excluded))
+        return self.explore.draw(population, derive(key, "new"), count, experience, Either(known, excluded))
 
     def worth(self, experience: Experience, seen: dict[str, Seen]) -> dict[str, float]:
         """U of each client that was asked, and not too often."""
@@ -172,18 +172,6 @@ class Oort(Selector):
         if round % window == 0 and len(gains) == 2 * window and sum(gains[:window]) > sum(gains[window:]):
             pace = min(1.0, pace + self.pace_step)
         return {"pace": pace, "gains": gains}
-
-
-@final
-@dataclass(frozen=True)
-class _Either:
-    """Clients in one or the other."""
-
-    one: Container[str]
-    other: Container[str]
-
-    def __contains__(self, client: object) -> bool:
-        return str(client) in self.one or str(client) in self.other
 
 
 def use(seen: Seen) -> float:
