@@ -24,6 +24,7 @@ client = "walks.app:client_fn"
 run = "walks.app:run"
 [tool.umbel.config]
 folder = ""
+waits_in = 1
 """
 APP = """
 import os, time
@@ -36,7 +37,7 @@ class Walks(fl.NumPyClient):
         self.context = context
     def fit(self, parameters, config):
         folder = self.context.config["folder"]
-        if folder and config["server_round"] == 2:
+        if folder and config["server_round"] == self.context.config["waits_in"]:
             Path(folder, f"pid-{os.getpid()}").touch()
             while not Path(folder, "go").exists():
                 time.sleep(0.01)
@@ -85,7 +86,7 @@ def test_a_run_survives_the_loss_of_a_node_in_the_middle_of_a_round(nodes, app):
 
 
 def test_ctrl_c_keeps_finished_rounds_and_ends_everything_that_was_started(app):
-    process = started(app, "--engine", "ray", "--workers", "2", "--set", f"folder={app}")
+    process = started(app, "--engine", "ray", "--workers", "2", "--set", f"folder={app}", "--set", "waits_in=2")
     until(lambda: len(pids(app)) == 2)
     family = [*pids(app), *living_descendants(process.pid)]
     os.killpg(process.pid, signal.SIGINT)

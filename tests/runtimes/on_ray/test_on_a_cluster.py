@@ -81,7 +81,7 @@ class Waits(Adds):
         self.folder = folder
 
     def fit(self, parameters, config):
-        if config["server_round"] == 2:
+        if config["server_round"] == 1:
             (self.folder / f"pid-{os.getpid()}").touch()
             until((self.folder / "go").exists)
         return super().fit(parameters, config)
