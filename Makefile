@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 VENV := .venv
-# In a process of their own: Ray's driver ends its process when it loses its node, and its threads keep pools from forking.
+# In processes of their own: Ray's driver ends its process when it loses its node, and its threads,
+# like those of JAX, keep pools from forking.
 ON_RAY := tests/runtimes/on_ray
+WITH_JAX := tests/clients/with_jax
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,8 +19,9 @@ demo-deploy: $(VENV)/ready-dev
 	$(BIN)/python examples/deploy/main.py
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(ON_RAY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(ON_RAY) --ignore $(WITH_JAX)
 	$(BIN)/python -m pytest -n 0 $(ON_RAY)
+	$(BIN)/python -m pytest -n 0 $(WITH_JAX)
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .

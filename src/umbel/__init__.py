@@ -15,10 +15,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "umbel.arrays": ("Arrays",),
     "umbel.clients": ("Client", "Delta", "GradientClient", "Gradients", "NumPyClient"),
+    "umbel.clients.jax.client": ("JaxClient",),
     "umbel.clients.linear_clients": ("LinearClients",),
     "umbel.clients.sklearn": ("SklearnClient",),
-    "umbel.clients.torch": ("TorchClient",),
-    "umbel.clients.torch_clients": ("TorchClients",),
+    "umbel.clients.torch.client": ("TorchClient",),
+    "umbel.clients.torch.source": ("TorchClients",),
     "umbel.coordinators": (
         "Balanced",
         "Buffered",
@@ -80,7 +81,7 @@ _HOMES = {
     "umbel.strategy": ("State", "Strategy"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_EXTRAS = {"torch": "torch", "sklearn": "sklearn"}
+_EXTRAS = {"torch": "torch", "sklearn": "sklearn", "jax": "jax"}
 _MODULES = ("client", "data", "errors", "server", "testing")
 
 __all__ = [*sorted(_HOME_OF), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
@@ -123,10 +124,11 @@ if TYPE_CHECKING:
     from umbel.clients import (
         NumPyClient as NumPyClient,
     )
+    from umbel.clients.jax.client import JaxClient as JaxClient
     from umbel.clients.linear_clients import LinearClients as LinearClients
     from umbel.clients.sklearn import SklearnClient as SklearnClient
-    from umbel.clients.torch import TorchClient as TorchClient
-    from umbel.clients.torch_clients import TorchClients as TorchClients
+    from umbel.clients.torch.client import TorchClient as TorchClient
+    from umbel.clients.torch.source import TorchClients as TorchClients
     from umbel.coordinators import Balanced as Balanced
     from umbel.coordinators import Buffered as Buffered
     from umbel.coordinators import Experience as Experience

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import umbel as fl  # noqa: E402
-from umbel.clients.torch_kind import kind  # noqa: E402
+from umbel.clients.torch.kind import kind  # noqa: E402
 
 CLIENTS, WIDTH, CLASSES = 30, 6, 3
 SAID = "some clients are trained one by one and not in blocks: "

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.runtimes.pool.forking import UNFORKABLE, why_not_fork
+from umbel.runtimes.pool.safety import UNFORKABLE, why_not_fork
 from umbel.testing import check_engine
 
 

@@ -9,7 +9,7 @@ from umbel.coordinators import ServerConfig
 from umbel.errors import ConfigError
 from umbel.flower.lowered import builder, ignored
 from umbel.flower.server import History, refuse, settled
-from umbel.runtimes.pool.forking import why_not_fork
+from umbel.runtimes.pool.safety import why_not_fork
 from umbel.runtimes.simulate import simulate
 
 __all__ = ["start_simulation"]

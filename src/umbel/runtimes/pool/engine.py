@@ -16,7 +16,8 @@ from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Receipt
 from umbel.runtimes.engine import Engine, Progress
 from umbel.runtimes.pool.board import STARTED, Board, put_tokens
-from umbel.runtimes.pool.forking import ForkNursery, Nursery, SeedNursery, pair, why_not_fork
+from umbel.runtimes.pool.forking import ForkNursery, Nursery, SeedNursery, pair
+from umbel.runtimes.pool.safety import why_not_fork
 from umbel.runtimes.pool.worker import Descriptors, job_parts
 from umbel.runtimes.program import Program
 from umbel.runtimes.shared import Arena, SharedBytes, anonymous_file

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,9 +14,6 @@ from typing import final
 from umbel.runtimes.pool.seed import Seed
 from umbel.runtimes.pool.worker import Descriptors, main
 from umbel.runtimes.program import Program
-
-UNFORKABLE = ("grpc", "jax", "polars", "ray", "tensorflow")
-"""Libraries whose own threads do not live through a fork."""
 
 
 class Nursery(ABC):
@@ -39,37 +35,6 @@ class Nursery(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of everything."""
-
-
-def why_not_fork() -> str | None:
-    """Why this process must not be forked, or None."""
-    for name in UNFORKABLE:
-        if name in sys.modules:
-            return f"{name} is imported"
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
-        return "CUDA is in use"
-    if threading.active_count() > 1:
-        return f"{threading.active_count()} Python threads are alive"
-    if not sys.platform.startswith("linux"):
-        return "only on Linux can it be seen that other threads are idle"
-    return None if _others_sleep() else "other threads are at work"
-
-
-def _others_sleep() -> bool:
-    """Whether all other threads of this process (those of BLAS and OpenMP) are asleep."""
-    own = threading.get_native_id()
-    for name in os.listdir("/proc/self/task"):
-        if int(name) == own:
-            continue
-        try:
-            with open(f"/proc/self/task/{name}/stat") as file:
-                state = file.read().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            continue
-        if state != "S":
-            return False
-    return True
 
 
 @final

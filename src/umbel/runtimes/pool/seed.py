@@ -1,7 +1,8 @@
 """The seed: a small process without threads, in which the app is loaded once and from which workers are forked.
 
 Used where this process cannot be forked (a notebook, CUDA, gRPC). The program travels to it pickled; functions that
-live in a notebook or script travel by value, which needs cloudpickle.
+live in a notebook or script travel by value, which needs cloudpickle. Where loading the app starts threads (JAX does so
+with its first array) another seed takes over that has not loaded it: there each worker does so itself.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import sys
 from typing import Any, final
 
 from umbel.errors import EngineError
+from umbel.runtimes.pool.safety import why_not_seed
 from umbel.runtimes.pool.worker import Descriptors, main
 from umbel.runtimes.program import Program
 
 _LENGTH = struct.Struct("<Q")
 _REPLY = struct.Struct("<qq")
 READY = b"ready"
+THREADS = b"threads"
+HEAVY = ("torch", "sklearn", "pandas", "jax")
+"""What a seed imports before the app; none of these starts threads by that."""
 
 
 def dump(program: Program) -> bytes:
@@ -58,6 +63,19 @@ class Seed:
 
     def __init__(self, program: Program) -> None:
         payload = dump(program)
+        if self._begin(payload, whole=True) == THREADS:
+            self.close()
+            self._begin(payload, whole=False)
+
+    def _begin(self, payload: bytes, *, whole: bool) -> bytes:
+        """Start the process; returns what it says.
+
+        Args:
+            whole: it loads the app, not each of its workers.
+
+        Raises:
+            EngineError: it ends, or cannot load the app.
+        """
         self._socket, theirs = socket.socketpair()
         code = f"from umbel.runtimes.pool.seed import grow; grow({theirs.fileno()})"
         self._process = subprocess.Popen(
@@ -68,8 +86,8 @@ class Seed:
             start_new_session=True,
         )
         theirs.close()
-        heavy = [name for name in ("torch", "sklearn", "pandas") if name in sys.modules]
-        head = pickle.dumps({"path": sys.path, "heavy": heavy})
+        heavy = [name for name in HEAVY if name in sys.modules]
+        head = pickle.dumps({"path": sys.path, "heavy": heavy, "whole": whole})
         try:
             for part in (head, payload):
                 self._socket.sendall(_LENGTH.pack(len(part)) + part)
@@ -78,8 +96,9 @@ class Seed:
             raise EngineError(
                 "the process from which workers are forked ended at once; see its message above"
             ) from None
-        if answer != READY:
+        if answer not in (READY, THREADS):
             raise EngineError(f"workers cannot load the app: {answer.decode(errors='replace')}")
+        return answer
 
     def bear(self, index: int, fds: Descriptors) -> int:
         try:
@@ -129,17 +148,18 @@ def grow(fd: int) -> None:
             sys.path[:] = head["path"]
             for name in head["heavy"]:
                 importlib.import_module(name)
-            program: Program = pickle.loads(payload)
+            loaded: Program | bytes = pickle.loads(payload) if head["whole"] else payload
         except BaseException as error:
             text = f"{type(error).__name__}: {error}".encode()
             parent.sendall(_LENGTH.pack(len(text)) + text)
             return
-        parent.sendall(_LENGTH.pack(len(READY)) + READY)
-        while _serve(parent, program):
+        word = THREADS if head["whole"] and why_not_seed() is not None else READY
+        parent.sendall(_LENGTH.pack(len(word)) + word)
+        while _serve(parent, loaded):
             pass
 
 
-def _serve(parent: socket.socket, program: Program) -> bool:
+def _serve(parent: socket.socket, loaded: Program | bytes) -> bool:
     message, fds, _, _ = socket.recv_fds(parent, _LENGTH.size, 5)
     if len(message) < _LENGTH.size:
         return False
@@ -150,7 +170,7 @@ def _serve(parent: socket.socket, program: Program) -> bool:
     seed, pid = os.getpid(), os.fork()
     if pid == 0:
         parent.close()
-        main(number, program, Descriptors(*fds), seed)
+        main(number, loaded, Descriptors(*fds), seed)
     for fd in fds:
         os.close(fd)
     parent.sendall(_REPLY.pack(pid, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import traceback
 from collections.abc import Mapping, Sequence
@@ -177,12 +178,16 @@ def _play(
     return ("tally", job, plain, [arena.locate(buffer) for buffer in buffers])
 
 
-def main(index: int, program: Program, fds: Descriptors, parent: int) -> None:
-    """`work`, then leave without running what the parent meant to run at its own end."""
+def main(index: int, loaded: Program | bytes, fds: Descriptors, parent: int) -> None:
+    """`work`, then leave without running what the parent meant to run at its own end.
+
+    Args:
+        loaded: the program, or its bytes where it must not be loaded before a fork.
+    """
     code = 1
     die_with(parent)
     try:
-        work(index, program, fds)
+        work(index, pickle.loads(loaded) if isinstance(loaded, bytes) else loaded, fds)
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from umbel.arrays import Arrays
 from umbel.block import Assessed, ClientSource, Trained
 from umbel.clients.order import Numbers, Parts, rows_of
-from umbel.clients.torch import Metric, TorchClient
-from umbel.clients.torch_data import prepared
-from umbel.clients.torch_optimizer import OptimizerFactory
+from umbel.clients.torch.client import Metric, TorchClient
+from umbel.clients.torch.data import prepared
+from umbel.clients.torch.optimizer import OptimizerFactory
 from umbel.errors import ConfigError, NotSupported
 from umbel.local import Correction
 from umbel.message import Context

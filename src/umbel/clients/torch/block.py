@@ -16,9 +16,9 @@ from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[
 from umbel.arrays import Arrays
 from umbel.block import Member, Trained, blank_rows
 from umbel.clients.order import Numbers, Order
-from umbel.clients.torch_arrays import as_tensor, tensors
-from umbel.clients.torch_masked import Masked, keeps_rows_apart, masked, stirred
-from umbel.clients.torch_stacked import Rates, Stacked, path_lengths, stacked_optimizer
+from umbel.clients.torch.arrays import as_tensor, tensors
+from umbel.clients.torch.masked import Masked, keeps_rows_apart, masked, stirred
+from umbel.clients.torch.stacked import Rates, Stacked, path_lengths, stacked_optimizer
 from umbel.local import Correction, Rule
 from umbel.local_client import Fitted
 from umbel.schema import Schema

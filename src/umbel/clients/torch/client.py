@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Member, Trained
 from umbel.clients.order import Numbers, Order, Passes
-from umbel.clients.torch_arrays import as_tensor, code_of, copy_all, tensors
-from umbel.clients.torch_assess import assess
-from umbel.clients.torch_block import Recipe, train_block, train_rows
-from umbel.clients.torch_data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
-from umbel.clients.torch_kind import fixed, kind
-from umbel.clients.torch_masked import by_row
-from umbel.clients.torch_optimizer import (
+from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
+from umbel.clients.torch.assess import assess
+from umbel.clients.torch.block import Recipe, train_block, train_rows
+from umbel.clients.torch.data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
+from umbel.clients.torch.kind import fixed, kind
+from umbel.clients.torch.masked import by_row
+from umbel.clients.torch.optimizer import (
     OptimizerFactory,
     check_bound,
     copy_without_memory,
@@ -27,7 +27,7 @@ from umbel.clients.torch_optimizer import (
     plain_rate,
     plain_sgd,
 )
-from umbel.clients.torch_stacked import Rates, rates_of
+from umbel.clients.torch.stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
 from umbel.local import Correction
 from umbel.local_client import Capability, Correct, Fitted

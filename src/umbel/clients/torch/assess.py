@@ -13,7 +13,7 @@ from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsa
 
 from umbel.block import Assessed
 from umbel.clients.order import Numbers, means
-from umbel.clients.torch_masked import keeps_rows_apart, stirred
+from umbel.clients.torch.masked import keeps_rows_apart, stirred
 from umbel.errors import NotSupported
 
 ROWS = 1024

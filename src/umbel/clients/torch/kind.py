@@ -2,67 +2,41 @@
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Hashable, Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from umbel.clients import same
 from umbel.errors import NotSupported
 
-_PLAIN = (int, float, str, bytes, bool, type(None), torch.dtype, torch.device, type)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OWN = ("training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 def kind(value: object) -> Hashable:
-    """A key that is equal for what computes the same: built alike from the same code and the same numbers.
+    """A key that is equal for what computes the same: models by their structure, functions by code and numbers.
 
-    What cannot be looked into is the same only as itself.
+    Raises:
+        NotSupported: a module has hooks, or a function reads a model's parameters itself.
     """
-    if isinstance(value, nn.Module):
-        return _module(value)
-    if isinstance(value, _PLAIN):
-        return (type(value), value)
-    if isinstance(value, (tuple, list)):
-        return (type(cast("object", value)), *(kind(item) for item in cast("list[object]", value)))
-    if isinstance(value, functools.partial):
-        part = cast("functools.partial[Any]", value)
-        return ("partial", kind(part.func), kind(part.args), kind(tuple(part.keywords.items())))
-    if isinstance(value, types.FunctionType):
-        return _function(value)
-    if isinstance(value, types.MethodType):
-        return ("method", id(value.__self__), value.__func__)
-    return id(value)
+    return same.kind(value, _look)
 
 
-def _function(function: types.FunctionType) -> Hashable:
-    cells = () if function.__closure__ is None else function.__closure__
-    defaults = (function.__defaults__, tuple((function.__kwdefaults__ or {}).items()))
-    # A number that it reads from its module may be another one by the next client.
-    read = [(name, function.__globals__[name]) for name in function.__code__.co_names if name in function.__globals__]
-    numbers = tuple((name, value) for name, value in read if isinstance(value, _PLAIN))
-    inside = [_held(cell) for cell in cells]
-    if any(map(_trains, [*inside, *(value for _, value in read)])):
+def _look(value: object, held: bool) -> Hashable:
+    if held and _trains(value):
         # Stacked models are not that model.
         raise NotSupported("its loss reads a model's parameters itself")
-    held = tuple(kind(value) for value in inside)
-    return (function.__code__, id(function.__globals__), numbers, held, kind(defaults))
+    if isinstance(value, (torch.dtype, torch.device)):
+        return (type(value), value)
+    return _module(value) if isinstance(value, nn.Module) else None
 
 
 def _trains(value: object) -> bool:
     if isinstance(value, Tensor):
         return value.requires_grad
     return isinstance(value, nn.Module) and any(param.requires_grad for param in value.parameters())
-
-
-def _held(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is not filled yet
-        return cell
 
 
 def _module(module: nn.Module) -> Hashable:

@@ -1,0 +1,1 @@
+"""JAX models as clients, one by one and in blocks."""

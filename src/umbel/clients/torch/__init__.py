@@ -1,0 +1,1 @@
+"""PyTorch models as clients, one by one and in blocks."""
