@@ -310,10 +310,6 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
         go(3, "vmap", store=tmp_path / "runs.db", resume=alone.run)
 
 
-def test_auto_takes_no_blocks():
-    assert run(client_of(sizes=alike), "auto", clients=100).plan["engine"]["name"] in ("serial", "pool")
-
-
 class Unused(nn.Module):
     """A layer that forward does not use, which the loop's weight decay passes over."""
 

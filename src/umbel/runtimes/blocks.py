@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -12,7 +12,7 @@ from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
 from umbel.errors import NotSupported
 from umbel.local import Correction, TrainedApart
-from umbel.local_client import Fitted
+from umbel.local_client import Fitted, StepClient
 from umbel.message import Ask, ClientState, Context, Evaluation, Update
 from umbel.reducers.ladder import Allocate
 from umbel.runtimes.many import play_many
@@ -37,7 +37,7 @@ class _Wanted(BaseException):
 class _Apart(TrainedApart):
     """Stands before a strategy in a client's place: first to hear what is to be trained, then with the result."""
 
-    def __init__(self, client: BlockClient, fitted: Fitted | None = None) -> None:
+    def __init__(self, client: StepClient, fitted: Fitted | None = None) -> None:
         self.client, self.fitted, self._is_used = client, fitted, False
         self.capabilities, self.corrections = client.capabilities, client.corrections
 
@@ -95,12 +95,8 @@ def play_block(
         return
     if fits and len(asks) >= LEAST:
         turns = [_asked(program, ask, memory, tally) for ask, memory in zip(asks, memories, strict=True)]
-        together = [turn for turn in turns if turn is not None]
-        kinds: dict[Hashable, list[_Turn]] = {}
-        for turn in together:
-            kinds.setdefault(turn.kind, []).append(turn)
-        for its in kinds.values():
-            _train(its, tally)
+        for alike in _kinds(turn for turn in turns if turn is not None):
+            _train(alike, tally)
     spent_s = (time.perf_counter() - started) / len(asks)
     for ask, memory, turn in zip(asks, memories, turns, strict=True):
         if turn is None or turn.fitted is None:
@@ -113,6 +109,20 @@ def play_block(
                 play(program, ask, memory, tally, allocate)
             # What was summed is not kept: a block of large models is in memory once as it is.
             turn.fitted = None
+
+
+def together(program: Program, asks: Sequence[Ask]) -> list[Member]:
+    """The largest group of these clients that one call can train; none if they cannot train so."""
+    turns = (_asked(program, ask, None, Tally()) for ask in asks)
+    groups = _kinds(turn for turn in turns if turn is not None)
+    return [turn.member for turn in max(groups, key=len)] if groups else []
+
+
+def _kinds(turns: Iterable[_Turn]) -> list[list[_Turn]]:
+    kinds: dict[Hashable, list[_Turn]] = {}
+    for turn in turns:
+        kinds.setdefault(turn.kind, []).append(turn)
+    return list(kinds.values())
 
 
 def _at_once(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None) -> bool:
@@ -133,20 +143,32 @@ def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _T
             raise NotSupported(f"{type(getattr(client, 'user', client)).__name__} is no client for blocks")
         kind = client.block_kind(ctx)
         built = copy.deepcopy(ctx.memory)
-        try:
-            program.strategy.local(ask, _Apart(client), ctx)
-        except _Wanted as wanted:
-            member = Member(client, wanted.start, ctx, wanted.correction)
-            return _Turn(ask, memory, ctx, member, (kind, _rule(wanted.correction)), built)
-        except NotSupported:
-            raise NotSupported("its strategy does more with a client than to train it once") from None
-        return None
+        found = wanted(program, ask, client, ctx)
+        if found is None:
+            return None
+        start, correction = found
+        return _Turn(ask, memory, ctx, Member(client, start, ctx, correction), (kind, _rule(correction)), built)
     except NotSupported as error:
         _say(tally, str(error))
         return None
     except (Exception, SystemExit, GeneratorExit):
         # Alone it fails again, and is told of then.
         return None
+
+
+def wanted(program: Program, ask: Ask, client: StepClient, ctx: Context) -> tuple[Arrays, Correction | None] | None:
+    """The model and the correction that the strategy would have this client trained with; None if it is not to train.
+
+    Raises:
+        NotSupported: it wants more of the client.
+    """
+    try:
+        program.strategy.local(ask, _Apart(client), ctx)
+    except _Wanted as found:
+        return found.start, found.correction
+    except NotSupported:
+        raise NotSupported("its strategy does more with a client than to train it once") from None
+    return None
 
 
 def _rule(correction: Correction | None) -> Hashable:

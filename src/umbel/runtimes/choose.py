@@ -34,7 +34,7 @@ def choose(
 ) -> dict[str, Any]:
     """The engine, its number of workers and of clients in a block, as the log keeps them.
 
-    "auto" takes the pool where it can help.
+    "auto" takes the pool where it can help; whether blocks do is seen by a trial before.
 
     Args:
         at_once: how many clients are played at once; None is the cohort of a round.
@@ -60,7 +60,7 @@ def choose(
             raise ConfigError("engine=\"ray\" needs ray; install it with: pip install 'umbel[ray]'")
         return {"name": engine} if workers is None else {"name": engine, "workers": workers}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cohort = min(num_clients, at_once or max(int(config.fraction_fit * num_clients), config.min_fit_clients))
+    cohort = cohort_size(config, num_clients, at_once)
     many = workers or (cores if hasattr(os, "fork") else 1)
     if engine == "auto":
         engine = "pool" if many > 1 and cohort > 1 else "serial"
@@ -70,6 +70,11 @@ def choose(
         block = block or block_size(model_bytes, cohort, cores)
         return {"name": engine, "workers": min(many, max(1, -(-cohort // block))), "block": block}
     return {"name": engine, "workers": 1 if engine == "serial" else workers or cores}
+
+
+def cohort_size(config: ServerConfig, num_clients: int, at_once: int | None) -> int:
+    """How many clients are played at once."""
+    return min(num_clients, at_once or max(int(config.fraction_fit * num_clients), config.min_fit_clients))
 
 
 def block_size(model_bytes: int, cohort: int, cores: int) -> int:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import final, overload
+from typing import TypeGuard, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from umbel.runtimes.threads import one_thread_each
 from umbel.runtimes.turn import measured
 from umbel.schema import Schema
 from umbel.strategies.averaging import Averaging
+from umbel.strategy import Strategy
 
 PLAIN = ("F32", "I64", "I32", "I16", "I8", "U8")
 """Of these no finite value times a weight is more than a sum can hold."""
@@ -44,11 +45,16 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     return _fit(source, program, asks, tally, allocate)
 
 
+def sums_rows(strategy: Strategy) -> TypeGuard[Averaging]:
+    """Whether a strategy's clients may train unbuilt, and their changes be summed as the rows of a matrix."""
+    if not isinstance(strategy, Averaging) or not strategy.plain or strategy.patterns:
+        return False
+    return strategy.reducer.folds_rows
+
+
 def _fit(source: ClientSource, program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None) -> bool:
     strategy, task = program.strategy, asks[0].task
-    if not isinstance(strategy, Averaging):
-        return False
-    if not strategy.plain or strategy.patterns or not strategy.reducer.folds_rows:
+    if not sums_rows(strategy):
         return False
     if not isinstance(asks, Asks) and any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
         return False  # what is stale is scaled update by update

@@ -16,7 +16,7 @@ from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
 from umbel.plan import FORMAT, describe
-from umbel.runtimes import choose, keeping, probe
+from umbel.runtimes import choose, keeping, probe, trial
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
@@ -80,7 +80,8 @@ def simulate(
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
             pool on each node of a cluster; all give the same bits. "vmap" trains clients in blocks, each step of a
             block one batched computation, here or in workers; it gives the same bits as itself and those of the others
-            but for rounding (1e-4). "auto" takes "pool" or "serial".
+            but for rounding (1e-4). "auto" takes "vmap" where a trial shows that it is faster, else "pool" or "serial";
+            the run's plan says what it took.
         workers: processes of the pool, on each node of a cluster; None takes one per core.
         block: how many clients "vmap" trains together, at least 2; None takes what suits the model, the cohort and the
             machine's cores, and equal bits need equal blocks.
@@ -142,6 +143,10 @@ def simulate(
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
+        if engine == "auto" and info is None and config.client_timeout is None:
+            turns = config.num_rounds * choose.cohort_size(config, num_clients, at_once)
+            if trial.is_worth(program, client, turns):
+                engine = "vmap" if trial.blocks_pay(program, asked.first(trial.MEMBERS), initial()) else engine
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
