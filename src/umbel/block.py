@@ -82,6 +82,21 @@ class Trained:
 
 @final
 @dataclass(frozen=True)
+class Descent:
+    """What came of one gradient over the examples of many clients.
+
+    Attributes:
+        change: `-Σ wᵢ·∇Lᵢ(start) / Σ wᵢ` with Lᵢ client i's mean loss, in the schema `start.schema.delta`.
+        examples, losses: of each client; the loss is Lᵢ, None without examples.
+    """
+
+    change: Arrays
+    examples: Sequence[float]
+    losses: Sequence[float | None]
+
+
+@final
+@dataclass(frozen=True)
 class Assessed:
     """What came of the evaluation of one model by many clients.
 
@@ -124,6 +139,19 @@ class ClientSource(ABC):
         Raises:
             NotSupported: such clients cannot train so; says why.
         """
+
+    def gradient_many(self, start: Arrays, ctx: Context, partitions: Sequence[int], *, uniform: bool) -> Descent:
+        """One gradient over all examples of the clients of these partitions, as one large batch.
+
+        Args:
+            start: the model.
+            ctx: the first client's context.
+            uniform: each client with examples weighs the same; else each example does.
+
+        Raises:
+            NotSupported: such clients give their gradients one by one; says why.
+        """
+        raise NotSupported(f"{type(self).__name__} gives gradients client by client")
 
     def evaluate_many(self, model: Arrays, ctx: Context, partitions: Sequence[int]) -> Assessed:
         """Let the clients of these partitions evaluate one model at once.

@@ -52,6 +52,8 @@ def clients_of(y=LABELS, parts=UNEVEN, x=X, **more):
         (clients_of(), fl.FedAvg(weighting="uniform")),
         (clients_of(), fl.FedProx(mu=0.5)),
         (clients_of(momentum=0.5), fl.Scaffold()),
+        (clients_of(l2=0.1), fl.FedSGD()),
+        (clients_of(NUMBERS), fl.FedSGD(weighting="uniform")),
     ],
 )
 def test_a_block_gives_what_the_clients_give_one_by_one(clients, strategy):

@@ -107,6 +107,30 @@ def test_a_method_that_needs_each_client_gets_each(strategy, built):
     agree(run(clients, "serial", strategy=strategy), block)
 
 
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+@pytest.mark.parametrize("parts", [UNEVEN, [[], *UNEVEN[1:]]], ids=["uneven", "one without rows"])
+def test_a_block_of_fedsgd_is_one_large_gradient(weighting, parts, built):
+    strategy = fl.FedSGD(server=fl.sgd(0.5), weighting=weighting)
+    clients = clients_of(parts)
+    block = run(clients, strategy=strategy)
+    assert built == [0], "one is looked at before the run, and none is built after it"
+    assert not block.warnings
+    agree(run(clients, "serial", strategy=strategy), block)
+
+
+def test_fedsgd_of_models_that_look_from_row_to_row_is_played_one_by_one(built):
+    model = nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6), nn.Linear(6, CLASSES))
+    clients = fl.TorchClients(model, nn.CrossEntropyLoss(), sgd, (X, Y), EVEN, batch_size=100)
+    block = run(clients, strategy=fl.FedSGD())
+    assert len(built) > CLIENTS
+    agree(run(clients, "serial", strategy=fl.FedSGD()), block)
+
+
+def test_the_bits_of_one_large_gradient_do_not_depend_on_the_number_of_workers():
+    one, two = (run(clients_of(), strategy=fl.FedSGD(), workers=workers, block=8) for workers in (1, 2))
+    assert one.parameters == two.parameters
+
+
 def test_the_bits_do_not_depend_on_the_number_of_workers():
     one, *others = [run(clients_of(), workers=workers, block=8) for workers in (1, 2, 3)]
     for other in others:
@@ -114,8 +138,9 @@ def test_the_bits_do_not_depend_on_the_number_of_workers():
             np.testing.assert_array_equal(values, other.parameters[name])
 
 
+@pytest.mark.parametrize("strategy", [fl.FedAvg(), fl.FedSGD()], ids=lambda strategy: type(strategy).__name__)
 @pytest.mark.parametrize("spoilt", ["a NaN", "rows that are not there", "a class that is not there"])
-def test_one_clients_bad_rows_are_its_own_trouble(spoilt):
+def test_one_clients_bad_rows_are_its_own_trouble(spoilt, strategy):
     x, y, parts = X.copy(), Y.copy(), list(EVEN)
     if spoilt == "a NaN":
         x[35] = np.nan
@@ -124,9 +149,9 @@ def test_one_clients_bad_rows_are_its_own_trouble(spoilt):
     else:
         parts[3] = [ROWS + 1]
     clients = clients_of(parts, (x, y))
-    block = run(clients)
+    block = run(clients, strategy=strategy)
     assert [[failure.client for failure in record.failures] for record in block.rounds] == [["3"], ["3"]]
-    agree(run(clients, "serial"), block)
+    agree(run(clients, "serial", strategy=strategy), block)
 
 
 def test_stale_updates_are_scaled_in_blocks_too():

@@ -85,6 +85,12 @@ def test_blocks_that_are_faster_are_taken_and_give_what_the_loop_gives(clients):
     assert max(np.abs(auto.parameters[name] - alone.parameters[name]).max() for name in alone.parameters) < 1e-5
 
 
+@pytest.mark.parametrize("clients", [unbuilt, linear])
+@pytest.mark.usefixtures("fast")
+def test_gradients_that_are_computed_as_one_are_tried_so(clients):
+    assert run(clients(), strategy=fl.FedSGD(server=fl.sgd(0.1))).plan["engine"]["name"] == "vmap"
+
+
 @pytest.mark.usefixtures("fast")
 def test_scaffold_is_tried_with_its_controls():
     assert run(built(), strategy=fl.Scaffold()).plan["engine"]["name"] == "vmap"

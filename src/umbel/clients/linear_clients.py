@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays
-from umbel.block import Assessed, ClientSource, Trained, blank_rows
+from umbel.block import Assessed, ClientSource, Descent, Trained, blank_rows
 from umbel.clients import linear
 from umbel.clients.gradient import GradientClient
 from umbel.clients.linear import Loss, Values
-from umbel.clients.order import Numbers, Order, Parts, Passes, means, rows_of
+from umbel.clients.order import Numbers, Order, Parts, Passes, means, rows_of, shares
 from umbel.errors import ConfigError
 from umbel.local import Correction
 from umbel.message import Context, is_number, require
@@ -140,6 +140,20 @@ class LinearClients(ClientSource):
             loss_sum[those] += losses * sizes
             seen[those] += sizes
         return params, loss_sum / np.maximum(seen, 1)
+
+    def gradient_many(self, start: Arrays, ctx: Context, partitions: Sequence[int], *, uniform: bool) -> Descent:
+        lots = [rows_of(self._parts, number) for number in partitions]
+        counts = np.array([len(lot) for lot in lots], np.int64)
+        rows = np.concatenate([*lots, np.zeros(0, np.int64)])
+        x, y = self._x[rows], self._y[rows]
+        change = Arrays.zeros(start.schema.delta)
+        if len(rows):
+            found = linear.summed(self._loss, self._l2, start, x, y, shares(counts, uniform=uniform))[1]
+            change.fill({name: -gradient for name, gradient in found.items()})
+        penalty = linear.penalty(self._l2, start["weight"])
+        means_ = means(linear.assessed(self._loss, start, x, y)[0], counts)
+        losses = [mean + penalty if count else None for mean, count in zip(means_, counts, strict=True)]
+        return Descent(change.frozen(), [float(count) for count in counts], losses)
 
     def evaluate_many(self, model: Arrays, ctx: Context, partitions: Sequence[int]) -> Assessed:
         lots = [rows_of(self._test_parts, number) for number in partitions]

@@ -127,6 +127,17 @@ def _numbers(values: Sequence[int]) -> Numbers:
     return np.array(values, np.int64)
 
 
+def shares(counts: Numbers, *, uniform: bool) -> NDArray[np.float64]:
+    """What each row of clients, whose rows follow each other, weighs in the mean over all of them.
+
+    Args:
+        counts: how many rows each client has.
+        uniform: each client that has some weighs the same; else each row does.
+    """
+    each = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0) if uniform else np.ones(len(counts))
+    return np.repeat(each, counts) / max(float((each * counts).sum()), 1e-300)
+
+
 def means(values: NDArray[np.float64], counts: Numbers) -> list[float]:
     """The mean of each client's values, which follow each other; 0 of none."""
     owners = np.repeat(np.arange(len(counts)), counts)

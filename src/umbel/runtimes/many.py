@@ -42,6 +42,8 @@ def play_many(program: Program, asks: Sequence[Ask], tally: Tally, allocate: All
     one_thread_each(program.threads)
     if asks[0].kind == "evaluate":
         return _evaluate(source, program, asks, tally)
+    if gives_one_gradient(program.strategy):
+        return _descend(source, program, asks, tally, allocate)
     return _fit(source, program, asks, tally, allocate)
 
 
@@ -52,12 +54,57 @@ def sums_rows(strategy: Strategy) -> TypeGuard[Averaging]:
     return strategy.reducer.folds_rows
 
 
+def gives_one_gradient(strategy: Strategy) -> TypeGuard[Averaging]:
+    """Whether the gradients of a strategy's clients may be computed as one, of all their examples."""
+    if not isinstance(strategy, Averaging) or not strategy.one_gradient or strategy.patterns:
+        return False
+    return strategy.reducer.folds_rows
+
+
+def _descend(
+    source: ClientSource, program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None
+) -> bool:
+    strategy, task = program.strategy, asks[0].task
+    assert isinstance(strategy, Averaging)
+    if _is_stale(asks) or any(segment.dtype not in PLAIN for segment in task.arrays.schema.delta.segments):
+        return False
+    started = time.perf_counter()
+    ctx = program.context(asks[0], None)
+    partitions = [program.partition_of(client) for client in clients_of(asks)]
+    uniform = strategy.weighting == "uniform"
+    try:
+        found = source.gradient_many(task.arrays, ctx, partitions, uniform=uniform)
+    except NotSupported:
+        raise
+    except Exception:
+        return False  # as below
+    row = found.change.buffer[None]
+    if not _finite(row, found.change.schema).all():
+        return False
+    accumulator = tally.started(strategy.reducer, strategy.schema(task, asks[0].own), allocate)
+    assert isinstance(accumulator, RowAccumulator)
+    weights = [float(examples > 0) if uniform else examples for examples in found.examples]
+    # One row stands for all: it has the weight of all, the others have none.
+    whole = [math.fsum(weights), *[0.0] * (len(asks) - 1)]
+    accumulator.fold_rows({"delta": np.broadcast_to(row, (len(asks), row.shape[1]))}, {"delta": whole})
+    seconds = (time.perf_counter() - started) / len(asks)
+    steps = [int(examples > 0) for examples in found.examples]
+    done = Done(clients_of(asks), task.round, asks[0].attempt, found.examples, steps, seconds)
+    _note(program, asks, done, {"loss": found.losses}, tally)
+    return True
+
+
+def _is_stale(asks: Sequence[Ask]) -> bool:
+    """Whether what comes back is scaled update by update."""
+    return not isinstance(asks, Asks) and any(ask.scale != 1.0 or ask.onto is not None for ask in asks)
+
+
 def _fit(source: ClientSource, program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allocate | None) -> bool:
     strategy, task = program.strategy, asks[0].task
     if not sums_rows(strategy):
         return False
-    if not isinstance(asks, Asks) and any(ask.scale != 1.0 or ask.onto is not None for ask in asks):
-        return False  # what is stale is scaled update by update
+    if _is_stale(asks):
+        return False
     started = time.perf_counter()
     ctx = program.context(asks[0], None)
     correction = strategy.correction(asks[0], task.arrays, ctx)

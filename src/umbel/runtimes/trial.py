@@ -19,7 +19,7 @@ from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask
 from umbel.randomness import seed_process
 from umbel.runtimes.blocks import LEAST, together, wanted
-from umbel.runtimes.many import sums_rows
+from umbel.runtimes.many import gives_one_gradient, sums_rows
 from umbel.runtimes.program import Program, turn_key
 from umbel.runtimes.threads import one_thread_each, threads_restored
 
@@ -55,7 +55,7 @@ def blocks_pay(program: Program, clients: Sequence[str], params: Arrays) -> bool
             one_thread_each(program.threads)
             task = program.strategy.task(program.strategy.init(params), 1)
             asks = [Ask(name, "fit", task) for name in clients[:MEMBERS]]
-            return _pays(_Members(program, asks)) or _pays(_Unbuilt(program, asks))
+            return any(_pays(way(program, asks)) for way in (_Members, _Unbuilt, _OneGradient))
         except Exception:
             # What cannot be tried is not chosen; if a client is at fault, its turn will tell of it.
             return False
@@ -123,6 +123,30 @@ class _Unbuilt(_Way):
         trained = self.source.train_many(ask.task.arrays, ctx, partitions, keys, correction)
         delta = ask.task.arrays.schema.delta
         return Arrays(delta, trained.rows[0, : delta.nbytes])
+
+
+@final
+class _OneGradient(_Way):
+    """Clients of a source that computes their gradients as one."""
+
+    def __init__(self, program: Program, asks: Sequence[Ask]) -> None:
+        self.program, self.asks, self.source = program, asks, program.client_fn
+        taken = isinstance(self.source, ClientSource) and gives_one_gradient(program.strategy)
+        self.count = len(asks) if taken else 0
+
+    def alone(self) -> Arrays:
+        ctx = self.program.context(self.asks[0], None)
+        client = self.program.build(ctx)
+        assert isinstance(client, StepClient)
+        start = self.asks[0].task.arrays
+        return delta_of(client.gradient(start, ctx), start, ctx)
+
+    def together(self) -> Arrays:
+        assert isinstance(self.source, ClientSource)
+        ctx, start = self.program.context(self.asks[0], None), self.asks[0].task.arrays
+        partitions = [self.program.partition_of(ask.client) for ask in self.asks]
+        self.source.gradient_many(start, ctx, partitions, uniform=False)
+        return self.source.gradient_many(start, ctx, partitions[:1], uniform=False).change
 
 
 def _pays(way: _Way) -> bool:

@@ -31,6 +31,8 @@ class Averaging(Strategy):
 
     plain: ClassVar[bool] = False
     """Whether the local half trains, with one correction without arrays for all clients, and sends the change."""
+    one_gradient: ClassVar[bool] = False
+    """Whether the local half is one gradient over all of a client's examples, sent as a change."""
 
     server: ServerOptimizer = field(default_factory=sgd)
     reducer: Reducer = field(default_factory=Mean)

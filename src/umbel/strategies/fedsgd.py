@@ -29,6 +29,7 @@ class FedSGD(Averaging):
     """
 
     elementwise: ClassVar[bool] = True
+    one_gradient: ClassVar[bool] = True
 
     server: ServerOptimizer = field(default_factory=lambda: sgd(0.1))
     needs: ClassVar[frozenset[Capability]] = frozenset({"fit", "inside"})

@@ -1,4 +1,4 @@
-"""One model evaluated for many clients at once: their rows in large batches, and the sums over each one's rows."""
+"""One model for many clients at once, evaluated or derived: their rows in large batches, and sums over each one's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.block import Assessed
-from umbel.clients.order import Numbers, means
+from umbel.clients.order import Numbers, means, shares
 from umbel.clients.torch.masked import keeps_rows_apart, stirred
 from umbel.errors import NotSupported
 
@@ -56,6 +56,40 @@ def assess(
                 hits[start : start + size] = _doubles(right.double().mean(1))
     metrics = {"accuracy": means(hits, counts)} if labelled and len(rows) else {}
     return Assessed([float(count) for count in counts], means(losses, counts), metrics)
+
+
+def gradient_of(
+    model: nn.Module,
+    by_row: Callable[[Tensor, Tensor], Tensor],
+    columns: Sequence[Tensor],
+    lots: Sequence[Numbers],
+    device: torch.device,
+    batch_size: int,
+    *,
+    uniform: bool,
+) -> list[float]:
+    """Leave the gradient of the clients' mean loss at the parameters of `model`; returns each one's mean loss.
+
+    Args:
+        by_row, columns, lots, batch_size: as of `assess`.
+        uniform: each client weighs the same; else each row does.
+
+    Raises:
+        NotSupported: as `assess`.
+    """
+    counts = np.array([len(lot) for lot in lots], np.int64)
+    rows = torch.from_numpy(np.concatenate([*lots, np.zeros(0, np.int64)]))
+    weights = torch.from_numpy(shares(counts, uniform=uniform))
+    losses = np.zeros(len(rows))
+    for start in range(0, len(rows), size := max(ROWS, batch_size)):
+        those = slice(start, start + size)
+        *inputs, target = [column[rows[those]].to(device) for column in columns]
+        if start == 0:
+            _make_sure(model, tuple(inputs))
+        each = by_row(model(*inputs), target)
+        (each * weights[those].to(each)).sum().backward()  # pyright: ignore[reportUnknownMemberType]
+        losses[those] = _doubles(each.detach())
+    return means(losses, counts)
 
 
 def _doubles(values: Tensor) -> NDArray[np.float64]:

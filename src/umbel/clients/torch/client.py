@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
-from umbel.block import Assessed, BlockClient, Member, Trained
+from umbel.block import Assessed, BlockClient, Descent, Member, Trained
 from umbel.clients.order import Numbers, Order, Passes
 from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
-from umbel.clients.torch.assess import assess
+from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
 from umbel.clients.torch.data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
 from umbel.clients.torch.kind import fixed, kind
@@ -430,19 +430,48 @@ class TorchClient(BlockClient):
         finally:
             self.release()
 
+    def gradient_rows(
+        self, start: Arrays, ctx: Context, columns: tuple[Tensor, ...], lots: Sequence[Numbers], *, uniform: bool
+    ) -> Descent:
+        """One gradient for clients that differ from this one in nothing but their rows of `columns`.
+
+        Args:
+            lots: each one's rows.
+            uniform: each client weighs the same; else each row does.
+
+        Raises:
+            NotSupported: each has to give its own.
+        """
+        rows = None if self._loss is None or self._amp is not None else by_row(self._loss)
+        if rows is None:
+            raise NotSupported("its loss is none of torch's own")
+        try:
+            self.load(start, ctx)
+            losses = gradient_of(self.model, rows, columns, lots, self.device, self._batch_size, uniform=uniform)
+            change = self._downhill(start, 1.0)
+        finally:
+            self.release()
+        counts = [float(len(lot)) for lot in lots]
+        return Descent(change, counts, [loss if count else None for loss, count in zip(losses, counts, strict=True)])
+
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         try:
             self.load(start, ctx)
             loss_sum, count = self._backward_all()
-            change = difference(self._present(self._loaded), start).copy()
-            for name, tensor in self._state.items() if count else ():
-                # By the names of all arrays: tied weights have two names and one gradient.
-                if tensor.requires_grad and tensor.grad is not None and name in change:
-                    dtype = change.schema.by_name[name].dtype
-                    as_tensor(change.views[name], dtype).copy_(tensor.grad / -count)
+            change = self._downhill(start, count)
         finally:
             self.release()
-        return Fitted(change.frozen(), count, 1, 1.0, {"loss": loss_sum / count} if count else {}, is_delta=True)
+        return Fitted(change, count, 1, 1.0, {"loss": loss_sum / count} if count else {}, is_delta=True)
+
+    def _downhill(self, start: Arrays, count: float) -> Arrays:
+        """The gradients that lie at the parameters, over -count, as a change; of the other arrays what they became."""
+        change = difference(self._present(self._loaded), start).copy()
+        for name, tensor in self._state.items() if count else ():
+            # By the names of all arrays: tied weights have two names and one gradient.
+            if tensor.requires_grad and tensor.grad is not None and name in change:
+                dtype = change.schema.by_name[name].dtype
+                as_tensor(change.views[name], dtype).copy_(tensor.grad / -count)
+        return change.frozen()
 
     def _backward_all(self) -> tuple[float, float]:
         """Gradients of the summed loss over all data; returns (that sum, examples)."""

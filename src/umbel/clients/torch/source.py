@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from umbel.arrays import Arrays
-from umbel.block import Assessed, ClientSource, Trained
+from umbel.block import Assessed, ClientSource, Descent, Trained
 from umbel.clients.order import Numbers, Parts, rows_of
 from umbel.clients.torch.client import Metric, TorchClient
 from umbel.clients.torch.data import prepared
@@ -107,6 +107,11 @@ class TorchClients(ClientSource):
         lots = [rows_of(self._parts, number) for number in partitions]
         data = cast("tuple[Tensor, ...]", self._data)
         return self._client(lots[0], None).train_rows(start, ctx, data, lots, keys, correction)
+
+    def gradient_many(self, start: Arrays, ctx: Context, partitions: Sequence[int], *, uniform: bool) -> Descent:
+        lots = [rows_of(self._parts, number) for number in partitions]
+        data = cast("tuple[Tensor, ...]", self._data)
+        return self._client(np.empty(0, np.int64), None).gradient_rows(start, ctx, data, lots, uniform=uniform)
 
     def evaluate_many(self, model: Arrays, ctx: Context, partitions: Sequence[int]) -> Assessed:
         parts = self._test_parts
