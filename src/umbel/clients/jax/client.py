@@ -47,8 +47,8 @@ class JaxClient(BlockClient):
         clip_grad_norm: clip the raw gradient to this norm, before a strategy's correction.
         metrics: name → `(params, batch) → mean over the batch`, which `jax.jit` can compile.
 
-    Leaves of floating point have the role `trained` and keep their dtype, bfloat16 included; integers and bools are
-    `frozen`. A step is compiled once for each shape of a batch, also when `client_fn` makes the functions anew for each
+    Leaves of floating point have the role `trained` and keep their dtype, bfloat16 included (float64 becomes float32
+    unless JAX has been told to `enable_x64`); integers and bools are `frozen`. A step is compiled once for each shape of a batch, also when `client_fn` makes the functions anew for each
     client, as long as they are made of the same code and numbers.
 
     Raises:
@@ -84,9 +84,12 @@ class JaxClient(BlockClient):
         require(callable(loss), f"loss must be a function (params, batch) → mean loss, got {loss!r}")
         require(lr is None or (is_number(lr) and lr > 0), f"lr must be a number above 0, got {lr!r}; try 0.1")
         require(0 <= momentum < 1, f"momentum must be at least 0 and below 1, got {momentum}")
-        require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-        require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
-        require(max_steps is None or max_steps >= 0, f"max_steps must be at least 0 or None, got {max_steps}")
+        require(_is_count(batch_size, 1), f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        require(_is_count(epochs, 0), f"epochs must be a whole number of at least 0, got {epochs!r}")
+        require(
+            max_steps is None or _is_count(max_steps, 0),
+            f"max_steps must be a whole number of at least 0 or None, got {max_steps!r}",
+        )
         require(
             clip_grad_norm is None or clip_grad_norm > 0,
             f"clip_grad_norm must be above 0 or None, got {clip_grad_norm}; try 1.0",
@@ -249,6 +252,10 @@ class JaxClient(BlockClient):
     def _passes(self, most_steps: int | None) -> Passes:
         most = min((steps for steps in (self._max_steps, most_steps) if steps is not None), default=None)
         return Passes(self._batch_size, self._epochs, most, self._shuffle)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def shuffler(key: int) -> Shuffle:
