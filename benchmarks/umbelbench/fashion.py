@@ -47,5 +47,5 @@ def start() -> list[np.ndarray]:
 
 
 TASK = tabled(
-    table, rows, population=CLIENTS, cohort=100, batch=10, learning_rate=0.05, net=net, initial_parameters=start
+    table, rows, population=CLIENTS, cohort=100, batch=10, learning_rate=0.1, net=net, initial_parameters=start
 )

@@ -18,7 +18,7 @@ from umbelbench.intervals import estimate
 from umbelbench.options import Options
 
 NAME = TASK = "fashion"
-ROUNDS, TARGET, BESIDE = 40, 0.80, (10, 20, 40)
+ROUNDS, TARGET, BESIDE = 110, 0.80, (20, 50, 100)
 
 
 def run(options: Options) -> list[Row]:

@@ -48,8 +48,9 @@ class JaxClient(BlockClient):
         metrics: name → `(params, batch) → mean over the batch`, which `jax.jit` can compile.
 
     Leaves of floating point have the role `trained` and keep their dtype, bfloat16 included (float64 becomes float32
-    unless JAX has been told to `enable_x64`); integers and bools are `frozen`. A step is compiled once for each shape of a batch, also when `client_fn` makes the functions anew for each
-    client, as long as they are made of the same code and numbers.
+    unless JAX has been told to `enable_x64`); integers and bools are `frozen`. A step is compiled once for each shape
+    of a batch, also when `client_fn` makes the functions anew for each client, as long as they are made of the same
+    code and numbers.
 
     Raises:
         ConfigError: a number is out of range, a leaf is no array, two have one name, or data are none of these forms.
