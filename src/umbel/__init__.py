@@ -46,6 +46,7 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
+    "umbel.privacy.plan": ("Adaptive", "PrivacyPlan"),
     "umbel.reducers": ("Mean", "Median"),
     "umbel.runtimes.cluster": ("Cluster",),
     "umbel.runtimes.history": ("History",),
@@ -169,6 +170,8 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.privacy.plan import Adaptive as Adaptive
+    from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
     from umbel.reducers import Mean as Mean
     from umbel.reducers import Median as Median
     from umbel.runtimes.cluster import Cluster as Cluster

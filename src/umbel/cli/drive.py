@@ -100,6 +100,7 @@ def simulated(job: Job, observers: Sequence[Observer]) -> History:
         attributes=run.attributes,
         system=run.system,
         coordinator=run.coordinator,
+        privacy=run.privacy,
         engine=job.engine,
         workers=job.workers,
         cluster=None if job.cluster is None else Cluster(address=job.cluster),

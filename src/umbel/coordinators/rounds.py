@@ -14,6 +14,7 @@ from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.pacing import wanted as wanted_of
 from umbel.coordinators.population import Population, cohort_key
 from umbel.coordinators.selection import Uniform
+from umbel.coordinators.selection.poisson import Poisson
 from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Receipt
 
@@ -87,6 +88,8 @@ class Rounds(Coordinator):
             raise TooFewClients(number, f"{available} clients {there}, min_available_clients is {least}")
         if self.arrives:
             return self._open_doors(number, now_s)
+        if isinstance(config.selector, Poisson):
+            return self._each_by_itself(config.selector, number, now_s)
         share = 0.0 if config.arrivals else config.fraction_fit
         wanted = count_of(share, config.min_fit_clients, available)
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
@@ -102,6 +105,15 @@ class Rounds(Coordinator):
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
         self._open = _Open(number, self.attempt, wanted, reserve, ends, set(first))
         return Phase(number, "fit", tuple(first), self.attempt, ends)
+
+    def _each_by_itself(self, selector: Poisson, number: int, now_s: float) -> Phase:
+        """A cohort of as many as the draw gives, which may be nobody."""
+        config = self.config
+        key = cohort_key(self.seed, number, self.attempt, "fit")
+        cohort = selector.cohort(self.population, key, config.fraction_fit)
+        ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
+        self._open = _Open(number, self.attempt, len(cohort), [], ends, set(cohort))
+        return Phase(number, "fit", tuple(cohort), self.attempt, ends)
 
     def _open_doors(self, number: int, now_s: float) -> Phase:
         """A round that takes in who is there, and then who comes."""
@@ -203,6 +215,8 @@ class Rounds(Coordinator):
         return max(phase.gone.values()) + self.grace_s
 
     def _needed(self, phase: _Open) -> int:
+        if isinstance(self.config.selector, Poisson):
+            return math.ceil(round(self.config.quorum * phase.wanted, 9))
         return max(1, math.ceil(round(self.config.quorum * phase.wanted, 9)))
 
     def tick(self, now_s: float) -> bool:
@@ -223,7 +237,7 @@ class Rounds(Coordinator):
             raise ConfigError("there is no open round to close")
         self._open = None
         needed = self._needed(phase)
-        enough = len(phase.accepted) >= needed and examples > 0
+        enough = len(phase.accepted) >= needed and (examples > 0 or not needed)
         if enough and (config.accept_failures or not phase.failures):
             self.attempt = 0
             return "step"

@@ -72,6 +72,21 @@ class RoundRecord:
 
 @final
 @dataclass(frozen=True)
+class Release:
+    """One entry of a private run's ledger; a round that was begun again has more than one.
+
+    Attributes:
+        round: of which round.
+        epsilon: ε of all releases up to this one together, at `delta`.
+    """
+
+    round: int
+    epsilon: float
+    delta: float
+
+
+@final
+@dataclass(frozen=True)
 class History:
     """What a run gave.
 
@@ -79,9 +94,10 @@ class History:
         parameters: the final model, name → array.
         rounds: one record per round, round 0 (if it was evaluated) first.
         run: the run's id in its store.
-        ended: "finished", "target", "patience" or "interrupted".
+        ended: "finished", "target", "patience", "budget" or "interrupted".
         warnings: each thing worth knowing, once.
         plan: the run as plain data.
+        privacy: what a private run released, and the ε that all of it up to there costs.
     """
 
     parameters: Arrays
@@ -90,21 +106,25 @@ class History:
     ended: str = "finished"
     warnings: tuple[str, ...] = ()
     plan: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    privacy: tuple[Release, ...] = ()
 
     @classmethod
     def of(cls, events: Iterable[Mapping[str, Any]], parameters: Arrays, run: str, plan: Mapping[str, Any]) -> History:
         """The history that a log tells."""
         rounds: list[RoundRecord] = []
         warnings: dict[str, None] = {}
+        releases: list[Release] = []
         ended = "unfinished"
         for event in events:
             if event["kind"] == "round":
                 rounds.append(RoundRecord.of(event))
             elif event["kind"] == "warning":
                 warnings[event["text"]] = None
+            elif event["kind"] == "release":
+                releases.append(Release(event["of_round"], event["epsilon"], event["delta"]))
             elif event["kind"] == "ended":
                 ended = event["reason"]
-        return cls(parameters, tuple(rounds), run, ended, tuple(warnings), plan)
+        return cls(parameters, tuple(rounds), run, ended, tuple(warnings), plan, tuple(releases))
 
     @property
     def loss(self) -> float | None:

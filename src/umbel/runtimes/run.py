@@ -9,6 +9,7 @@ from typing import Any, final
 from umbel.arrays import ArraysLike
 from umbel.coordinators import Overlap, ServerConfig
 from umbel.message import require
+from umbel.privacy.plan import PrivacyPlan
 from umbel.runtimes.system import SystemModel
 from umbel.strategies import FedAvg
 from umbel.strategy import Strategy
@@ -23,6 +24,7 @@ class Run:
         num_clients: how many partitions a simulation has, at least 1.
         system: a model of time for simulations; real nodes take the time they take.
         coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes; None is plain rounds.
+        privacy: differential privacy of a simulation; a server refuses such runs as yet.
         Others: as in `simulate`.
     """
 
@@ -36,6 +38,7 @@ class Run:
     attributes: Callable[[str], Mapping[str, Any]] | None = None
     system: SystemModel | None = None
     coordinator: Overlap | None = None
+    privacy: PrivacyPlan | None = None
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")

@@ -15,6 +15,7 @@ from umbel.dtypes import finite
 from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task, numbers
 from umbel.runtimes import checkpoint
+from umbel.runtimes.budget import Budget
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
@@ -56,6 +57,7 @@ class Session:
         players: who plays the clients; set before the first step.
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
+        budget: what a private run may still release; None is a run without privacy.
         wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
     """
 
@@ -72,6 +74,7 @@ class Session:
     players: Players = field(init=False)
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
+    budget: Budget | None = None
     wall_clock: Callable[[], float] | None = None
     _said: set[str] = field(default_factory=set[str])
 
@@ -120,6 +123,8 @@ class Session:
             if self.coordinator.round < self.coordinator.config.num_rounds:
                 yield from self.players.ready(self.coordinator.round + 1, least)
             started = time.perf_counter()
+            if self._is_spent():
+                return "budget"
             phase = self.coordinator.begin(self.clock())
             if isinstance(phase, Ended):
                 return phase.reason
@@ -146,6 +151,14 @@ class Session:
             self.players.kept(phase.round, tally)
         return ended
 
+    def _is_spent(self) -> bool:
+        """Whether a round more would exceed the privacy budget; if so that is said."""
+        sentence = None if self.budget is None else self.budget.sentence
+        if sentence is None or self.coordinator.round >= self.coordinator.config.num_rounds:
+            return False
+        self.say(self.coordinator.round, sentence)
+        return True
+
     def _learn(self, round: int, tally: Tally, failures: Sequence[Receipt]) -> None:
         """Tell the selector who answered how, if it wants to know."""
         if self.coordinator.config.selector.hears is None:
@@ -165,7 +178,14 @@ class Session:
 
     def _step(self, round: int, task: Task, tally: Tally) -> State:
         if tally.accumulator is None:
-            raise RoundError(round, "no update arrived")
+            if self.budget is None:
+                raise RoundError(round, "no update arrived")
+            # That nobody was drawn, or nobody answered, must not show: the release is noise alone.
+            tally.started(self.strategy.reducer, self.strategy.schema(task, {}))
+        assert tally.accumulator is not None
+        if self.budget is not None:
+            # Before the noise is drawn: a release that is not in the ledger cannot be.
+            self._append(self.budget.entry(round))
         population, schema = self.coordinator.population.size, tally.schema or {}
         room = self.room if self.room is not None and not self.room.is_small(self.state.params.schema) else None
         state = stepped(self.strategy, self.state, tally.accumulator, schema, population, room)

@@ -16,12 +16,16 @@ from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
 from umbel.plan import FORMAT, describe
+from umbel.privacy.plan import PrivacyPlan
+from umbel.privacy.private import Private
 from umbel.runtimes import choose, keeping, probe, trial
+from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
 from umbel.runtimes.matching import AttributesFn, population
 from umbel.runtimes.players import VirtualPlayers
+from umbel.runtimes.privately import private
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
@@ -45,6 +49,7 @@ def simulate(
     attributes: AttributesFn | None = None,
     system: SystemModel | None = None,
     coordinator: Overlap | None = None,
+    privacy: PrivacyPlan | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     engine: str = "auto",
@@ -75,6 +80,7 @@ def simulate(
         system: how fast clients are and when they are there; None has no time.
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
             server's steps, `Tiered(...)` for rounds by speed; None is rounds. Needs `system`.
+        privacy: the differential privacy that the run promises; None promises none.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
@@ -134,12 +140,21 @@ def simulate(
         if config.seed is None:
             config = replace(config, seed=info.plan["config"]["seed"] if info else secrets.randbits(53))
         assert config.seed is not None
+        asked = population(config, num_clients, attributes)
+        if privacy is not None:
+            elsewhere = {
+                "coordinator": coordinator,
+                "system": system,
+                "fit_metrics_aggregation_fn": hooks.fit_metrics,
+                "evaluate_metrics_aggregation_fn": hooks.evaluate_metrics,
+            }
+            strategy, config = private(strategy, privacy, config, asked.size, elsewhere=elsewhere)
+            assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         hears = config.selector.hears
         program = Program(
             client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named, hears=hears
         )
-        asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
@@ -153,6 +168,8 @@ def simulate(
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
         led = session.run
         wanted = _on_terminal() if progress is None else progress
+        if isinstance(strategy, Private):
+            session.budget = Budget.of(strategy, kept.events(session.run), config.num_rounds)
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
         ended = _driven(session, choose.start(choice, program, config, cluster), course)
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)

@@ -1,0 +1,162 @@
+"""How much privacy releases cost together: privacy loss distributions, and Rényi divergences as a second opinion."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+from functools import lru_cache
+from typing import Any
+
+from umbel.errors import ConfigError
+from umbel.message import require
+from umbel.privacy.mechanism import Mechanism, Sampling
+
+_LEAST_NOISE, _MOST_NOISE, _PRECISION = 2.0**-6, 2.0**14, 1e-3
+MOST_RELEASES = 2**24
+
+
+@lru_cache(4096)
+def epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
+    """ε such that `releases` of this mechanism together are (ε, `delta`)-differentially private.
+
+    Poisson cohorts and runs that ask everyone are accounted with privacy loss distributions under add-or-remove;
+    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved.
+
+    Args:
+        releases: at least 0.
+        delta: above 0 and below 1.
+
+    Raises:
+        ConfigError: dp-accounting is not installed, or `delta` is none.
+
+    References:
+        V. Doroshenko, B. Ghazi, P. Kamath, R. Kumar, P. Manurangsi, "Connect the Dots: Tighter Discrete Approximations
+        of Privacy Loss Distributions", PETS 2022, https://arxiv.org/abs/2207.04380
+        Y.-X. Wang, B. Balle, S. P. Kasiviswanathan, "Subsampled Rényi Differential Privacy and Analytical Moments
+        Accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087
+    """
+    _check(releases, delta)
+    if releases == 0:
+        return 0.0
+    if mechanism.sampling == "fixed":
+        return renyi_epsilon(mechanism, releases, delta)
+    if mechanism.cohort == mechanism.clients:
+        return _gaussian_epsilon(math.sqrt(releases) / mechanism.noise_multiplier, delta)
+    return float(_loss(mechanism).self_compose(releases).get_epsilon_for_delta(delta))
+
+
+@lru_cache(16)
+def _loss(mechanism: Mechanism) -> Any:
+    """The privacy loss distribution of one release; those of many are its convolutions."""
+    return _library("pld.privacy_loss_distribution").from_gaussian_mechanism(
+        mechanism.noise_multiplier,
+        value_discretization_interval=1e-4,
+        sampling_prob=mechanism.cohort / mechanism.clients,
+    )
+
+
+def _gaussian_epsilon(mu: float, delta: float) -> float:
+    """The least ε ≥ 0 with Φ(μ/2 - ε/μ) - exp(ε)·Φ(-μ/2 - ε/μ) ≤ δ, rounded up: Gaussian noise without sampling.
+
+    References:
+        B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism for Differential Privacy: Analytical Calibration and
+        Optimal Denoising", ICML 2018, https://arxiv.org/abs/1805.06530
+    """
+    _library()
+    log_ndtr: Any = importlib.import_module("scipy.special").log_ndtr
+
+    def holds(eps: float) -> bool:
+        first, second = float(log_ndtr(mu / 2 - eps / mu)), eps + float(log_ndtr(-mu / 2 - eps / mu))
+        return math.exp(first) * -math.expm1(min(0.0, second - first)) <= delta
+
+    low, high = 0.0, 1.0
+    while not holds(high):
+        low, high = high, high * 2
+    while high - low > 1e-9 * high + 1e-12:
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def renyi_epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
+    """An ε from Rényi divergences: looser than `epsilon`, and computed in another way. Arguments as there."""
+    _check(releases, delta)
+    if releases == 0:
+        return 0.0
+    relation = _library().NeighboringRelation
+    named = {"add-or-remove": relation.ADD_OR_REMOVE_ONE, "replace-one": relation.REPLACE_ONE}
+    accountant = _library("rdp").RdpAccountant(neighboring_relation=named[mechanism.adjacency])
+    accountant.compose(_event(mechanism), releases)
+    return float(accountant.get_epsilon(delta))
+
+
+def _check(releases: int, delta: float) -> None:
+    require(0 < delta < 1, f"delta must be above 0 and below 1, got {delta!r}; try less than 1 / number of clients")
+    require(0 <= releases <= MOST_RELEASES, f"releases must be from 0 to {MOST_RELEASES}, got {releases!r}")
+
+
+def _event(mechanism: Mechanism) -> Any:
+    dp = _library()
+    noise = dp.GaussianDpEvent(mechanism.noise_multiplier)
+    if mechanism.sampling == "fixed":
+        return dp.SampledWithoutReplacementDpEvent(mechanism.clients, int(mechanism.cohort), noise)
+    if mechanism.sampling == "every" or mechanism.cohort == mechanism.clients:
+        return noise
+    return dp.PoissonSampledDpEvent(mechanism.cohort / mechanism.clients, noise)
+
+
+def noise_for(
+    target_epsilon: float, delta: float, releases: int, *, sampling: Sampling, cohort: float, clients: int
+) -> float:
+    """The least noise multiplier, to a thousandth of itself, whose releases together cost at most `target_epsilon`.
+
+    Raises:
+        ConfigError: no noise of a size that leaves anything of a model is enough.
+    """
+
+    def cost(noise: float) -> float:
+        mechanism = Mechanism(noise_multiplier=noise, sampling=sampling, cohort=cohort, clients=clients)
+        return epsilon(mechanism, releases, delta)
+
+    high = 1.0
+    while cost(high) > target_epsilon:
+        high *= 2
+        if high > _MOST_NOISE:
+            raise ConfigError(
+                f"target_epsilon={target_epsilon} needs a noise_multiplier above {_MOST_NOISE:g}; allow a larger "
+                "epsilon, fewer rounds or more clients"
+            )
+    # Down from there: distributions of much less noise than is wanted are very long.
+    low = high / 2
+    while low > _LEAST_NOISE and cost(low) <= target_epsilon:
+        low, high = low / 2, low
+    while high / low > 1 + _PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if cost(middle) <= target_epsilon else (middle, high)
+    return high
+
+
+def affordable(mechanism: Mechanism, target_epsilon: float, delta: float, most: int) -> int:
+    """How many releases, of at most `most`, cost no more than `target_epsilon` together."""
+    if epsilon(mechanism, most, delta) <= target_epsilon:
+        return most
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if epsilon(mechanism, middle, delta) <= target_epsilon else (low, middle)
+    return low
+
+
+def _library(part: str = "") -> Any:
+    try:
+        found = importlib.import_module(f"dp_accounting.{part}" if part else "dp_accounting")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "dp_accounting":
+            raise
+        raise ConfigError(
+            "differential privacy needs dp-accounting; install it with: pip install 'umbel[privacy]'"
+        ) from None
+    # It tells of Rényi orders that it leaves out, which makes a bound looser and never wrong.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return found

@@ -1,0 +1,44 @@
+"""Clipping: no update longer than a bound, all of its numbers on a grid that public numbers alone decide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from umbel.arrays import Arrays, Vector
+
+GRID_BITS, WEIGHT_BITS = 20, 10
+
+
+def grid_of(bound: float, bits: int = GRID_BITS) -> float:
+    """A power of two, `bits` bits below `bound`."""
+    return math.ldexp(1.0, math.frexp(bound)[1] - 1 - bits)
+
+
+def clipped(arrays: Arrays, bound: float) -> tuple[Arrays, bool]:
+    """x · min(1, C / ‖x‖) with each number cut off to the grid, and whether x was no longer than C.
+
+    Cutting off makes numbers smaller in size only, so the norm is at most C whatever rounding does. In single
+    precision and better the numbers on the grid are exact.
+
+    Args:
+        bound: C, above 0.
+    """
+    vector = Vector.of(arrays)
+    # Scaled by the largest number first: the square of a finite one may be infinite, or nothing.
+    largest = float(np.abs(vector.values).max(initial=0.0))
+    norm = 0.0 if largest == 0 else largest * float(np.linalg.norm(vector.values / largest))
+    within, grid = norm <= bound, grid_of(bound)
+    if not within:
+        vector.values *= bound / norm * (1 - 2**-40)
+    vector.values /= grid
+    np.trunc(vector.values, out=vector.values)
+    vector.values *= grid
+    return vector.arrays(), within
+
+
+def capped(weight: float, cap: float) -> float:
+    """`weight`, at most `cap`, cut off to a grid ten bits below it."""
+    grid = grid_of(cap, WEIGHT_BITS)
+    return math.floor(min(weight, cap) / grid) * grid

@@ -1,0 +1,55 @@
+"""What one release of a run is, for an accountant: Gaussian noise on a sum over a cohort that was drawn in some way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+from umbel.message import require
+
+Sampling: TypeAlias = Literal["poisson", "fixed", "every"]
+Adjacency: TypeAlias = Literal["add-or-remove", "replace-one"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """Gaussian noise of standard deviation `noise_multiplier` · sensitivity on a sum over a cohort.
+
+    Args:
+        noise_multiplier: the noise's standard deviation over the sum's sensitivity *under the sampling's adjacency*,
+            above 0.
+        sampling: "poisson" takes each client by itself with probability `cohort / clients`, "fixed" takes `cohort` of
+            the `clients` without replacement, "every" takes all.
+        cohort, clients: how many are asked (on average), of how many; 0 < cohort ≤ clients.
+
+    Example:
+        >>> Mechanism(noise_multiplier=1.0, sampling="poisson", cohort=10, clients=100).adjacency
+        'add-or-remove'
+    """
+
+    noise_multiplier: float
+    sampling: Sampling
+    cohort: float
+    clients: int
+
+    def __post_init__(self) -> None:
+        require(self.noise_multiplier > 0, f"noise_multiplier must be above 0, got {self.noise_multiplier!r}; try 1.0")
+        require(
+            0 < self.cohort <= self.clients,
+            f"cohort must be above 0 and at most the {self.clients} clients, got {self.cohort!r}",
+        )
+        require(
+            self.sampling != "fixed" or float(self.cohort).is_integer(),
+            f'with sampling="fixed" the cohort must be a whole number of clients, got {self.cohort!r}',
+        )
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """Between which data sets it hides the difference: fixed cohorts only hide who is replaced by whom."""
+        return "replace-one" if self.sampling == "fixed" else "add-or-remove"
+
+    @property
+    def sensitivity(self) -> float:
+        """The sum's sensitivity, in units of the largest contribution of one client: replacing one moves it twice."""
+        return 2.0 if self.sampling == "fixed" else 1.0

@@ -1,0 +1,130 @@
+"""`PrivacyPlan`: what a run promises, as plain values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+from umbel.message import is_number, require
+from umbel.privacy.mechanism import Sampling
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Adaptive:
+    """A clipping bound that follows a quantile of the updates' norms: C ← C · exp(-η · (b̃ - γ)).
+
+    b̃ is the noisy share of clients whose update was *not* clipped. Telling it costs privacy, which is taken from the
+    noise of the updates so that both together cost what the plan's noise multiplier says.
+
+    Args:
+        quantile: γ, the share of clients that shall not be clipped, above 0 and below 1.
+        learning_rate: η, above 0.
+        count_noise: the standard deviation of the noise on the count of these, above half the plan's noise
+            multiplier; None is a twentieth of the cohort, at least as much as the noise multiplier.
+
+    References:
+        G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially Private Learning with Adaptive Clipping",
+        NeurIPS 2021, https://arxiv.org/abs/1905.03871
+    """
+
+    quantile: float = 0.5
+    learning_rate: float = 0.2
+    count_noise: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            is_number(self.quantile) and 0 < self.quantile < 1,
+            f"quantile must be above 0 and below 1, got {self.quantile!r}; try 0.5",
+        )
+        _check_positive("learning_rate", self.learning_rate, 0.2)
+        if self.count_noise is not None:
+            _check_positive("count_noise", self.count_noise, 5.0)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PrivacyPlan:
+    """Differential privacy for clients, noise added by the server: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
+
+    After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
+    whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
+    trusted: it sees every update. Void if the seed is known to those who see the models and sampling is not "every".
+    Nothing of this has been reviewed by a cryptographer.
+
+    It works with strategies whose update is one group, over a linear reducer, and with models of trained arrays in
+    single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
+
+    Args:
+        clip: C, the largest norm of one client's update, above 0; where a bound that adapts begins.
+        noise_multiplier: z, the noise's standard deviation over the sum's sensitivity, above 0. With cohorts of a fixed
+            size the sensitivity is twice the clip. None takes the least that keeps `target_epsilon` for all rounds.
+        target_epsilon: the budget. The run stops before the round that would exceed it. None has none.
+        delta: δ, above 0 and below 1; less than one over the number of clients.
+        sampling: "poisson" takes each client by itself with probability `fraction_fit`; "fixed" takes so many of them;
+            "every" asks all.
+        weight_cap: the largest weight of one client; None weighs all clients alike, with 1.
+        expected_weight: the weight that the mean is divided by, for each client expected in the cohort; public,
+            None is `weight_cap`.
+        min_cohort: refuse runs whose cohorts are expected to be smaller, at least 1.
+        adaptive: how the clip follows the norms of the updates; None leaves it as it is.
+
+    Raises:
+        ConfigError: an argument is wrong.
+
+    Example:
+        >>> PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5).sampling
+        'poisson'
+
+    References:
+        H. B. McMahan, D. Ramage, K. Talwar, L. Zhang, "Learning Differentially Private Recurrent Language Models", ICLR
+        2018, https://arxiv.org/abs/1710.06963
+    """
+
+    clip: float
+    delta: float
+    noise_multiplier: float | None = None
+    target_epsilon: float | None = None
+    sampling: Sampling = "poisson"
+    weight_cap: float | None = None
+    expected_weight: float | None = None
+    min_cohort: int = 1
+    adaptive: Adaptive | None = None
+    unit: Literal["client"] = "client"
+
+    def __post_init__(self) -> None:
+        _check_positive("clip", self.clip, 1.0)
+        require(
+            is_number(self.delta) and 0 < self.delta < 1,
+            f"delta must be above 0 and below 1, got {self.delta!r}; try less than 1 / number of clients",
+        )
+        for name in ("noise_multiplier", "target_epsilon", "weight_cap", "expected_weight"):
+            if getattr(self, name) is not None:
+                _check_positive(name, getattr(self, name), 1.0)
+        require(
+            self.noise_multiplier is not None or self.target_epsilon is not None,
+            "noise_multiplier and target_epsilon are both None; give one, or both: how much noise, and when to stop",
+        )
+        require(
+            self.sampling in ("poisson", "fixed", "every"),
+            f'sampling must be "poisson", "fixed" or "every", got {self.sampling!r}',
+        )
+        require(
+            self.expected_weight is None or self.weight_cap is not None,
+            f"expected_weight={self.expected_weight!r} needs a weight_cap; without one all clients weigh 1",
+        )
+        require(
+            type(self.min_cohort) is int and self.min_cohort >= 1,
+            f"min_cohort must be a whole number of at least 1, got {self.min_cohort!r}",
+        )
+        require(
+            self.adaptive is None or isinstance(self.adaptive, Adaptive),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"adaptive must be Adaptive(...) or None, got {self.adaptive!r}",
+        )
+        require(self.unit == "client", f'unit must be "client", got {self.unit!r}; records are not protected yet')
+
+
+def _check_positive(name: str, value: object, try_this: float) -> None:
+    fine = is_number(value) and 0 < float(str(value)) < math.inf
+    require(fine, f"{name} must be a finite number above 0, got {value!r}; try {try_this}")

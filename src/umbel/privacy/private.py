@@ -1,0 +1,177 @@
+"""`Private`: a strategy whose every step takes a noisy sum of clipped updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+import numpy as np
+
+from umbel.arrays import Arrays, Vector
+from umbel.errors import NotSupported
+from umbel.local_client import LocalClient
+from umbel.message import ClientState, Context, Group, Task, Update
+from umbel.privacy.clip import GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
+from umbel.privacy.mechanism import Mechanism
+from umbel.privacy.noise import Draw, fresh, on_grid
+from umbel.privacy.plan import PrivacyPlan
+from umbel.reducers import Reduced, Reduction
+from umbel.schema import Schema
+from umbel.strategy import State, Strategy
+
+CLIP = "privacy.clip"
+BIT = "privacy.unclipped"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Private(Strategy):
+    """x ← step(x, (Σ wᵢ·clip(Δᵢ) + noise) / fixed weight), with `inner`'s step.
+
+    Args:
+        inner: the strategy whose updates are clipped; one group, linear reducer.
+        plan: what is promised.
+        mechanism: what one step is for the accountant.
+        draw: where noise comes from; only tests give another.
+    """
+
+    inner: Strategy
+    plan: PrivacyPlan
+    mechanism: Mechanism
+    draw: Draw = field(default=fresh, repr=False, compare=False, metadata={"plan": False})
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reducer", self.inner.reducer)
+        object.__setattr__(self, "needs", self.inner.needs)
+
+    @property
+    def corrects(self) -> str | None:
+        return self.inner.corrects
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return getattr(self.inner, "patterns", ())
+
+    @property
+    def weight_cap(self) -> float:
+        return 1.0 if self.plan.weight_cap is None else self.plan.weight_cap
+
+    @property
+    def denominator(self) -> float:
+        """What the sum is divided by: public, and the same whoever answers."""
+        expected = self.plan.expected_weight if self.plan.expected_weight is not None else self.weight_cap
+        return self.mechanism.cohort * expected
+
+    def init(self, params: Arrays) -> State:
+        state = self.inner.init(params)
+        check_model(self, state)
+        return replace(state, scalars={**state.scalars, CLIP: self.plan.clip})
+
+    def task(self, state: State, round: int) -> Task:
+        task = self.inner.task(state, round)
+        return replace(task, extra={**task.extra, CLIP: Arrays.of({"bound": np.array([state.scalars[CLIP]])})})
+
+    def schema(self, task: Task, own: Mapping[str, Any]) -> Mapping[str, Schema]:
+        expected = self.inner.schema(_without_clip(task), own)
+        return expected if self.plan.adaptive is None else {**expected, BIT: _bit(True).schema}
+
+    def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        update, memory = self.inner.local(replace(ask, task=_without_clip(ask.task)), client, ctx)
+        groups = self._protected(update.groups, ask.task, None)
+        # What else a client tells of itself, such as its loss, is not in the budget and stays where it is.
+        return Update(groups, 1.0, update.steps), memory
+
+    def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
+        """The bound is the server's promise, so it is the server that sees to it, whatever the client did."""
+        inner = replace(update, groups={name: g for name, g in update.groups.items() if name != BIT})
+        opened = self.inner.open(inner, _without_clip(task), own)
+        return self._protected(opened, task, update.groups.get(BIT))
+
+    def _protected(self, groups: Mapping[str, Group], task: Task, bit: Group | None) -> dict[str, Group]:
+        bound = float(task.extra[CLIP]["bound"][0])
+        [(name, group)] = groups.items()
+        arrays, within = clipped(group.arrays, bound)
+        weight = capped(group.weight, self.weight_cap) if self.plan.weight_cap is not None else 1.0
+        found = {name: Group(arrays, weight)}
+        if self.plan.adaptive is not None:
+            # What comes clipped says for itself whether it was.
+            within = within if bit is None else float(bit.arrays["bit"][0]) > 0
+            found[BIT] = Group(_bit(within), 1.0)
+        return found
+
+    def step(self, state: State, reduced: Reduction) -> State:
+        [name] = [name for name in reduced if name != BIT]
+        bound, group = state.scalars[CLIP], reduced[name]
+        noisy = Reduced(self._noisy(group.total, bound), self.denominator, round(self.mechanism.cohort) or 1)
+        after = self.inner.step(state, Reduction({name: noisy}, reduced.population))
+        following = self._next_bound(bound, reduced) if BIT in reduced else bound
+        return replace(after, scalars={**after.scalars, CLIP: following})
+
+    def _noisy(self, total: Vector, bound: float) -> Vector:
+        grid = grid_of(bound, GRID_BITS) * (
+            1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS)
+        )
+        noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
+        return Vector(total.schema, total.values + noise)
+
+    def deviation(self, bound: float) -> float:
+        """The standard deviation of the noise on the sum of updates of at most `bound`."""
+        return self.update_noise * self.mechanism.sensitivity * bound * self.weight_cap
+
+    @property
+    def update_noise(self) -> float:
+        """z_Δ = (z⁻² - (2σ_b)⁻²)^(-1/2): what is left for the updates once the count has its noise."""
+        z = self.mechanism.noise_multiplier
+        if self.plan.adaptive is None:
+            return z
+        return (z**-2 - (2 * self.count_noise) ** -2) ** -0.5
+
+    @property
+    def count_noise(self) -> float:
+        """σ_b, in units of the sensitivity's factor."""
+        adaptive = self.plan.adaptive
+        if adaptive is not None and adaptive.count_noise is not None:
+            return adaptive.count_noise
+        return max(self.mechanism.cohort / 20, self.mechanism.noise_multiplier)
+
+    def _next_bound(self, bound: float, reduced: Reduction) -> float:
+        adaptive = self.plan.adaptive
+        assert adaptive is not None
+        noise = on_grid(self.draw, 1, self.count_noise * self.mechanism.sensitivity, 2.0**-20)
+        share = 0.5 + (float(reduced[BIT].total["bit"][0]) + float(noise[0])) / self.mechanism.cohort
+        return bound * math.exp(-adaptive.learning_rate * (share - adaptive.quantile))
+
+
+def _bit(within: bool) -> Arrays:
+    """±1/2: the count's sensitivity is 1/2 then."""
+    return Arrays.of({"bit": np.array([0.5 if within else -0.5])})
+
+
+def _without_clip(task: Task) -> Task:
+    return replace(task, extra={name: arrays for name, arrays in task.extra.items() if name != CLIP})
+
+
+def check_model(private: Private, state: State) -> None:
+    """Refuse models and strategies whose releases would not be what the plan promises.
+
+    Raises:
+        NotSupported: says which array or group, and what to do about it.
+    """
+    name = type(private.inner).__name__
+    groups = private.inner.schema(private.inner.task(state, 1), {})
+    if len(groups) != 1:
+        raise NotSupported(
+            f"privacy= needs a strategy whose update is one group, {name} sends {', '.join(groups)}; use FedAvg"
+        )
+    for spec in next(iter(groups.values())).specs:
+        if spec.role != "trained":
+            raise NotSupported(
+                f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or use"
+                "a layer without running statistics, such as group normalisation"
+            )
+        if spec.dtype not in ("F32", "F64"):
+            raise NotSupported(
+                f"privacy= needs float32 or float64, array {spec.name!r} is {spec.dtype}; convert it or freeze it"
+            )

@@ -1,0 +1,66 @@
+"""A run's privacy budget: what was released is written down before it is, and the run stops where the budget does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+from umbel.privacy.accounting import affordable, epsilon
+from umbel.privacy.private import Private
+
+OF_NO_ROUND = -1
+"""The round of a ledger's entries: going back to an earlier round forgets none of them, for what is out stays out."""
+
+
+@final
+@dataclass
+class Budget:
+    """Counts the releases of one run.
+
+    Attributes:
+        releases: how many are in the ledger, those of rounds that were begun again included.
+        most: how many there may be.
+    """
+
+    private: Private
+    releases: int
+    most: int
+
+    @classmethod
+    def of(cls, private: Private, events: Iterable[Mapping[str, Any]], rounds: int) -> Budget:
+        """The budget as the run's log leaves it."""
+        plan, before = private.plan, sum(event["kind"] == "release" for event in events)
+        most = before + rounds
+        if plan.target_epsilon is not None:
+            most = affordable(private.mechanism, plan.target_epsilon, plan.delta, most)
+        return cls(private, before, most)
+
+    @property
+    def sentence(self) -> str | None:
+        """Why no further round may begin; None if one may."""
+        if self.releases < self.most:
+            return None
+        plan = self.private.plan
+        return (
+            f"the privacy budget is spent: one release more than the {self.releases} so far would exceed "
+            f"target_epsilon={plan.target_epsilon} at delta={plan.delta}; allow a larger one, or noise more"
+        )
+
+    def entry(self, round: int) -> dict[str, Any]:
+        """The ledger's entry for the release of `round`, to be durable before the noise is drawn."""
+        self.releases += 1
+        plan, mechanism = self.private.plan, self.private.mechanism
+        return {
+            "kind": "release",
+            "round": OF_NO_ROUND,
+            "of_round": round,
+            "release": self.releases,
+            "epsilon": epsilon(mechanism, self.releases, plan.delta),
+            "delta": plan.delta,
+            "noise_multiplier": mechanism.noise_multiplier,
+            "sampling": mechanism.sampling,
+            "cohort": mechanism.cohort,
+            "clients": mechanism.clients,
+            "adjacency": mechanism.adjacency,
+        }
