@@ -109,7 +109,7 @@ class Store(RunReader):
 
     @abstractmethod
     def append(self, run: str, event: Event) -> None:
-        """Add one event to the run's log."""
+        """Add one event to the run's log, linked to the one before it (see `umbel.stores.link`)."""
 
     @abstractmethod
     def commit(
@@ -122,7 +122,7 @@ class Store(RunReader):
         states: Mapping[str, bytes],
         keep: Collection[int],
     ) -> None:
-        """Add an event, a round's checkpoint and the client states it includes, in one piece.
+        """Add an event as `append` does, a round's checkpoint and the client states it includes, in one piece.
 
         Args:
             checkpoint: the checkpoint's bytes in parts; None writes none.
@@ -141,7 +141,8 @@ class Store(RunReader):
 
     @abstractmethod
     def rewind(self, run: str, round: int) -> None:
-        """Forget events, checkpoints and states of rounds after `round`, before they are done again."""
+        """Forget checkpoints and states of rounds after `round`, before they are done again, and all events from the
+        first of such a round on."""
 
     def close(self) -> None:
         """Let go of files; the store is not used afterwards."""
