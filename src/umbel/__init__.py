@@ -45,7 +45,7 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
-    "umbel.reducers": ("Mean", "Median"),
+    "umbel.reducers": ("Krum", "Mean", "Median", "MultiKrum", "TrimmedMean"),
     "umbel.runtimes.cluster": ("Cluster",),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
@@ -167,8 +167,11 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.reducers import Krum as Krum
     from umbel.reducers import Mean as Mean
     from umbel.reducers import Median as Median
+    from umbel.reducers import MultiKrum as MultiKrum
+    from umbel.reducers import TrimmedMean as TrimmedMean
     from umbel.runtimes.cluster import Cluster as Cluster
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run

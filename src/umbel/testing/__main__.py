@@ -23,8 +23,14 @@ def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]
     for name in strategies.__all__:
         if name != "Averaging":
             yield f"strategy {name}", check_strategy, getattr(strategies, name)
-    for name in ("Mean", "Median"):
-        yield f"reducer {name}", check_reducer, getattr(reducers, name)
+    for reducer in (
+        reducers.Mean(),
+        reducers.Median(),
+        reducers.TrimmedMean(f=2),
+        reducers.Krum(f=2),
+        reducers.MultiKrum(f=2),
+    ):
+        yield f"reducer {reducer!r}", check_reducer, lambda reducer=reducer: reducer
     yield "store MemoryStore", lambda make: check_store(make), lambda: MemoryStore
     yield "engine pool", lambda name: check_engine(name, 2), lambda: "pool"
     if find_spec("ray") is not None:
