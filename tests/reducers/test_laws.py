@@ -14,7 +14,17 @@ ROBUST: list[Reducer] = [
     fl.TrimmedMean(f=2),
     fl.Krum(f=2),
     fl.MultiKrum(f=2),
+    fl.Bulyan(f=1),
+    fl.GeometricMedian(),
+    fl.ClippedMean(),
+    fl.CenteredClipping(),
+    fl.NearestNeighbourMixing(fl.Krum(f=2)),
+    fl.NearestNeighbourMixing(fl.TrimmedMean(f=2)),
+    fl.NearestNeighbourMixing(fl.GeometricMedian(), f=2),
+    fl.Bucketing(fl.Krum(f=2), size=2),
+    fl.FoolsGold(),
 ]
+BOUNDED = [r for r in ROBUST if not isinstance(r, (fl.FoolsGold, fl.Bulyan))] + [fl.Bulyan(f=2)]
 
 
 def reduced(reducer: Reducer, updates: np.ndarray) -> np.ndarray:
@@ -51,7 +61,7 @@ def test_two_workers_give_the_bits_of_one(reducer):
     assert np.array_equal(one.parameters["w"], two.parameters["w"])
 
 
-@pytest.mark.parametrize("reducer", ROBUST, ids=repr)
+@pytest.mark.parametrize("reducer", BOUNDED, ids=repr)
 @pytest.mark.parametrize("size", [1e3, 1e9, 1e37])
 def test_two_updates_of_eleven_cannot_move_it_beyond_the_honest_ones_reach(reducer, size):
     rng = np.random.default_rng(5)

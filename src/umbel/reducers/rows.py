@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, cmp_to_key
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
 from umbel.dtypes import Array, Float64, widen
-from umbel.schema import Schema, Segment
+from umbel.schema import Schema
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a column block, all rows together: what stays in a core's cache."""
@@ -19,6 +18,8 @@ SINGLE = frozenset({"F32", "F16", "BF16", "I8", "U8", "I16", "U16", "BOOL"})
 """Formats whose every value is a float32: they are worked on in single precision, all others in double."""
 LARGEST_VALUE = 1e100
 """Squares of larger values, which no honest model has, would not be finite numbers."""
+SMALL, LARGE = 1e-12, 1e15
+"""Lengths of vectors between which squares in single precision neither vanish nor overflow."""
 
 
 @final
@@ -53,27 +54,17 @@ class Rows:
         return result
 
     def blocks(self) -> Iterator[tuple[int, Array]]:
-        """(first column, the rows' elements from there on), block by block; each block may be overwritten."""
-        for segment, start, stop in self._spans():
-            yield segment.start + start, self._through(_stacked(self.updates, segment, start, stop))
-
-    def _through(self, block: Array) -> Array:
-        return block if self.mixing is None else self.mixing.astype(block.dtype) @ block
-
-    def _spans(self) -> Iterator[tuple[Segment, int, int]]:
-        width = max(BLOCK_ELEMENTS // max(len(self.updates), 1), 256)
-        for segment in self.schema.segments:
-            for start in range(0, segment.size, width):
-                yield segment, start, min(segment.size, start + width)
+        """(first column, the rows' elements from there on), block by block; each lasts until the next is asked for."""
+        for start, block in _blocks(self.schema, self.updates):
+            yield start, block if self.mixing is None else self.mixing.astype(block.dtype) @ block
 
     def combined(self, coefficients: Float64) -> Vector:
         """Σ aᵢ·xᵢ."""
         own = coefficients if self.mixing is None else coefficients @ self.mixing
         used = np.flatnonzero(own)
-        kept, result = [self.updates[i] for i in used], Vector.zeros(self.schema)
-        for segment, start, stop in self._spans() if kept else ():
-            block = _stacked(kept, segment, start, stop)
-            result.values[segment.start + start : segment.start + stop] = own[used].astype(block.dtype) @ block
+        result = Vector.zeros(self.schema)
+        for start, block in _blocks(self.schema, [self.updates[i] for i in used]):
+            result.values[start : start + block.shape[1]] = own[used].astype(block.dtype) @ block
         return result
 
     def mean(self) -> Vector:
@@ -95,20 +86,26 @@ class Rows:
         """Inner products of the rows and, in the last row and column, of the zero vector, around a common centre.
 
         The centre is the mean of the half of the updates that are shortest: a minority cannot move it beyond the
-        honest ones' reach, so that single precision is enough for the distances between those. Each row is divided by
-        its length beforehand, and no square overflows.
+        honest ones' reach, so that single precision is enough for the distances between those.
         """
-        count, lengths = len(self.updates), self.lengths
-        central = np.argsort(lengths, kind="stable")[: count // 2 + 1]
-        scales = np.maximum(np.append(lengths, 0.0), np.median(lengths) if count else 0.0)
-        scales[scales == 0] = 1.0
+        count, scales = len(self.updates), self._scales()
+        central = np.zeros(count + 1)
+        half = np.argsort(self.lengths, kind="stable")[: count // 2 + 1]
+        central[half] = 1.0 / len(half)
         total = np.zeros((count + 1, count + 1))
-        for segment, start, stop in self._spans():
-            block = _stacked(self.updates, segment, start, stop, more=1)
-            block -= block[central].mean(axis=0)
-            block *= (1.0 / scales).astype(block.dtype)[:, None]
+        for _, block in _blocks(self.schema, self.updates, more=1):
+            block -= central.astype(block.dtype) @ block
+            if scales is not None:
+                block *= (1.0 / scales).astype(block.dtype)[:, None]
             total += block @ block.T
-        return total * scales[:, None] * scales
+        return total if scales is None else total * scales[:, None] * scales
+
+    def _scales(self) -> Float64 | None:
+        """What to divide each update and the zero vector by, where squares in single precision would not do."""
+        lengths, middle = np.append(self.lengths, 0.0), float(np.median(self.lengths)) if self.updates else 0.0
+        if middle == 0 or (middle > SMALL and lengths.max() < LARGE):
+            return None
+        return np.maximum(lengths, middle)
 
     @cached_property
     def distances(self) -> Float64:
@@ -117,6 +114,13 @@ class Rows:
         found = np.sqrt(np.maximum(squares[:, None] + squares - 2.0 * self.gram, 0.0))
         np.fill_diagonal(found, 0.0)
         return found
+
+    def distances_to(self, shares: Float64) -> Float64:
+        """Euclidean distances of the rows from Σ aᵢ·xᵢ."""
+        point = np.append(shares, 1.0 - shares.sum())
+        about = self.gram @ point
+        squares = np.diag(self.gram) - 2.0 * about + point @ about
+        return np.sqrt(np.maximum(squares[:-1], 0.0))
 
     @property
     def apart(self) -> Float64:
@@ -130,33 +134,42 @@ class Rows:
         return (about - about[:, -1:])[:-1, :-1]
 
 
-def _stacked(updates: Sequence[Arrays], segment: Segment, start: int, stop: int, *, more: int = 0) -> Array:
-    """Some columns of the updates, in single or double precision, with `more` rows of zeros beneath them."""
-    single = segment.dtype in SINGLE
-    block: NDArray[Any] = np.empty((len(updates) + more, stop - start), np.float32 if single else np.float64)
-    for row, update in zip(block, updates, strict=False):
-        flat = update.flat(segment)[start:stop]
-        row[...] = widen(flat, "BF16") if segment.dtype == "BF16" else flat
-    block[len(updates) :] = 0.0
-    if segment.dtype == "F64":
-        np.clip(block, -LARGEST_VALUE, LARGEST_VALUE, out=block)
-    return block
+def _blocks(schema: Schema, updates: Sequence[Arrays], *, more: int = 0) -> Iterator[tuple[int, Array]]:
+    """The updates' columns, in single or double precision, with `more` rows of zeros beneath them."""
+    height = len(updates) + more
+    width = max(BLOCK_ELEMENTS // max(height, 1), 256)
+    # New memory for each block would take longer than what is done with it.
+    room = np.empty(8 * height * width, np.uint8)
+    for segment in schema.segments if updates else ():
+        dtype = np.dtype(np.float32 if segment.dtype in SINGLE else np.float64)
+        flats = [update.flat(segment) for update in updates]
+        for start in range(0, segment.size, width):
+            stop = min(segment.size, start + width)
+            block = room[: dtype.itemsize * height * (stop - start)].view(dtype).reshape(height, stop - start)
+            for row, flat in zip(block, flats, strict=False):
+                row[...] = widen(flat[start:stop], "BF16") if segment.dtype == "BF16" else flat[start:stop]
+            block[len(updates) :] = 0.0
+            if segment.dtype == "F64":
+                np.clip(block, -LARGEST_VALUE, LARGEST_VALUE, out=block)
+            yield segment.start + start, block
 
 
 def _length(update: Arrays) -> float:
     total = 0.0
     for segment in update.schema.segments:
+        flat = update.flat(segment)
         for start in range(0, segment.size, 16_384):
-            part = _stacked([update], segment, start, min(segment.size, start + 16_384))[0]
-            square = float(part @ part) if _is_tame(part) else float(np.square(part, dtype=np.float64).sum())
-            total += square
+            part = flat[start : start + 16_384]
+            with np.errstate(over="ignore"):
+                square = float(part @ part) if segment.dtype == "F32" else 0.0
+            # Where single precision overflows or vanishes, and for other formats, in double.
+            total += square if SMALL**2 < square < LARGE**2 else _square(widen(part, segment.dtype))
     return float(np.sqrt(total))
 
 
-def _is_tame(part: Array) -> bool:
-    """Whether squares in the part's own precision neither overflow nor vanish."""
-    most = float(np.abs(part).max())
-    return part.dtype == np.float64 or most == 0 or 1e-12 < most < 1e15
+def _square(part: Float64) -> float:
+    clipped = np.clip(part, -LARGEST_VALUE, LARGEST_VALUE)
+    return float(clipped @ clipped)
 
 
 def _compare(one: Arrays, other: Arrays) -> int:
