@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from tests.reducers.test_laws import reduced
 
 import umbel as fl
-from tests.reducers.test_laws import reduced
 
 F = 3
 

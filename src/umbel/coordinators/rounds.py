@@ -100,8 +100,8 @@ class Rounds(Coordinator):
         if wanted < self.least_updates:
             raise TooFewClients(
                 number,
-                f"the reducer needs at least {self.least_updates} updates, the round asks {wanted} of {available} clients; "
-                "raise fraction_fit, min_fit_clients or min_available_clients, or let the reducer withstand fewer bad ones",
+                f"the reducer needs at least {self.least_updates} updates, and the round asks {wanted} of {available} "
+                "clients; raise fraction_fit, min_fit_clients or min_available_clients, or withstand fewer bad ones",
             )
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
         key = cohort_key(self.seed, number, self.attempt, "fit")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
-from umbel.arrays import Arrays, Vector, difference, named
+from umbel.arrays import Vector, difference, named
 from umbel.errors import ConfigError
 from umbel.reducers.robust import Robust
 from umbel.reducers.rows import Rows
@@ -26,7 +26,7 @@ class FLTrust(Robust):
             mapping of arrays and returns the trained one, as such a mapping or as a list.
 
     Any number of bad clients is borne, as far as a hundred or so clean examples from the same distribution are a guide.
-    Only for strategies whose updates are changes to the model and nothing else: `Scaffold` and others that send more are
+    Only for strategies whose updates are changes to the model and nothing else: `FedNova` and others that send more are
     refused. Functions have no name on the wire: the run is not portable, but nodes need not know them.
 
     Example:
@@ -34,8 +34,8 @@ class FLTrust(Robust):
         1
 
     References:
-        X. Cao, M. Fang, J. Liu, N. Z. Gong, "FLTrust: Byzantine-Robust Federated Learning via Trust Bootstrapping", NDSS
-        2021, https://arxiv.org/abs/2012.13995
+        X. Cao, M. Fang, J. Liu, N. Z. Gong, "FLTrust: Byzantine-Robust Federated Learning via Trust Bootstrapping",
+        NDSS 2021, https://arxiv.org/abs/2012.13995
     """
 
     root: RootFn = field(repr=False)
@@ -61,8 +61,8 @@ class FLTrust(Robust):
     def _guide(self, rows: Rows) -> Vector:
         if rows.model is None or rows.model.schema.delta != rows.schema:
             raise ConfigError(
-                f"FLTrust compares changes to the model, and {rows.schema!r} is none; take a strategy that sends nothing "
-                "else, such as FedAvg() or FedProx(), or another reducer"
+                f"FLTrust compares changes to the model, and {rows.schema!r} is none; take a strategy that sends "
+                "nothing else, such as FedAvg() or FedProx(), or another reducer"
             )
         trained = named(self.root(dict(rows.model)))
         missing = [spec.name for spec in rows.schema.specs if spec.name not in trained]

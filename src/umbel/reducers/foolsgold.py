@@ -20,10 +20,10 @@ ALMOST = 0.99
 class FoolsGold(Robust):
     """The mean of the updates, weighted by how little each resembles the one that it resembles most.
 
-    For many made-up clients of one attacker (sybils) among honest clients that differ from each other. The original adds
-    up each client's updates over all rounds; this one looks at one round and keeps nothing of anybody. It bears any
-    number of sybils that push the same way, but no single bad client, and has no breakdown point: where honest clients
-    are alike, they are taken for sybils.
+    For many made-up clients of one attacker (sybils) among honest clients that differ from each other. The original
+    adds up each client's updates over all rounds; this one looks at one round and keeps nothing of anybody. It bears
+    any number of sybils that push the same way, but no single bad client, and has no breakdown point: where honest
+    clients are alike, they are taken for sybils.
 
     Example:
         >>> FoolsGold().linear

@@ -31,8 +31,8 @@ class GeometricMedian(Robust):
         1
 
     References:
-        K. Pillutla, S. M. Kakade, Z. Harchaoui, "Robust Aggregation for Federated Learning", IEEE Transactions on Signal
-        Processing 70, 2022, https://arxiv.org/abs/1912.13445
+        K. Pillutla, S. M. Kakade, Z. Harchaoui, "Robust Aggregation for Federated Learning", IEEE Transactions on
+        Signal Processing 70, 2022, https://arxiv.org/abs/1912.13445
     """
 
     def reduced(self, rows: Rows) -> Vector:

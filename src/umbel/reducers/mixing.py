@@ -49,7 +49,8 @@ class NearestNeighbourMixing(Robust):
             check_f(self.f)
         elif getattr(self.then, "f", None) is None:
             raise ConfigError(
-                f"f must be given, as {self.then!r} has none that it could take; it is how many bad updates to withstand"
+                f"f must be given, as {self.then!r} has none that could be taken; it is how many bad updates to "
+                "withstand"
             )
 
     @property

@@ -22,8 +22,8 @@ def check_cohort(strategy: Strategy, config: ServerConfig, clients: int) -> None
     asked = count_of(share, config.min_fit_clients, clients)
     if clients and asked < least:
         raise NotSupported(
-            f"{strategy.reducer!r} needs at least {least} updates a round, and a round asks {asked} of {clients} clients; "
-            "raise fraction_fit or min_fit_clients, or let it withstand fewer bad ones"
+            f"{strategy.reducer!r} needs at least {least} updates a round, and a round asks {asked} of {clients} "
+            "clients; raise fraction_fit or min_fit_clients, or let it withstand fewer bad ones"
         )
 
 
@@ -36,6 +36,6 @@ def check_step(strategy: Strategy, coordinator: Overlap) -> None:
     least, taken = strategy.reducer.least_updates, getattr(coordinator, "buffer_size", None)
     if taken is not None and taken < least:
         raise NotSupported(
-            f"{strategy.reducer!r} needs at least {least} updates a step, and buffer_size is {taken}; raise buffer_size, or "
-            "let it withstand fewer bad ones"
+            f"{strategy.reducer!r} needs at least {least} updates a step, and buffer_size is {taken}; raise "
+            "buffer_size, or let it withstand fewer bad ones"
         )
