@@ -23,7 +23,7 @@ class ClippedMean(Robust):
     Args:
         norm: C, above 0; None takes the median of the round's norms.
 
-    With the median, f bad updates of n move the mean by at most 2·f/n of what the longest honest one could, for any
+    With the median, f bad updates of n move the mean by at most 2·f/n of the longest honest one's length, for any
     f < n/2. It costs little more than the mean and bears up well, but bounds what the bad ones do and removes none.
 
     Example:

@@ -72,7 +72,7 @@ class Attacked(Strategy):
         update, memory = self.strategy.local(ask, client, ctx)
         bad = ask.client in self.clients
         groups = {name: self._sent(group, ctx) if bad else group for name, group in update.groups.items()}
-        mark = Arrays.of({MARK: np.float32([bad])})
+        mark = Arrays.of({MARK: np.full(1, bad, np.float32)})
         return replace(update, groups={**groups, MARK: Group(mark, 1.0)}), memory
 
     def _sent(self, group: Group, ctx: Context) -> Group:
