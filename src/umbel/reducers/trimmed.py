@@ -44,9 +44,9 @@ class TrimmedMean(Robust):
 
     def reduced(self, rows: Rows) -> Vector:
         result, kept = Vector.zeros(rows.schema), len(rows) - 2 * self.f
-        share = np.full(kept, 1.0 / kept)
         for start, block in rows.blocks():
             block.sort(axis=0)
-            middle = block[self.f : self.f + kept]
-            result.values[start : start + block.shape[1]] = share.astype(block.dtype) @ middle
+            # Row by row, so that an element's bits do not depend on where a block begins, as a matrix product's may.
+            total = np.add.reduce(block[self.f : self.f + kept], axis=0, dtype=np.float64)
+            result.values[start : start + block.shape[1]] = total / kept
         return result
