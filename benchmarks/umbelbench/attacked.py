@@ -1,4 +1,4 @@
-"""Digits under attack: softmax regression on 20 clients of unequal data, 4 of them bad, a step a round with momentum."""
+"""Digits under attack: softmax regression, 20 clients of unequal data, 4 of them bad, a step a round with momentum."""
 
 import functools
 from collections.abc import Mapping

@@ -43,3 +43,9 @@ def test_sybils_in_any_number_are_silenced():
 def test_where_all_are_alike_nobody_is_preferred():
     rows = np.tile(np.arange(4, dtype=np.float32), (6, 1))
     assert np.allclose(reduced(fl.FoolsGold(), rows), rows[0])
+
+
+def test_rounding_does_not_make_equal_directions_different():
+    direction = np.random.default_rng(3).standard_normal(1000)
+    rows = (np.arange(1.0, 7.0)[:, None] * direction / 3.0).astype(np.float32)
+    assert np.allclose(reduced(fl.FoolsGold(), rows), rows.mean(axis=0), rtol=1e-5)
