@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import umbel as fl
+from umbel.arrays import Arrays
+from umbel.message import Group
 from umbel.testing import Quadratics
 from umbel.testing.attacks import (
     ALIE,
@@ -19,6 +21,7 @@ from umbel.testing.attacks import (
     SignFlip,
     flip_labels,
 )
+from umbel.testing.attacks.infiltrated import MARK
 
 ATTACKS: list[Attack] = [SignFlip(), Scaling(), GaussianNoise(), ALIE(), IPM(), MinMax(), FreeRider(), NaNBomb()]
 TOY = Quadratics(clients=10, dim=6, dtype="float32")
@@ -47,6 +50,30 @@ def test_an_attack_has_the_same_bits_on_two_workers(attack, reducer):
     strategy = Attacked(fl.FedAvg(reducer=reducer), attack, clients=("2", "7"))
     one, two = simulated(strategy), simulated(strategy, "pool")
     assert np.array_equal(one.parameters["w"], two.parameters["w"])
+
+
+@pytest.mark.parametrize("attack", [ALIE(), IPM(), MinMax()], ids=repr)
+def test_in_which_order_honest_updates_come_makes_no_difference_to_what_is_crafted(attack):
+    reducer = Attacked(fl.FedAvg(), attack, clients=()).reducer
+    rng, found = np.random.default_rng(9), []
+    rows = 10.0 ** rng.uniform(-6, 6, (12, 1)) * rng.standard_normal((12, 60))
+    for order in (range(12), rng.permutation(12), rng.permutation(12)):
+        groups = [
+            {"delta": Group(Arrays.of({"w": rows[i]}), 1.0), MARK: Group(Arrays.of({MARK: np.float32([i < 3])}), 1.0)}
+            for i in order
+        ]
+        total = reducer.start({name: group.arrays.schema for name, group in groups[0].items()})
+        for update in groups:
+            total.fold(update)
+        found.append(total.result()["delta"].mean()["w"])
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_clients_that_train_in_blocks_can_be_attacked():
+    pytest.importorskip("torch")
+    strategy = Attacked(fl.FedAvg(reducer=fl.MultiKrum(f=2)), SignFlip(5.0), clients=("2", "7"))
+    assert np.allclose(simulated(strategy, "vmap").parameters["w"], simulated(strategy).parameters["w"], atol=1e-4)
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if not isinstance(a, NaNBomb)], ids=repr)
