@@ -19,6 +19,7 @@ from pathlib import Path
 from umbelbench import peers
 from umbelbench.goal import Row, table
 from umbelbench.goals import (
+    attacks,
     bits,
     checkin,
     deployed_flwr,
@@ -38,6 +39,7 @@ from umbelbench.goals import (
     packing,
     population,
     ragged,
+    robust,
     silo,
     start,
     tiny,
@@ -50,6 +52,8 @@ BENCHES = {
     for bench in (
         import_time,
         exact_sum,
+        robust,
+        attacks,
         start,
         noop,
         memory,

@@ -46,7 +46,21 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
-    "umbel.reducers": ("Mean", "Median"),
+    "umbel.reducers": (
+        "Bucketing",
+        "Bulyan",
+        "CenteredClipping",
+        "ClippedMean",
+        "FLTrust",
+        "FoolsGold",
+        "GeometricMedian",
+        "Krum",
+        "Mean",
+        "Median",
+        "MultiKrum",
+        "NearestNeighbourMixing",
+        "TrimmedMean",
+    ),
     "umbel.runtimes.cluster": ("Cluster",),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
@@ -169,8 +183,19 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.reducers import Bucketing as Bucketing
+    from umbel.reducers import Bulyan as Bulyan
+    from umbel.reducers import CenteredClipping as CenteredClipping
+    from umbel.reducers import ClippedMean as ClippedMean
+    from umbel.reducers import FLTrust as FLTrust
+    from umbel.reducers import FoolsGold as FoolsGold
+    from umbel.reducers import GeometricMedian as GeometricMedian
+    from umbel.reducers import Krum as Krum
     from umbel.reducers import Mean as Mean
     from umbel.reducers import Median as Median
+    from umbel.reducers import MultiKrum as MultiKrum
+    from umbel.reducers import NearestNeighbourMixing as NearestNeighbourMixing
+    from umbel.reducers import TrimmedMean as TrimmedMean
     from umbel.runtimes.cluster import Cluster as Cluster
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run

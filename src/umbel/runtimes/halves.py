@@ -33,12 +33,23 @@ def client_half(strategy: Strategy) -> dict[str, Any]:
     """The client half of `strategy` as plain data."""
     kind = type(strategy)
     if _KNOWN.get(kind.__name__) is kind:
-        return describe(strategy)
+        half = describe(strategy)
+        if not _can_be_made(half.get("reducer"), getattr(strategy, "reducer", None)):
+            # It works at the server alone: nodes that do not know it can do without.
+            half.pop("reducer")
+        return half
     if isinstance(strategy, Averaging) and _is_plain(kind):
         return describe(strategies.FedAvg(shared=strategy.shared, weighting=strategy.weighting))
     fields: Any = dataclasses.fields(cast("Any", strategy))
     values = {f.name: describe(getattr(strategy, f.name)) for f in fields}
     return {"name": f"app:{kind.__module__}.{kind.__qualname__}", **values}
+
+
+def _can_be_made(described: Any, reducer: Any) -> bool:
+    try:
+        return bool(_made(described, ()) == reducer)
+    except NotSupported:
+        return False
 
 
 def _is_plain(kind: type[Any]) -> bool:

@@ -10,7 +10,7 @@ from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, ServerCon
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
-from umbel.runtimes import asynchronous
+from umbel.runtimes import asynchronous, enough
 from umbel.runtimes.players import Players, VirtualPlayers
 from umbel.runtimes.system import Present, SystemModel, Timeline
 from umbel.runtimes.timed import TimedPlayers
@@ -48,13 +48,16 @@ class Course:
         if coordinator is not None:
             _check_asynchronous(strategy, coordinator, system)
         if system is None:
-            return cls(Rounds(config, everyone))
+            enough.check_cohort(strategy, config, everyone.size)
+            return cls(Rounds(config, everyone, least_updates=strategy.reducer.least_updates))
         _check(config, system)
         assert config.seed is not None
         timeline = Timeline(system, config.seed)
         present = Present(everyone, system, config.seed, timeline.clock)
         if coordinator is None:
-            return cls(Rounds(config, present, timed=True), timeline, present, {"system": describe(system)})
+            enough.check_cohort(strategy, config, everyone.size)
+            rounds = Rounds(config, present, timed=True, least_updates=strategy.reducer.least_updates)
+            return cls(rounds, timeline, present, {"system": describe(system)})
         plan = {"system": describe(system), "coordinator": describe(coordinator)}
         return cls(leader(coordinator, config, present), timeline, present, plan)
 

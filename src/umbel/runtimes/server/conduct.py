@@ -243,7 +243,8 @@ class Conduct:
         assert config.seed is not None
         coordinator: Rounds | Overlapping
         if order.coordinator is None:
-            coordinator, kind = Rounds(config, self.nodes, timed=True), CohortPlayers
+            least = order.strategy.reducer.least_updates
+            coordinator, kind = Rounds(config, self.nodes, timed=True, least_updates=least), CohortPlayers
         else:
             coordinator, kind = leader(order.coordinator, config, self.nodes), StreamPlayers
         return coordinator, kind(
