@@ -27,8 +27,7 @@ class NearestNeighbourMixing(Robust):
         f: how many bad updates to withstand; None takes that of `then`. A round needs 2·f + 1 updates or more.
 
     It makes any of the rules hold where honest clients differ much, for f < n/2. The mixed updates are never written
-    down: their distances follow from those of the updates. `NearestNeighbourMixing(Krum(f=4))` is the best of our rules
-    in the worst case.
+    down: their distances follow from those of the updates.
 
     Example:
         >>> from umbel.reducers import Krum
