@@ -28,8 +28,8 @@ SATURATED_SHARE = 0.001
 class Encoding:
     """Fixed point: value x of a client with weight w becomes round(clip(x, ±clip)·(w / weight_cap)·scale).
 
-    A vector is: the weight of each group (slot 0 is the first group's), the examples, a saturated bit, each metric
-    times examples, then all values.
+    A vector is: the weight of each group (slot 0 is the first group's), the examples, a saturated bit, for each metric
+    metric · examples and the examples if it is reported, then all values.
 
     Args:
         clip: values beyond ± this are cut; above 0.
@@ -42,8 +42,8 @@ class Encoding:
 
     Example:
         >>> encoding = Encoding(clip=1.0, weight_cap=10.0, clients=2, size=2)
-        >>> one = encoding.encode([(np.float32([0.5, -0.25]), 10.0)], examples=10.0)
-        >>> two = encoding.encode([(np.float32([0.5, 0.75]), 5.0)], examples=5.0)
+        >>> one = encoding.encode([([np.float32([0.5, -0.25])], 10.0)], examples=10.0)
+        >>> two = encoding.encode([([np.float32([0.5, 0.75])], 5.0)], examples=5.0)
         >>> encoding.decode(one + two).values
         array([7.5 , 1.25])
     """
@@ -66,7 +66,12 @@ class Encoding:
     @property
     def length(self) -> int:
         """Words of a vector."""
-        return self.groups + 2 + len(self.metrics) + self.size
+        return self._first + self.size
+
+    @property
+    def _first(self) -> int:
+        """Where values begin."""
+        return self.groups + 2 + 2 * len(self.metrics)
 
     @cached_property
     def data(self) -> bytes:
@@ -95,7 +100,7 @@ class Encoding:
 
     def encode(
         self,
-        groups: Sequence[tuple[NDArray[np.generic], float]],
+        groups: Sequence[tuple[Sequence[NDArray[np.generic]], float]],
         *,
         examples: float = 0.0,
         metrics: Mapping[str, float] | None = None,
@@ -103,7 +108,7 @@ class Encoding:
         """One client's vector.
 
         Args:
-            groups: (values, weight) of each group; values are flat.
+            groups: (flat arrays, weight) of each group.
 
         Raises:
             ProtocolError: a value, weight or metric is NaN or infinite, or the sizes are others.
@@ -111,50 +116,56 @@ class Encoding:
         _check(self, groups, examples)
         head = [_word(min(weight, self.weight_cap), self.scale(self.weight_cap)) for _, weight in groups]
         share = _share(examples, self)
-        told = [_clipped((metrics or {}).get(name, 0.0), self.metric_clip) * share for name in self.metrics]
+        few = _word(min(examples, self.weight_cap), self.scale(self.weight_cap))
+        told: list[int] = []
+        for name in self.metrics:
+            value = _clipped((metrics or {}).get(name, 0.0), self.metric_clip) * share
+            told += [_word(value, self.scale(self.metric_clip)), few if name in (metrics or {}) else 0]
         vector = np.empty(self.length, np.uint32)
-        start, cut = self.groups + 2 + len(self.metrics), 0
-        for values, weight in groups:
-            cut += _encode(self, values, _share(weight, self), vector[start : start + values.size])
-            start += values.size
-        tail = [_word(value, self.scale(self.metric_clip)) for value in told]
-        few = [_word(min(examples, self.weight_cap), self.scale(self.weight_cap))]
-        saturated = int(cut > SATURATED_SHARE * self.size)
-        vector[: len(head) + 2 + len(tail)] = np.array([*head, *few, saturated, *tail], np.int64).astype(np.uint32)
+        start, cut = self._first, 0
+        for arrays, weight in groups:
+            for values in arrays:
+                cut += _encode(self, values, _share(weight, self), vector[start : start + values.size])
+                start += values.size
+        heavy = max(examples, *(weight for _, weight in groups)) > self.weight_cap
+        saturated = int(heavy or cut > SATURATED_SHARE * self.size)
+        vector[: self._first] = np.array([*head, few, saturated, *told], np.int64).astype(np.uint32)
         return vector
 
     def decode(self, total: U32) -> Decoded:
         """What the sum of vectors says."""
         words = total.view(np.int32)
         weights = [float(word) / self.scale(self.weight_cap) for word in words[: self.groups + 1]]
-        start = self.groups + 2 + len(self.metrics)
-        metrics = words[self.groups + 2 : start] / self.scale(self.metric_clip) * self.weight_cap
+        told = words[self.groups + 2 : self._first].astype(np.float64)
+        totals = (told[::2] / self.scale(self.metric_clip) * self.weight_cap).tolist()
+        examples = (told[1::2] / self.scale(self.weight_cap)).tolist()
         return Decoded(
-            values=words[start:] * (self.weight_cap / self.scale(self.clip)),
+            values=np.multiply(words[self._first :], self.weight_cap / self.scale(self.clip), dtype=np.float64),
             weights=tuple(weights[:-1]),
             examples=weights[-1],
             saturated=int(words[self.groups + 1]),
-            metrics=dict(zip(self.metrics, metrics.tolist(), strict=True)),
+            metrics=dict(zip(self.metrics, zip(totals, examples, strict=True), strict=True)),
         )
 
 
 @final
 @dataclass(frozen=True)
 class Decoded:
-    """The sums over all clients: `values` of w·x, `weights` of each group's w, `metrics` of metric · examples.
+    """The sums over all clients: `values` of w·x, `weights` of each group's w, `metrics` of metric · examples and of
+    the examples of those that report it.
 
-    `saturated` counts the clients of whose values many were clipped.
+    `saturated` counts the clients of whose values many were clipped, or whose weight was.
     """
 
     values: NDArray[np.float64]
     weights: tuple[float, ...]
     examples: float
     saturated: int
-    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
 
-def _check(encoding: Encoding, groups: Sequence[tuple[NDArray[np.generic], float]], examples: float) -> None:
-    found = sum(values.size for values, _ in groups)
+def _check(encoding: Encoding, groups: Sequence[tuple[Sequence[NDArray[np.generic]], float]], examples: float) -> None:
+    found = sum(values.size for arrays, _ in groups for values in arrays)
     if len(groups) != encoding.groups or found != encoding.size:
         raise ProtocolError(f"the round's header has {encoding.size} values, the update {found}")
     for weight in (*(weight for _, weight in groups), examples):

@@ -40,8 +40,8 @@ def add_masks(vector: U32, masks: Sequence[tuple[bytes, bool]], suite: str, exec
 
 
 def _add(part: U32, begin: int, masks: Sequence[tuple[bytes, bool]], suite: str) -> None:
-    buffer = np.empty(PIECE_BYTES // 4 + 4, np.uint32)
-    room = memoryview(buffer).cast("B")
+    room = bytearray(PIECE_BYTES + 16)
+    words: U32 = np.frombuffer(room, "<u4")
     step = PIECE_BYTES // 4
     for key, subtract in masks:
         stream = _stream(key, begin, suite)
@@ -49,7 +49,7 @@ def _add(part: U32, begin: int, masks: Sequence[tuple[bytes, bool]], suite: str)
         for start in range(0, part.size, step):
             piece = part[start : start + step]
             stream.update_into(_ZEROS[: 4 * piece.size], room)
-            change(piece, buffer[: piece.size].view("<u4"), out=piece)
+            change(piece, words[: piece.size], out=piece)
 
 
 def _stream(key: bytes, word: int, suite: str) -> Any:

@@ -93,7 +93,7 @@ class Member:
         """
         stage, offer, channel, mask, advert, digest, numbers, seed, peers, shares, sets = parted(data, 11)
         index, clients = (int.from_bytes(part, "little") for part in parted(numbers, 2))
-        known = next((known for known in STAGES if known.encode() == stage), None)
+        known: Stage | None = next((known for known in STAGES if known.encode() == stage), None)
         if known is None:
             raise ProtocolError("these bytes are no member of a secure round")
         return cls(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Literal, TypeAlias, final
 
@@ -59,6 +60,11 @@ class SecureServer:
         """The clients in the order of the header."""
         return tuple(self._index)
 
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """The clients whose vectors are in the sum."""
+        return tuple(name for name, index in self._index.items() if index in self._summed)
+
     def advert(self, client: str, message: bytes) -> None:
         """Take in a client's keys."""
         self._at("advertise")
@@ -111,7 +117,7 @@ class SecureServer:
         self.total += vector
         self._summed.add(index)
 
-    def masked_sum(self, clients: list[str], total: U32) -> None:
+    def masked_sum(self, clients: Sequence[str], total: U32) -> None:
         """Take in the sum of these clients' masked vectors, which somebody nearer to them added up."""
         indices = [self._summable(client) for client in clients]
         if len(set(indices)) < len(indices) or total.shape != self.total.shape:
