@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from umbel.errors import SecureRefused
-from umbel.privacy.sa1.offer import Offer
+from umbel.privacy.sa1.offer import Offer, default_threshold
 
 Trusts: TypeAlias = Callable[[str, bytes], bool]
 """Whether a name belongs to an Ed25519 key."""
@@ -38,15 +38,16 @@ class Floors:
             SecureRefused: says which.
         """
         share = max(0.5, self.min_threshold_share)
+        least = default_threshold(offer.neighbourhood, share)
         if offer.clients < self.min_cohort:
             raise SecureRefused(
                 name, f"the cohort has {offer.clients} clients, the owner allows sums of at least {self.min_cohort}"
             )
-        if offer.threshold <= share * offer.neighbourhood - 1e-9:
+        if offer.threshold < least:
             raise SecureRefused(
                 name,
-                f"the threshold is {offer.threshold} of {offer.neighbourhood}, the owner wants more than "
-                f"{share:.3g} of them",
+                f"the threshold is {offer.threshold} of {offer.neighbourhood}, the owner wants at least "
+                f"{least}, more than {share:.3g} of them",
             )
         if offer.encoding.weight_cap > self.max_weight_cap:
             raise SecureRefused(

@@ -70,7 +70,7 @@ def weights(places: U64) -> U64:
     rows, inverse = np.unique(places, axis=0, return_inverse=True)
     above, below = np.ones_like(rows), np.ones_like(rows)
     for j in range(rows.shape[1]):
-        others = np.flatnonzero(np.arange(rows.shape[1]) != j)
+        others = np.delete(np.arange(rows.shape[1], dtype=np.int64), j)
         x = rows[:, j : j + 1]
         above[:, others] = above[:, others] * x % PRIME
         below[:, others] = below[:, others] * ((x + PRIME - rows[:, others]) % PRIME) % PRIME
