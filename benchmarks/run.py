@@ -38,6 +38,7 @@ from umbelbench.goals import (
     packing,
     population,
     ragged,
+    secure,
     silo,
     start,
     tiny,
@@ -70,6 +71,7 @@ BENCHES = {
         large,
         deployed_flwr,
         fedbuff,
+        secure,
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}
