@@ -22,7 +22,8 @@ class Run:
     Args:
         num_clients: how many partitions a simulation has, at least 1.
         system: a model of time for simulations; real nodes take the time they take.
-        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes; `Secure(...)`; None is plain rounds.
+        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes, or
+            `Secure(...)`; None is plain rounds.
         Others: as in `simulate`.
     """
 

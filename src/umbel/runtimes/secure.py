@@ -20,7 +20,7 @@ from umbel.privacy.sa1.ring import RingSum
 from umbel.privacy.sa1.secured import Secured, digest_of, opened
 from umbel.privacy.sa1.server import Step
 from umbel.reducers.exact import ExactSum
-from umbel.runtimes.players import Players, Steps, VirtualPlayers
+from umbel.runtimes.players import Players, Say, Steps, VirtualPlayers
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
 from umbel.strategy import Strategy
@@ -111,18 +111,20 @@ class SecurePlayers(Players):
         failed: dict[str, str] = {}
         states: dict[str, bytes] = {}
         if len(phase.clients) < 2:
-            return _tally(phase, failed, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
+            return summed_tally(
+                phase, failed, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked"
+            )
         offer = offer_for(self.settings, self.virtual.run, phase, task, schema, self._beacon)
         talk = Conversation(offer, phase.clients)
         try:
             decoded = self._talked(talk, phase, task, failed, states)
         except SecureAborted as error:
-            return _tally(phase, failed, (), error.reason)
+            return summed_tally(phase, failed, (), error.reason)
         self._beacon = talk.server.header.digest
-        tally = _tally(phase, failed, talk.summed, "dropped out of the secure round")
+        tally = summed_tally(phase, failed, talk.summed, "dropped out of the secure round")
         tally.states = {client: state for client, state in states.items() if client in set(talk.summed)}
-        _fill(tally, decoded, schema, len(talk.summed))
-        self._warn(phase.round, decoded, len(talk.summed))
+        fill(tally, decoded, schema, len(talk.summed))
+        warn(self.virtual.say, self.settings, phase.round, decoded, len(talk.summed))
         return tally
 
     def _talked(
@@ -160,14 +162,6 @@ class SecurePlayers(Players):
             for client, message in talk.messages(step).items()
         }
 
-    def _warn(self, round: int, decoded: Decoded, summed: int) -> None:
-        if decoded.saturated:
-            self.virtual.say(
-                round,
-                f"round {round}: {decoded.saturated} of {summed} clients had values beyond clip={self.settings.clip:g} "
-                f"or a weight beyond weight_cap={self.settings.weight_cap:g}, which were cut; raise them",
-            )
-
     def kept(self, round: int, tally: Tally) -> None:
         self.virtual.kept(round, tally)
 
@@ -189,7 +183,7 @@ def _take(talk: Conversation, step: Step, own: Mapping[str, Mapping[str, Any]], 
             failed[client] = str(error)
 
 
-def _tally(phase: Phase, failed: Mapping[str, str], summed: Sequence[str], otherwise: str) -> Tally:
+def summed_tally(phase: Phase, failed: Mapping[str, str], summed: Sequence[str], otherwise: str) -> Tally:
     """A tally without a sum: one receipt for each client, of those that are in the sum that they are done."""
     there, receipts = set(summed), Receipts()
     for client in phase.clients:
@@ -199,7 +193,7 @@ def _tally(phase: Phase, failed: Mapping[str, str], summed: Sequence[str], other
     return Tally(receipts=receipts)
 
 
-def _fill(tally: Tally, decoded: Decoded, schema: Mapping[str, Schema], count: int) -> None:
+def fill(tally: Tally, decoded: Decoded, schema: Mapping[str, Schema], count: int) -> None:
     """Add an opened sum to its tally."""
     tally.examples.add(decoded.examples)
     for name, (total, examples) in decoded.metrics.items():
@@ -207,3 +201,13 @@ def _fill(tally: Tally, decoded: Decoded, schema: Mapping[str, Schema], count: i
             tally.metrics[name] = (ExactSum([total]), ExactSum([examples]))
     if schema:
         tally.accumulator, tally.schema = opened(decoded, schema, count), schema
+
+
+def warn(say: Say, settings: Secure, round: int, decoded: Decoded, summed: int) -> None:
+    """Say how many clients were cut, if any."""
+    if decoded.saturated:
+        say(
+            round,
+            f"round {round}: {decoded.saturated} of {summed} clients had values beyond clip={settings.clip:g} or a "
+            f"weight beyond weight_cap={settings.weight_cap:g}, which were cut; raise them",
+        )

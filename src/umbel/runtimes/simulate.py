@@ -26,7 +26,7 @@ from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
-from umbel.runtimes.simulated import Course, check_secure
+from umbel.runtimes.simulated import Course, check_simulated
 from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
@@ -128,7 +128,7 @@ def simulate(
     at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
     if isinstance(coordinator, Secure):
-        check_secure(coordinator, config, system=system, engine=engine, per_client=hooks.per_client)
+        check_simulated(coordinator, config, system=system, engine=engine, per_client=hooks.per_client)
     choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once, block=block)
     kept, led = keeping.store_at(store), None
     try:

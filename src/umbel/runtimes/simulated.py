@@ -12,6 +12,7 @@ from umbel.message import require
 from umbel.plan import describe
 from umbel.runtimes import asynchronous
 from umbel.runtimes.players import Players, VirtualPlayers
+from umbel.runtimes.securing import check_secure, played
 from umbel.runtimes.system import Present, SystemModel, Timeline
 from umbel.runtimes.timed import TimedPlayers
 from umbel.strategy import Strategy
@@ -73,7 +74,7 @@ class Course:
         Raises:
             NotSupported: it cannot be secured, or the package `cryptography` is missing.
         """
-        return strategy if self.secure is None else client_half(strategy, self.secure)
+        return played(strategy, self.secure)
 
     def players(self, virtual: VirtualPlayers, strategy: Strategy) -> Players:
         """Who plays the clients."""
@@ -96,35 +97,17 @@ def _check_asynchronous(strategy: Strategy, coordinator: object, system: object)
     asynchronous.check_strategy(strategy, wanted)
 
 
-def check_secure(coordinator: Secure, config: ServerConfig, *, system: object, engine: str, per_client: bool) -> None:
+def check_simulated(settings: Secure, config: ServerConfig, *, system: object, engine: str, per_client: bool) -> None:
     """Refuse what secure rounds cannot have in a simulation.
 
     Raises:
         NotSupported: names the first such argument.
     """
-    coordinator.check(config)
+    check_secure(settings, config, per_client=per_client)
     if system is not None:
         raise NotSupported("Secure() has no time in a simulation; leave system out")
-    if per_client:
-        raise NotSupported(
-            "fit_metrics_aggregation_fn and evaluate_metrics_aggregation_fn see each client's metrics, which Secure() "
-            "hides; leave them out: the metrics that Secure(metrics=...) names are summed under the masks"
-        )
     if engine not in ("auto", "serial", "pool"):
         raise NotSupported(f'Secure() masks client by client, got engine={engine!r}; use "serial" or "pool"')
-
-
-def client_half(strategy: Strategy, settings: Secure) -> Strategy:
-    """What clients of a secure round play.
-
-    Raises:
-        NotSupported: the reducer is not linear, or the package `cryptography` is missing.
-    """
-    try:
-        from umbel.runtimes.secure import secured
-    except ImportError:
-        raise NotSupported("Secure() needs the package cryptography: pip install 'umbel[identity]'") from None
-    return secured(strategy, settings)
 
 
 def _check(config: ServerConfig, system: object) -> None:

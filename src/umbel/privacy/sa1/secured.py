@@ -85,6 +85,10 @@ class Secured(Strategy):
         return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
 
     def _party(self, ask: Ask) -> Party:
+        """Who plays: as a node keeps it for its client, or made from the root of all identities of a simulation."""
+        party = ask.own.get("party")
+        if isinstance(party, Party):
+            return party
         root: bytes = ask.own["root"]
 
         def trusts(name: str, identity: bytes) -> bool:
