@@ -70,7 +70,7 @@ def main() -> None:
     secrets = {f"{index:04}": sha256(f"identity {index}".encode()).digest() for index in range(count)}
     known = {name: identity_of(secret) for name, secret in secrets.items()}
     parties = {
-        name: Party(name=name, secret=secret, trusts=lambda name, key: known[name] == key, floors=Floors())
+        name: Party(name=name, secret=secret, trusts=lambda name, key, credential: known[name] == key, floors=Floors())
         for name, secret in secrets.items()
     }
     offer = Offer(

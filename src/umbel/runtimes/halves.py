@@ -57,6 +57,12 @@ def _secured() -> Any:
     return Secured
 
 
+def is_secured(plan: Any) -> bool:
+    """Whether a plan is one of secure rounds."""
+    half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
+    return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
+
+
 def _is_plain(kind: type[Any]) -> bool:
     """Whether the client's side of a strategy class is FedAvg's."""
     own = {name for base in kind.__mro__[: kind.__mro__.index(Averaging)] for name in vars(base)}

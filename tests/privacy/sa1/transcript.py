@@ -46,7 +46,7 @@ def parties_of(count: int, *, floors: Floors | None = None, seed: str = "test") 
     secrets = {name: sha256(f"{seed} identity {name}".encode()).digest() for name in names}
     known = {name: identity_of(secret) for name, secret in secrets.items()}
 
-    def trusts(name: str, identity: bytes) -> bool:
+    def trusts(name: str, identity: bytes, credential: bytes) -> bool:
         return known.get(name) == identity
 
     floors = floors or Floors(min_cohort=2, min_threshold_share=0.5)

@@ -40,7 +40,7 @@ def advertise(party: Party, offer: bytes, last: tuple[int, int] | None = None) -
             "of a round are made once",
         )
     channel, mask = party.entropy(32), party.entropy(32)
-    unsigned = Advert(party.name, identity_of(party.secret), public_of(channel), public_of(mask), b"")
+    unsigned = Advert(party.name, identity_of(party.secret), party.credential, public_of(channel), public_of(mask), b"")
     advert = replace(unsigned, signature=signature(party.secret, unsigned.signed(found)))
     return Member("advertised", found, channel, mask, advert.data), advert.data
 
@@ -66,7 +66,7 @@ def share(party: Party, member: Member, header: bytes) -> tuple[Member, bytes]:
     peers: list[Peer] = []
     for j in found.neighbours[index]:
         other = found.adverts[j]
-        if not party.trusts(other.name, other.identity):
+        if not party.trusts(other.name, other.identity, other.credential):
             raise SecureRefused(
                 party.name, f"client {other.name} is not enrolled with the key that the header gives it"
             )

@@ -20,6 +20,7 @@ SUITES = ("SA1", "SA1-C")
 _NUMBERS = struct.Struct("<IIIII")
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+MOST_CREDENTIAL_BYTES = 2**14
 
 
 @final
@@ -118,21 +119,26 @@ class Offer:
 @final
 @dataclass(frozen=True)
 class Advert:
-    """A client's keys for one round: X25519 for the channel and for masks, signed by its Ed25519 identity."""
+    """A client's keys for one round: X25519 for the channel and for masks, signed by its Ed25519 identity.
+
+    `credential` shows that the identity is enrolled under the name, in a form that clients agree on; it may be empty.
+    """
 
     name: str
     identity: bytes
+    credential: bytes
     channel: bytes
     mask: bytes
     signature: bytes
 
     @cached_property
     def data(self) -> bytes:
-        return joined(self.name.encode(), self.identity, self.channel, self.mask, self.signature)
+        return joined(self.name.encode(), self.identity, self.credential, self.channel, self.mask, self.signature)
 
     def signed(self, offer: Offer) -> bytes:
         """What the signature is of."""
-        return joined(b"umbel SA1 keys 1", offer.digest, self.name.encode(), self.identity, self.channel, self.mask)
+        who = (self.name.encode(), self.identity, self.credential)
+        return joined(b"umbel SA1 keys 1", offer.digest, *who, self.channel, self.mask)
 
     @classmethod
     def read(cls, data: bytes) -> Advert:
@@ -141,11 +147,13 @@ class Advert:
         Raises:
             ProtocolError: there is none.
         """
-        name, identity, channel, mask, signature = parted(data, 5)
+        name, identity, credential, channel, mask, signature = parted(data, 6)
         if not len(identity) == len(channel) == len(mask) == KEY_BYTES or len(signature) != SIGNATURE_BYTES:
             raise ProtocolError("an advert of SA1 has three keys of 32 bytes and a signature of 64")
+        if len(credential) > MOST_CREDENTIAL_BYTES:
+            raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
         try:
-            return cls(name.decode(), identity, channel, mask, signature)
+            return cls(name.decode(), identity, credential, channel, mask, signature)
         except UnicodeDecodeError:
             raise ProtocolError("the name in an advert of SA1 is no UTF-8") from None
 

@@ -11,8 +11,8 @@ from typing import TypeAlias, final
 from umbel.errors import SecureRefused
 from umbel.privacy.sa1.offer import Offer, default_threshold
 
-Trusts: TypeAlias = Callable[[str, bytes], bool]
-"""Whether a name belongs to an Ed25519 key."""
+Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
+"""Whether a name belongs to an Ed25519 key, by the credential that came with it."""
 
 
 @final
@@ -64,7 +64,8 @@ class Party:
     Args:
         name: its name in the federation.
         secret: its Ed25519 key, 32 bytes; it signs and is never sent.
-        trusts: whether a name belongs to an Ed25519 public key: the enrolment.
+        trusts: whether a name belongs to an Ed25519 public key, by a credential: the enrolment.
+        credential: shows to others that the key is this name's.
         floors: see `Floors`.
         entropy: gives so many unpredictable bytes. Only tests replace the operating system's.
     """
@@ -72,6 +73,7 @@ class Party:
     name: str
     secret: bytes
     trusts: Trusts
+    credential: bytes = b""
     floors: Floors = Floors()
     entropy: Callable[[int], bytes] = os.urandom
 

@@ -91,7 +91,7 @@ class Secured(Strategy):
             return party
         root: bytes = ask.own["root"]
 
-        def trusts(name: str, identity: bytes) -> bool:
+        def trusts(name: str, identity: bytes, credential: bytes) -> bool:
             return identity_of(generated(root, name)) == identity
 
         return Party(name=ask.client, secret=generated(root, ask.client), trusts=trusts, floors=self.floors)

@@ -82,7 +82,7 @@ class Host:
             threads,
             partition=partition,
         )
-        self.vault = vault_for(strategy, name)
+        self.vault = vault_for(strategy, name, plan)
         self.facts = self._probe()
 
     def _probe(self) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from umbel.errors import ClientError
 from umbel.message import Ask, Update
+from umbel.runtimes.halves import SECURED
+from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
 from umbel.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -18,28 +21,30 @@ ATTEMPT_STEPS = 8
 Place: TypeAlias = "tuple[str, str, int, int]"
 
 
-def vault_for(strategy: Strategy, name: str) -> Vault | None:
-    """A vault, if the strategy is one of secure rounds."""
-    from umbel.runtimes.halves import SECURED
+def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault | None:
+    """A vault, if the strategy is one of secure rounds.
 
+    Args:
+        plan: with the identity that the node made for this run, if it is enrolled.
+    """
     if type(strategy).__name__ != SECURED:
         return None
     from umbel.privacy.sa1.party import Party
 
-    pins: dict[str, bytes] = {}
-
-    def trusts(other: str, identity: bytes) -> bool:
-        return pins.setdefault(other, identity) == identity
-
-    return Vault(Party(name=name, secret=os.urandom(32), trusts=trusts))
+    identity = identity_in(plan)
+    if identity is None:
+        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning()))
+    trusts = trusts_of(str(plan["run"]), identity["ca"])
+    return Vault(Party(name=name, secret=identity["secret"], trusts=trusts, credential=identity["credential"]))
 
 
 @final
 class Vault:
     """The members of rounds under way, in memory: a node that is killed has dropped out of them, and releases nothing.
 
-    The identity is made when the run begins here. Those of others are pinned where they are first seen: this holds
-    against a server that is curious, not yet against one that plays clients of its own from the first round on.
+    An enrolled node's identity is vouched for by its certificate, and so have to be those of others. Without enrolment
+    identities are pinned where they are first seen: this holds against a server that is curious, not against one that
+    plays clients of its own from the first round on.
 
     Args:
         party: the client as its owner set it up.

@@ -150,8 +150,10 @@ class Conduct:
         app = self.order.app
         # Only where it says something: a plan without it keeps the digest that data owners have agreed to.
         where = {"where": self.config.where} if self.config.where else {}
+        secure = {"privacy": {"secure_aggregation": True}} if isinstance(self.order.coordinator, Secure) else {}
         return {
             **where,
+            **secure,
             "run": self.run,
             "name": self.order.name,
             "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
