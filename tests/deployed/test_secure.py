@@ -47,7 +47,7 @@ def fails(context):
 def test_a_node_that_fails_in_the_middle_is_left_out_of_the_sum(federation):
     settings = config(fraction_evaluate=0.0)
     history = federation.run(
-        NAMES, fails, config=settings, coordinator=fl.Secure(clip=4.0), initial_parameters=[np.zeros(3)]
+        NAMES, fails, config=settings, coordinator=fl.Secure(clip=4.0, weight_cap=4.0), initial_parameters=[np.zeros(3)]
     )
     assert history.parameters["0"].tolist() == [3.0] * 3
     assert [record.participants for record in history.rounds] == [3, 3, 3]

@@ -16,7 +16,7 @@ from umbel.randomness import seed_process
 from umbel.runtimes.halves import restored
 from umbel.runtimes.mail import Answer, Letter
 from umbel.runtimes.memory import write_memory
-from umbel.runtimes.node.vault import vault_for
+from umbel.runtimes.node.vault import is_later_step, vault_for
 from umbel.runtimes.probe import check_capable
 from umbel.runtimes.program import Program
 from umbel.runtimes.threads import one_thread_each
@@ -122,6 +122,8 @@ class Host:
     def _work(self, base: Answer, ask: Ask, memory: bytes | None) -> tuple[Answer, bytes | None]:
         ctx = self.program.context(ask, memory)
         ctx.clock, ctx.ends_at_s = self._time_is(ctx), self.clock.ends_at_s
+        if self.vault is None and is_later_step(ask.own):
+            raise NotSupported("the ask goes on with a secure round, and this run has none")
         if self.vault is not None and ask.kind in ("fit", "evaluate"):
             ask = self.vault.filled(base.run, ask)
             if (reply := self.program.strategy.reply(ask, ctx)) is not None:

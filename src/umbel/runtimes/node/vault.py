@@ -21,6 +21,11 @@ ATTEMPT_STEPS = 8
 Place: TypeAlias = "tuple[str, str, int, int]"
 
 
+def is_later_step(own: Mapping[str, Any]) -> bool:
+    """Whether an ask goes on with a secure round that was begun."""
+    return own.get("step", "advertise") != "advertise"
+
+
 def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault | None:
     """A vault, if the strategy is one of secure rounds.
 
