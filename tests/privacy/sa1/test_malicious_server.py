@@ -295,3 +295,27 @@ def test_an_offer_survives_its_bytes_and_changed_bytes_are_no_offer():
 def test_a_party_does_not_print_its_secret():
     assert repr(parties_of(1)["000"]) == "Party('000')"
     assert isinstance(parties_of(1)["000"], Party)
+
+
+@pytest.mark.parametrize("left", [set(), {"000"}], ids=["seed", "mask key"])
+def test_shares_of_another_secret_that_fit_together_abort_as_well(left):
+    """All holders add the same to their shares of client 000: they give a secret, and not the announced one."""
+    world = World(floors=Floors(min_cohort=2)).shared()
+    for name, party in world.parties.items():
+        vector = np.zeros(world.offer.encoding.length, np.uint32)
+        world.members[name], upload = mask(party, world.members[name], world.inboxes[name], MODEL, vector)
+        if name not in left:
+            world.server.masked(name, upload)
+    sets = world.server.close_masked()
+    there = [name for name in world.parties if name not in left]
+    for name in there:
+        world.members[name], mark = agree(world.parties[name], world.members[name], sets)
+        world.server.signature(name, mark)
+    for name, signatures in world.server.close_signatures().items():
+        world.members[name], message = release(world.parties[name], world.members[name], signatures)
+        first, *others = parted(message)
+        limbs = np.frombuffer(first, "<u4").astype(np.uint64)
+        limbs[0] = (limbs[0] + 8) % (2**31 - 1)
+        world.server.opened(name, joined(limbs.astype("<u4").tobytes(), *others))
+    with pytest.raises(SecureAborted, match="client 000 do not give the secret that it announced"):
+        world.server.result()
