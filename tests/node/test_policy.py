@@ -226,7 +226,7 @@ def test_a_plan_that_nobody_read_waits_and_is_taken_in_all_its_runs_once_it_is_l
 def test_the_text_to_read_shows_everything_and_nothing_can_hide_in_it():
     plan = {**GOOD, "name": "x\n\x1b[2Jcohort = 1000", "settings": {"a\nb": "\u202edlrow"}}
     lines = review(plan).splitlines()
-    assert "client_half.reducer.exact = True" in lines
+    assert "client_half.inner.reducer.exact = True" in lines
     assert "cohort = 8" in lines
     assert "name = x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2Jcohort = 1000" in lines
     assert all(line.isprintable() for line in lines)
