@@ -40,6 +40,7 @@ from umbelbench.goals import (
     population,
     ragged,
     robust,
+    secure,
     silo,
     start,
     tiny,
@@ -74,6 +75,7 @@ BENCHES = {
         large,
         deployed_flwr,
         fedbuff,
+        secure,
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}

@@ -27,6 +27,7 @@ _HOMES = {
         "FedAsync",
         "Oort",
         "PowerOfChoice",
+        "Secure",
         "Seen",
         "Selector",
         "ServerConfig",
@@ -149,6 +150,7 @@ if TYPE_CHECKING:
     from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import Oort as Oort
     from umbel.coordinators import PowerOfChoice as PowerOfChoice
+    from umbel.coordinators import Secure as Secure
     from umbel.coordinators import Seen as Seen
     from umbel.coordinators import Selector as Selector
     from umbel.coordinators import ServerConfig as ServerConfig

@@ -20,6 +20,7 @@ from umbel.plan import describe
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
+SECURED = "Secured"
 _CLIENT_METHODS = ("local", "correction", "answer", "weight", "corrects", "needs")
 _KNOWN: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -32,6 +33,8 @@ _KNOWN: dict[str, type[Any]] = {
 def client_half(strategy: Strategy) -> dict[str, Any]:
     """The client half of `strategy` as plain data."""
     kind = type(strategy)
+    if kind.__name__ == SECURED and kind is _secured():
+        return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
     if _KNOWN.get(kind.__name__) is kind:
         half = describe(strategy)
         if not _can_be_made(half.get("reducer"), getattr(strategy, "reducer", None)):
@@ -50,6 +53,25 @@ def _can_be_made(described: Any, reducer: Any) -> bool:
         return bool(_made(described, ()) == reducer)
     except NotSupported:
         return False
+
+
+def _secured() -> Any:
+    """The client half of a secure round.
+
+    Raises:
+        NotSupported: the package `cryptography` is not there.
+    """
+    try:
+        from umbel.privacy.sa1.secured import Secured
+    except ImportError:
+        raise NotSupported("a secure round needs the package cryptography: pip install 'umbel[identity]'") from None
+    return Secured
+
+
+def is_secured(plan: Any) -> bool:
+    """Whether a plan is one of secure rounds."""
+    half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
+    return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
 
 
 def _is_plain(kind: type[Any]) -> bool:
@@ -87,7 +109,7 @@ def _made(value: Any, packages: Collection[str]) -> Any:
     if "name" not in table:
         return table
     name = str(table.pop("name"))
-    kind = _KNOWN.get(name) or _from_app(name, packages)
+    kind = _secured() if name == SECURED else _KNOWN.get(name) or _from_app(name, packages)
     try:
         return kind(**{key: _made(item, packages) for key, item in table.items()})
     except (TypeError, ValueError) as error:

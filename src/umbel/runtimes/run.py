@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.message import require
 from umbel.runtimes.system import SystemModel
 from umbel.strategies import FedAvg
@@ -22,7 +22,8 @@ class Run:
     Args:
         num_clients: how many partitions a simulation has, at least 1.
         system: a model of time for simulations; real nodes take the time they take.
-        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes; None is plain rounds.
+        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes, or
+            `Secure(...)`; None is plain rounds.
         Others: as in `simulate`.
     """
 
@@ -35,7 +36,7 @@ class Run:
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     attributes: Callable[[str], Mapping[str, Any]] | None = None
     system: SystemModel | None = None
-    coordinator: Overlap | None = None
+    coordinator: Overlap | Secure | None = None
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")

@@ -25,9 +25,17 @@ class StatesOnly:
         return self._states.state(run, basis)
 
     def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+        self,
+        run: str,
+        round: int,
+        attempt: int,
+        state: bytes | None,
+        answer: Sequence[Bytes],
+        about: str,
+        *,
+        counts: bool = True,
     ) -> None:
-        self._states.keep(run, round, attempt, state, (), about)
+        self._states.keep(run, round, attempt, state, (), about, counts=counts)
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         return None

@@ -70,12 +70,20 @@ class DiskKeeper:
         return self._whole("state", (run, *basis), rows)
 
     def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+        self,
+        run: str,
+        round: int,
+        attempt: int,
+        state: bytes | None,
+        answer: Sequence[Bytes],
+        about: str,
+        *,
+        counts: bool = True,
     ) -> None:
         place = (run, round, attempt)
         body, rest = _split("answer", place, answer)
         statements: list[tuple[str, tuple[Any, ...]]] = [
-            (_COUNT, ()),
+            *([(_COUNT, ())] if counts else []),
             ("DELETE FROM answers WHERE run=?", (run,)),
             ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, about, body)),
             *rest,

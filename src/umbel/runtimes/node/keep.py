@@ -18,9 +18,20 @@ class Keeper(Protocol):
         ...
 
     def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+        self,
+        run: str,
+        round: int,
+        attempt: int,
+        state: bytes | None,
+        answer: Sequence[Bytes],
+        about: str,
+        *,
+        counts: bool = True,
     ) -> None:
-        """Keep a finished answer, and the state that goes with it. `about` says to which ask it is the answer."""
+        """Keep a finished answer, and the state that goes with it. `about` says to which ask it is the answer.
+
+        Where rounds are counted it counts as one, unless `counts` is false.
+        """
         ...
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
@@ -59,7 +70,15 @@ class MemoryKeeper:
         return None if basis is None else self._run(run).states.get(basis)
 
     def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
+        self,
+        run: str,
+        round: int,
+        attempt: int,
+        state: bytes | None,
+        answer: Sequence[Bytes],
+        about: str,
+        *,
+        counts: bool = True,
     ) -> None:
         kept = self._run(run)
         kept.answers = {(round, attempt): (about, answer)}

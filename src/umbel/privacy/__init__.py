@@ -1,0 +1,1 @@
+"""Privacy that composes with every strategy: what a server learns, and what it does not."""
