@@ -132,7 +132,6 @@ GOOD = np.zeros((2, 2))
         (lambda c, a: setattr(a.fit_res.parameters, "tensor_type", "tflite"), "tensors of the type 'tflite'"),
         (lambda c, a: setattr(a.fit_res, "num_examples", -1), "num_examples is -1"),
         (lambda c, a: setattr(a.evaluate_res, "loss", 1.0), "asked for fit and answered evaluate"),
-        (lambda c, a: setattr(a.disconnect_res, "reason", 2), r"it left \(power disconnected\)"),
         (lambda c, a: a.Clear(), "of no kind that is known"),
         (lambda c, a: setattr(a.fit_res.status, "code", 3), "the Flower client has no fit"),
         (lambda c, a: setattr(a.fit_res.status, "code", 9), r"could not fit \(code 9\)"),
@@ -146,6 +145,20 @@ def test_a_bad_answer_is_refused_with_a_sentence_and_the_run_goes_on(site, diale
     failure = history.rounds[0].failures[0]
     assert failure.client.startswith("flower-")
     assert re.search(reason, failure.reason)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_round_fails_there_with_its_reason(site, dialect):
+    def leave(client, answer):
+        answer.disconnect_res.reason = 2
+
+    # One round: a second one would rightly wait for a second client, unless it begins before the first has gone.
+    history = site.run(Adds(dialect, 1), Wrong(dialect, leave), config=config(rounds=1))
+    good = fl.simulate(
+        lambda context: UmbelAdds(1), 1, config=config(rounds=1, clients=1), progress=False, engine="serial"
+    )
+    assert history.ended == "finished"
+    assert history.parameters == good.parameters
+    assert [failure.reason for failure in history.rounds[0].failures][0] == "it left (power disconnected)"
 
 
 def test_bytes_that_are_no_message_are_refused(site, dialect):
