@@ -11,6 +11,7 @@ import pytest
 
 import umbel as fl
 from umbel.runtimes.flower.keep import StatesOnly
+from umbel.runtimes.node.keep import KeptTurn
 
 from .by_hand import Adds, UmbelAdds, saved
 
@@ -158,7 +159,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_round_fails_there_with_its_reas
     )
     assert history.ended == "finished"
     assert history.parameters == good.parameters
-    assert [failure.reason for failure in history.rounds[0].failures][0] == "it left (power disconnected)"
+    assert history.rounds[0].failures[0].reason == "it left (power disconnected)"
 
 
 def test_bytes_that_are_no_message_are_refused(site, dialect):
@@ -284,7 +285,7 @@ def test_without_certificates_they_may_come_where_nodes_need_theirs(site, dialec
 
 def test_the_server_keeps_a_clients_state_and_not_its_update():
     keeper = StatesOnly()
-    keeper.keep("run", 1, 0, b"state", b"update", "ask")
+    keeper.keep(KeptTurn("run", 1, 0, b"state", b"update", "ask"))
     assert keeper.answer("run", 1, 0, "ask") is None
     keeper.settle("run", 1, 0, included=True)
     assert keeper.state("run", (1, 0)) == b"state"

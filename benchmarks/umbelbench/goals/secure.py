@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -48,32 +50,63 @@ def run(options: Options) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    from hashlib import sha256
+class Meter:
+    """The members of a round, and the CPU seconds and bytes that each and the server spent."""
 
-    from umbel.privacy.sa1 import (
-        Encoding,
-        Floors,
-        Offer,
-        Party,
-        SecureServer,
-        advertise,
-        agree,
-        default_threshold,
-        mask,
-        release,
-        share,
-    )
+    def __init__(self, parties) -> None:
+        self.members, self.server_s = {}, 0.0
+        self.client_s, self.sent = dict.fromkeys(parties, 0.0), dict.fromkeys(parties, 0)
+
+    def at_client(self, name, step, *arguments):
+        begun = time.process_time()
+        self.members[name], answer = step(*arguments)
+        self.client_s[name] += time.process_time() - begun
+        self.sent[name] += len(answer) if isinstance(answer, bytes) else answer.nbytes
+        return answer
+
+    def at_server(self, step, *arguments):
+        begun = time.process_time()
+        answer = step(*arguments)
+        self.server_s += time.process_time() - begun
+        return answer
+
+
+def main() -> None:
+    count, neighbours, dropped = CASES[sys.argv[1]]
+    parties, offer = parties_of(count), offer_of(count, neighbours)
+    real, gone = list(parties)[:REAL], set(list(parties)[: round(dropped * count)])
+    meter = Meter(parties)
+    total, expected = played(parties, offer, real, gone, meter)
+    if count <= REAL and not np.array_equal(total, expected):
+        raise SystemExit("the opened sum is not the sum of the vectors")
+    stayed = [name for name in real if name not in gone]
+    told = {
+        "client": float(np.median([meter.client_s[name] for name in stayed])),
+        "server": meter.server_s,
+        "upload": float(np.median([meter.sent[name] for name in stayed])) / SIZE,
+        "exact": count <= REAL,
+    }
+    print(json.dumps(told))
+
+
+def parties_of(count):
+    """Clients that know each other's identities."""
+    from umbel.privacy.sa1 import Floors, Party
     from umbel.privacy.sa1.keys import identity_of
 
-    count, neighbours, dropped = CASES[sys.argv[1]]
     secrets = {f"{index:04}": sha256(f"identity {index}".encode()).digest() for index in range(count)}
     known = {name: identity_of(secret) for name, secret in secrets.items()}
-    parties = {
-        name: Party(name=name, secret=secret, trusts=lambda name, key, credential: known[name] == key, floors=Floors())
-        for name, secret in secrets.items()
-    }
-    offer = Offer(
+
+    def trusts(name, identity, credential):
+        return known[name] == identity
+
+    return {name: Party(name=name, secret=secret, trusts=trusts, floors=Floors()) for name, secret in secrets.items()}
+
+
+def offer_of(count, neighbours):
+    from umbel.privacy.sa1 import Encoding, Offer, default_threshold
+
+    return Offer(
         run="run",
         round=1,
         attempt=0,
@@ -83,75 +116,54 @@ def main() -> None:
         threshold=default_threshold(neighbours + 1 if neighbours else count),
         neighbours=neighbours,
     )
-    gone = set(list(parties)[: round(dropped * count)])
+
+
+def played(parties, offer, real, gone, meter):
+    """(the opened sum, the sum of the vectors) of a round in which `gone` leave after they have shared."""
+    from umbel.privacy.sa1 import SecureServer, advertise, agree, release, share
+
+    server, members = meter.at_server(SecureServer, offer), meter.members
+    for name, party in parties.items():
+        meter.at_server(server.advert, name, meter.at_client(name, advertise, party, offer.data))
+    header = meter.at_server(server.close_adverts)
+    for name, party in parties.items():
+        meter.at_server(server.shares, name, meter.at_client(name, share, party, members[name], header))
+    expected = masked(parties, offer, real, gone, server, meter)
+    sets = meter.at_server(server.close_masked)
+    for name in server.summed:
+        meter.at_server(server.signature, name, meter.at_client(name, agree, parties[name], members[name], sets))
+    for name, signatures in meter.at_server(server.close_signatures).items():
+        answer = meter.at_client(name, release, parties[name], members[name], signatures)
+        meter.at_server(server.opened, name, answer)
+    return meter.at_server(server.result), expected
+
+
+def masked(parties, offer, real, gone, server, meter):
+    """The sum of the vectors that the server gets, each under its masks."""
+    from umbel.privacy.sa1 import mask
+
     rng = np.random.default_rng(0)
     update = (rng.standard_normal(SIZE) * 0.1).astype(np.float32)
     noise = rng.integers(0, 2**32, offer.encoding.length, np.uint64).astype(np.uint32)
-    clock, spent = time.process_time, dict.fromkeys(parties, 0.0)
-    work, sent, at_server = {}, dict.fromkeys(parties, 0), 0.0
-
-    def timed(name, step, *arguments):
-        begun = clock()
-        work[name], answer = step(*arguments)
-        spent[name] += clock() - begun
-        sent[name] += len(answer) if isinstance(answer, bytes) else answer.nbytes
-        return answer
-
-    def served(step, *arguments):
-        nonlocal at_server
-        begun = clock()
-        answer = step(*arguments)
-        at_server += clock() - begun
-        return answer
-
-    server = served(SecureServer, offer)
-    for name, party in parties.items():
-        served(server.advert, name, timed(name, advertise, party, offer.data))
-    header = served(server.close_adverts)
-    for name, party in parties.items():
-        served(server.shares, name, timed(name, share, party, work[name], header))
-    inboxes = served(server.close_shares)
-    expected, real = np.zeros(offer.encoding.length, np.uint32), list(parties)[:REAL]
-    for name, party in parties.items():
-        begun = clock()
-        vector = (
-            offer.encoding.encode([([update], 20.0)], examples=20.0, metrics={"loss": 0.5}) if name in real else noise
-        )
-        spent[name] += clock() - begun
-        if name not in gone:
-            expected += vector
+    expected = np.zeros(offer.encoding.length, np.uint32)
+    for name, inbox in meter.at_server(server.close_shares).items():
+        vector, member = noise, meter.members[name]
         if name in real:
-            vector = timed(name, mask, party, work[name], inboxes[name], offer.model, vector)
+            begun = time.process_time()
+            vector = offer.encoding.encode([([update], 20.0)], examples=20.0, metrics={"loss": 0.5})
+            meter.client_s[name] += time.process_time() - begun
+        expected += 0 if name in gone else vector
+        if name in real:
+            vector = meter.at_client(name, mask, parties[name], member, inbox, offer.model, vector)
         else:
-            work[name] = _skipped(party, work[name], inboxes[name])
+            meter.members[name] = unmasked(parties[name], member, inbox)
         if name not in gone:
-            served(server.masked, name, vector)
-    sets = served(server.close_masked)
-    for name in server.summed:
-        served(server.signature, name, timed(name, agree, parties[name], work[name], sets))
-    for name, signatures in served(server.close_signatures).items():
-        served(server.opened, name, timed(name, release, parties[name], work[name], signatures))
-    total = served(server.result)
-    exact = count <= REAL
-    if exact and not np.array_equal(total, expected):
-        raise SystemExit("the opened sum is not the sum of the vectors")
-    stayed = [name for name in real if name not in gone]
-    print(
-        json.dumps(
-            {
-                "client": float(np.median([spent[name] for name in stayed])),
-                "server": at_server,
-                "upload": float(np.median([sent[name] for name in stayed])) / SIZE,
-                "exact": exact,
-            }
-        )
-    )
+            meter.at_server(server.masked, name, vector)
+    return expected
 
 
-def _skipped(party, member, inbox):
+def unmasked(party, member, inbox):
     """The member after a mask step whose vector nobody needs."""
-    from dataclasses import replace
-
     from umbel.privacy.sa1 import masking
 
     there, shares = masking._opened(party, member, inbox)

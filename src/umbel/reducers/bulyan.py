@@ -10,13 +10,13 @@ import numpy as np
 from umbel.arrays import Vector
 from umbel.dtypes import Array, Float64
 from umbel.reducers.krum import scores
-from umbel.reducers.robust import Robust, check_f
+from umbel.reducers.robust import Withstands
 from umbel.reducers.rows import Rows
 
 
 @final
 @dataclass(frozen=True)
-class Bulyan(Robust):
+class Bulyan(Withstands):
     """n - 2·f updates, chosen one after the other by `Krum` from those left; of each coordinate the mean of the
     n - 4·f values that are nearest to the median.
 
@@ -34,11 +34,6 @@ class Bulyan(Robust):
         E. M. El Mhamdi, R. Guerraoui, S. Rouault, "The Hidden Vulnerability of Distributed Learning in Byzantium",
         ICML 2018, https://arxiv.org/abs/1802.07927
     """
-
-    f: int
-
-    def __post_init__(self) -> None:
-        check_f(self.f)
 
     @property
     def least_updates(self) -> int:

@@ -9,13 +9,13 @@ import numpy as np
 
 from umbel.arrays import Vector
 from umbel.dtypes import Float64
-from umbel.reducers.robust import Robust, check_f
+from umbel.reducers.robust import Withstands
 from umbel.reducers.rows import Rows
 
 
 @final
 @dataclass(frozen=True)
-class Krum(Robust):
+class Krum(Withstands):
     """The one update with the smallest sum of squared distances to its n - f - 1 nearest others.
 
     Args:
@@ -33,15 +33,6 @@ class Krum(Robust):
         Gradient Descent", NeurIPS 2017, https://arxiv.org/abs/1703.02757
     """
 
-    f: int
-
-    def __post_init__(self) -> None:
-        check_f(self.f)
-
-    @property
-    def least_updates(self) -> int:
-        return 2 * self.f + 1
-
     def reduced(self, rows: Rows) -> Vector:
         chosen = np.zeros(len(rows))
         chosen[int(np.argmin(scores(rows.apart, self.f)))] = 1.0
@@ -50,7 +41,7 @@ class Krum(Robust):
 
 @final
 @dataclass(frozen=True)
-class MultiKrum(Robust):
+class MultiKrum(Withstands):
     """The mean of the n - f updates with the best scores of `Krum`.
 
     Args:
@@ -64,15 +55,6 @@ class MultiKrum(Robust):
         P. Blanchard, E. M. El Mhamdi, R. Guerraoui, J. Stainer, "Machine Learning with Adversaries: Byzantine Tolerant
         Gradient Descent", NeurIPS 2017, https://arxiv.org/abs/1703.02757
     """
-
-    f: int
-
-    def __post_init__(self) -> None:
-        check_f(self.f)
-
-    @property
-    def least_updates(self) -> int:
-        return 2 * self.f + 1
 
     def reduced(self, rows: Rows) -> Vector:
         kept = len(rows) - self.f

@@ -121,6 +121,24 @@ def _cut(reduced: Reduced, piece: Sequence[Slice]) -> Reduced:
     return Reduced(reduced.total.cut(piece), reduced.weight, reduced.count)
 
 
+@dataclass(frozen=True)
+class Withstands(Robust):
+    """A robust reducer that is told how many bad updates to withstand; most need 2·f + 1 updates or more.
+
+    Raises:
+        ConfigError: `f` is no whole number of at least 0.
+    """
+
+    f: int
+
+    def __post_init__(self) -> None:
+        check_f(self.f)
+
+    @property
+    def least_updates(self) -> int:
+        return 2 * self.f + 1
+
+
 def check_f(f: object) -> None:
     """Refuse a number of bad updates that is none."""
     if not isinstance(f, int) or isinstance(f, bool) or f < 0:

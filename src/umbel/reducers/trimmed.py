@@ -8,13 +8,13 @@ from typing import ClassVar, final
 import numpy as np
 
 from umbel.arrays import Vector
-from umbel.reducers.robust import Robust, check_f
+from umbel.reducers.robust import Withstands
 from umbel.reducers.rows import Rows
 
 
 @final
 @dataclass(frozen=True)
-class TrimmedMean(Robust):
+class TrimmedMean(Withstands):
     """Of each coordinate the mean of the values that are neither among the f largest nor among the f smallest.
 
     Args:
@@ -32,15 +32,7 @@ class TrimmedMean(Robust):
         Statistical Rates", ICML 2018, https://arxiv.org/abs/1803.01498
     """
 
-    f: int
     elementwise: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_f(self.f)
-
-    @property
-    def least_updates(self) -> int:
-        return 2 * self.f + 1
 
     def reduced(self, rows: Rows) -> Vector:
         result, kept = Vector.zeros(rows.schema), len(rows) - 2 * self.f

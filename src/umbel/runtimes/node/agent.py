@@ -19,7 +19,7 @@ from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
-from umbel.runtimes.node.keep import Keeper
+from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.vault import is_later_step
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
@@ -471,9 +471,8 @@ class Agent:
             self._say(f"{letter.kind} in round {letter.round} of run {letter.run} failed: {done.reason}")
         wanted = letter.kind == "fit" and done.verdict == "done" and not called_off
         if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
-            keep = partial(
-                self._keeper.keep, *place, done.state, done.parts, about, counts=not is_later_step(letter.own)
-            )
+            counts = not is_later_step(letter.own)
+            keep = partial(self._keeper.keep, KeptTurn(*place, done.state, done.parts, about, counts))
             if done.nbytes > LARGE_BYTES:
                 await asyncio.get_running_loop().run_in_executor(None, keep)
             else:
