@@ -138,6 +138,10 @@ class Withstands(Robust):
     def least_updates(self) -> int:
         return 2 * self.f + 1
 
+    @abstractmethod
+    def reduced(self, rows: Rows) -> Vector:
+        """What these updates, of which up to `f` may be bad, become."""
+
 
 def check_f(f: object) -> None:
     """Refuse a number of bad updates that is none."""
