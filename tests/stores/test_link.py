@@ -23,7 +23,7 @@ def logged(count=8):
         store.append(
             RUN, {"kind": "round", "round": number, "loss": 1 / (number + 1), "failures": [["é", "no\nanswer"]]}
         )
-    return store.events(RUN)
+    return store.log(RUN)
 
 
 def test_a_log_that_nobody_touched_is_unbroken():

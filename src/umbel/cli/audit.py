@@ -62,6 +62,6 @@ def export(run: str, file: Path, place: Place) -> None:
 def _log(run: str, place: Place) -> tuple[str, list[Event]]:
     with place.opened() as store:
         info = find_run(store, run)
-        found = [event for event in store.events(info.id) if event.get("kind") != "waiting"]
+        found = [event for event in store.log(info.id) if event.get("kind") != "waiting"]
     # From a server each says of which run it is; in the log it does not.
     return info.id, [{key: value for key, value in event.items() if key != "run"} for event in found]

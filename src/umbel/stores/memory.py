@@ -66,7 +66,7 @@ class MemoryStore(Store):
         log.append(added)
         self._heads[run] = digest(added)
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         return copy.deepcopy(self._events[self._known(run)])
 
     def commit(
@@ -105,11 +105,7 @@ class MemoryStore(Store):
         self._known(run)
         return {} if self._states.are_none else super().states(run, clients, round)
 
-    def rewind(self, run: str, round: int) -> None:
-        log = self._events[self._known(run)]
-        first = next((place for place, event in enumerate(log) if event.get("round", 0) > round), len(log))
-        del log[first:]
-        self._heads[run] = digest(log[-1]) if log else opening(run)
+    def forget(self, run: str, round: int) -> None:
         self._checkpoints[run] = {n: c for n, c in self._checkpoints[run].items() if n <= round}
         self._states.rewind(run, round)
 

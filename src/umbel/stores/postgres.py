@@ -261,7 +261,7 @@ class PostgresStore(Store):
         token = secrets.token_hex(16)
         return _once(run, token, lambda db: _add(db, run, token, event))
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM umbel_events WHERE run=%s ORDER BY number", self._known(run))
         return [json.loads(row[0]) for row in rows]
 
@@ -310,16 +310,14 @@ class PostgresStore(Store):
         rows = self._rows(query, run, client, round)
         return bytes(rows[0][0]) if rows else None
 
-    def rewind(self, run: str, round: int) -> None:
+    def forget(self, run: str, round: int) -> None:
         values = (self._known(run), round)
 
-        def forget(db: Connection) -> None:
+        def remove(db: Connection) -> None:
             for table in ("umbel_checkpoints", "umbel_states"):
                 _run(db, f"DELETE FROM {table} WHERE run=%s AND round>%s", values)
-            first = "SELECT min(number) FROM umbel_events WHERE run=%s AND round>%s"
-            _run(db, f"DELETE FROM umbel_events WHERE run=%s AND number>=({first})", (run, *values))
 
-        self._write(forget)
+        self._write(remove)
 
     def close(self) -> None:
         with self._lock:

@@ -103,7 +103,7 @@ class SQLiteStore(Store):
         values = (run, event.get("round", 0), canonical(added).decode())
         db.execute("INSERT INTO events (run, round, body) VALUES (?,?,?)", values)
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM events WHERE run=? ORDER BY number", self._known(run))
         return [json.loads(row[0]) for row in rows]
 
@@ -148,12 +148,10 @@ class SQLiteStore(Store):
         found = self._rows(rows.STATE, run, client, round)
         return found[0][0] if found else None
 
-    def rewind(self, run: str, round: int) -> None:
+    def forget(self, run: str, round: int) -> None:
         with self._transaction() as db:
             for table in ("checkpoints", "states"):
                 db.execute(f"DELETE FROM {table} WHERE run=? AND round>?", (self._known(run), round))
-            first = "SELECT min(number) FROM events WHERE run=? AND round>?"
-            db.execute(f"DELETE FROM events WHERE run=? AND number>=({first})", (run, run, round))
 
     def close(self) -> None:
         for run in list(self._claims):
