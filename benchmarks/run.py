@@ -19,6 +19,7 @@ from pathlib import Path
 from umbelbench import peers
 from umbelbench.goal import Row, table
 from umbelbench.goals import (
+    attacks,
     bits,
     checkin,
     deployed_flwr,
@@ -38,6 +39,8 @@ from umbelbench.goals import (
     packing,
     population,
     ragged,
+    robust,
+    secure,
     silo,
     start,
     tiny,
@@ -50,6 +53,8 @@ BENCHES = {
     for bench in (
         import_time,
         exact_sum,
+        robust,
+        attacks,
         start,
         noop,
         memory,
@@ -70,6 +75,7 @@ BENCHES = {
         large,
         deployed_flwr,
         fedbuff,
+        secure,
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}

@@ -12,6 +12,8 @@ ALL = [
     fl.FedAvg(weighting="uniform"),
     fl.FedAvg(server=fl.momentum(0.5, 0.8, nesterov=True)),
     fl.FedAvg(reducer=fl.Median()),
+    fl.FedAvg(reducer=fl.GeometricMedian()),
+    fl.Scaffold(reducer=fl.ClippedMean()),
     fl.FedAvg(reducer=fl.Mean(exact=True), server=fl.sgd(0.5)),
     fl.FedSGD(),
     fl.FedProx(mu=0.1),

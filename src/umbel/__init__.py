@@ -27,6 +27,7 @@ _HOMES = {
         "FedAsync",
         "Oort",
         "PowerOfChoice",
+        "Secure",
         "Seen",
         "Selector",
         "ServerConfig",
@@ -47,7 +48,21 @@ _HOMES = {
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
     "umbel.privacy.plan": ("Adaptive", "PrivacyPlan"),
-    "umbel.reducers": ("Mean", "Median"),
+    "umbel.reducers": (
+        "Bucketing",
+        "Bulyan",
+        "CenteredClipping",
+        "ClippedMean",
+        "FLTrust",
+        "FoolsGold",
+        "GeometricMedian",
+        "Krum",
+        "Mean",
+        "Median",
+        "MultiKrum",
+        "NearestNeighbourMixing",
+        "TrimmedMean",
+    ),
     "umbel.runtimes.cluster": ("Cluster",),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
@@ -136,6 +151,7 @@ if TYPE_CHECKING:
     from umbel.coordinators import FedAsync as FedAsync
     from umbel.coordinators import Oort as Oort
     from umbel.coordinators import PowerOfChoice as PowerOfChoice
+    from umbel.coordinators import Secure as Secure
     from umbel.coordinators import Seen as Seen
     from umbel.coordinators import Selector as Selector
     from umbel.coordinators import ServerConfig as ServerConfig
@@ -172,8 +188,19 @@ if TYPE_CHECKING:
     from umbel.optimizers import yogi as yogi
     from umbel.privacy.plan import Adaptive as Adaptive
     from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
+    from umbel.reducers import Bucketing as Bucketing
+    from umbel.reducers import Bulyan as Bulyan
+    from umbel.reducers import CenteredClipping as CenteredClipping
+    from umbel.reducers import ClippedMean as ClippedMean
+    from umbel.reducers import FLTrust as FLTrust
+    from umbel.reducers import FoolsGold as FoolsGold
+    from umbel.reducers import GeometricMedian as GeometricMedian
+    from umbel.reducers import Krum as Krum
     from umbel.reducers import Mean as Mean
     from umbel.reducers import Median as Median
+    from umbel.reducers import MultiKrum as MultiKrum
+    from umbel.reducers import NearestNeighbourMixing as NearestNeighbourMixing
+    from umbel.reducers import TrimmedMean as TrimmedMean
     from umbel.runtimes.cluster import Cluster as Cluster
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run

@@ -12,9 +12,11 @@
     ├── IdentityError            who somebody is cannot be shown, checked or kept
     │   └── CodeRefused          an invitation code that is mistyped, used, expired or for another
     ├── ClientError              one client failed; the run goes on
-    │   └── UpdateRefused        its answer was looked at and not taken
+    │   ├── UpdateRefused        its answer was looked at and not taken
+    │   └── SecureRefused        it will not do what a secure round asks of it
     ├── RoundError               a round that cannot be closed
-    │   └── TooFewClients        fewer clients answered than the plan needs
+    │   ├── TooFewClients        fewer clients answered than the plan needs
+    │   └── SecureAborted        a secure sum that cannot be opened, so nothing is
     ├── EngineError              workers that cannot be started or kept alive
     └── StoreError               events or checkpoints that cannot be kept or read
         ├── StoreFull            no room left; everything before is safe
@@ -86,6 +88,10 @@ class UpdateRefused(ClientError):
     """A client's answer was looked at and not taken."""
 
 
+class SecureRefused(ClientError):
+    """A client will not do what a secure round asks of it: it would reveal more than a sum, or to the wrong ones."""
+
+
 class RoundError(UmbelError):
     """A round that cannot be closed. `round` is its number."""
 
@@ -100,6 +106,10 @@ class RoundError(UmbelError):
 
 class TooFewClients(RoundError):
     """Fewer clients answered than the plan needs."""
+
+
+class SecureAborted(RoundError):
+    """A secure sum cannot be opened; it is thrown away and nothing was learned."""
 
 
 class EngineError(UmbelError):

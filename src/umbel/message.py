@@ -86,12 +86,14 @@ class Update:
         examples: how many examples were trained on.
         steps: how many local steps were taken.
         metrics: the client's own numbers, such as its training loss.
+        own: this client's small plain data for whoever asked, the counterpart of an ask's `own`.
     """
 
     groups: Mapping[str, Group]
     examples: float
     steps: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    own: Config = field(default_factory=dict[str, Any])
 
 
 @final

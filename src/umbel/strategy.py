@@ -42,6 +42,9 @@ class Strategy(ABC):
     """Whether an update that began from an older model may be scaled and folded: the method's mathematics has room for
     asynchronous runs. Only a single group `delta` that is a change to the model can be."""
 
+    evaluates: ClassVar[bool] = False
+    """Whether `local` answers asks to evaluate, too."""
+
     counts_clients: ClassVar[bool] = False
     """Whether `step` uses how many clients could have been asked; such a strategy needs to know them."""
 
@@ -65,6 +68,10 @@ class Strategy(ABC):
     @abstractmethod
     def step(self, state: State, reduced: Reduction) -> State:
         """The state after a round, from the reduced groups."""
+
+    def reply(self, ask: Any, ctx: Context) -> Update | None:
+        """The answer to an ask for which no client has to be built, such as a step of a protocol; None builds one."""
+        return None
 
     def schema(self, task: Task, own: Mapping[str, Any]) -> Mapping[str, Schema]:
         """The groups expected back, and the schema of each."""

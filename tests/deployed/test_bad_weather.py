@@ -7,6 +7,7 @@ import pytest
 
 import umbel as fl
 from umbel.runtimes.node.disk import DiskKeeper
+from umbel.runtimes.node.keep import KeptTurn
 from umbel.stores import SQLiteStore
 
 
@@ -105,7 +106,7 @@ def test_a_full_disk_at_the_node_makes_its_answer_fail_and_nothing_else(tmp_path
     pages = keeper._file.db.execute("PRAGMA page_count").fetchone()[0]
     keeper._file.db.execute(f"PRAGMA max_page_count={pages + 1}")
     with pytest.raises(fl.StoreError, match="no room left"):
-        keeper.keep("run", 1, 0, b"x" * 100_000, [b"y" * 100_000], "about")
+        keeper.keep(KeptTurn("run", 1, 0, b"x" * 100_000, [b"y" * 100_000], "about"))
     assert keeper.state("run", (1, 0)) is None
     keeper.close()
 

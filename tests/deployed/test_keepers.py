@@ -4,7 +4,7 @@ import pytest
 
 from umbel.errors import StoreError
 from umbel.runtimes.node.disk import DiskKeeper
-from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.runtimes.node.keep import KeptTurn, MemoryKeeper
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -18,7 +18,7 @@ def keeper(request, tmp_path):
 
 
 def test_an_unsettled_answer_is_found_by_the_very_same_ask_only(keeper):
-    keeper.keep("run", 1, 0, None, [b"answer"], "ask")
+    keeper.keep(KeptTurn("run", 1, 0, None, [b"answer"], "ask"))
     assert keeper.answer("run", 1, 0, "ask") == [b"answer"]
     assert keeper.answer("run", 1, 0, "another ask") is None
     assert keeper.answer("run", 1, 1, "ask") is None
@@ -26,19 +26,19 @@ def test_an_unsettled_answer_is_found_by_the_very_same_ask_only(keeper):
 
 
 def test_a_later_answer_replaces_the_one_before(keeper):
-    keeper.keep("run", 1, 0, b"one", [b"first"], "a")
-    keeper.keep("run", 2, 0, b"two", [b"second"], "b")
+    keeper.keep(KeptTurn("run", 1, 0, b"one", [b"first"], "a"))
+    keeper.keep(KeptTurn("run", 2, 0, b"two", [b"second"], "b"))
     assert keeper.answer("run", 1, 0, "a") is None
     assert keeper.answer("run", 2, 0, "b") == [b"second"]
     assert keeper.state("run", (1, 0)) == b"one"
 
 
 def test_a_settled_answer_is_forgotten_and_its_state_kept_if_it_was_included(keeper):
-    keeper.keep("run", 1, 0, b"one", [b"first"], "a")
+    keeper.keep(KeptTurn("run", 1, 0, b"one", [b"first"], "a"))
     keeper.settle("run", 1, 0, included=True)
     assert keeper.answer("run", 1, 0, "a") is None
     assert keeper.state("run", (1, 0)) == b"one"
-    keeper.keep("run", 2, 0, b"two", [b"second"], "b")
+    keeper.keep(KeptTurn("run", 2, 0, b"two", [b"second"], "b"))
     keeper.settle("run", 2, 0, included=False)
     assert keeper.state("run", (2, 0)) is None
     assert keeper.state("run", (1, 0)) == b"one"
@@ -46,15 +46,15 @@ def test_a_settled_answer_is_forgotten_and_its_state_kept_if_it_was_included(kee
 
 def test_the_newest_three_states_stay(keeper):
     for number in range(1, 7):
-        keeper.keep("run", number, 0, f"{number}".encode(), [b"answer"], "a")
+        keeper.keep(KeptTurn("run", number, 0, f"{number}".encode(), [b"answer"], "a"))
         keeper.settle("run", number, 0, included=True)
     kept = [number for number in range(1, 7) if keeper.state("run", (number, 0)) is not None]
     assert kept == [4, 5, 6]
 
 
 def test_a_run_that_is_over_is_forgotten(keeper):
-    keeper.keep("run", 1, 0, b"one", [b"first"], "a")
-    keeper.keep("other", 1, 0, b"other", [b"first"], "a")
+    keeper.keep(KeptTurn("run", 1, 0, b"one", [b"first"], "a"))
+    keeper.keep(KeptTurn("other", 1, 0, b"other", [b"first"], "a"))
     keeper.forget("run")
     assert keeper.state("run", (1, 0)) is None
     assert keeper.state("other", (1, 0)) == b"other"
@@ -64,7 +64,7 @@ def test_a_run_that_is_over_is_forgotten(keeper):
 def test_the_disk_keeps_over_a_restart_and_leaves_nothing_of_a_settled_answer(tmp_path):
     path = tmp_path / "node.db"
     keeper = DiskKeeper(path)
-    keeper.keep("run", 1, 0, b"state", [b"A-MARKER" * 1000], "a")
+    keeper.keep(KeptTurn("run", 1, 0, b"state", [b"A-MARKER" * 1000], "a"))
     keeper.close()
     assert path.stat().st_mode & 0o777 == 0o600
     keeper = DiskKeeper(path)

@@ -73,12 +73,14 @@ def deadly(fuse, inner, writes, abstract=object):
     def passed(name):
         return lambda self, *values, **named: getattr(inner, name)(*values, **named)
 
-    methods = [name for name in dir(inner) if not name.startswith("_") and callable(getattr(inner, name))]
+    public = {name for name in dir(inner) if not name.startswith("_")} - COMPOSED
+    methods = [name for name in sorted(public) if callable(getattr(inner, name))]
     body = {name: guarded(name) if name in writes else passed(name) for name in methods}
     return type("Deadly", (abstract,), body)()
 
 
-STORE_WRITES = ("create", "set_status", "set_plan", "append", "commit", "rewind")
+STORE_WRITES = ("create", "set_status", "set_plan", "append", "commit", "forget")
+COMPOSED = {"rewind"}  # of the abstract store, made of its writes
 KEEPER_WRITES = ("keep", "settle", "forget")
 
 

@@ -17,6 +17,10 @@ STRATEGIES = [
     fl.FedSGD(),
     fl.FedAdam(),
     fl.FedAvg(reducer=fl.Median()),
+    fl.FedAvg(reducer=fl.Bucketing(fl.GeometricMedian())),
+    fl.FedAvg(reducer=fl.NearestNeighbourMixing(fl.Krum(f=1))),
+    fl.Scaffold(reducer=fl.MultiKrum(f=1)),
+    fl.FedAvg(reducer=fl.FLTrust(lambda model: {name: value * 0.5 for name, value in model.items()})),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import umbel as fl
 from umbel.runtimes.flower.keep import StatesOnly
+from umbel.runtimes.node.keep import KeptTurn
 
 from .by_hand import Adds, UmbelAdds, saved
 
@@ -132,7 +133,6 @@ GOOD = np.zeros((2, 2))
         (lambda c, a: setattr(a.fit_res.parameters, "tensor_type", "tflite"), "tensors of the type 'tflite'"),
         (lambda c, a: setattr(a.fit_res, "num_examples", -1), "num_examples is -1"),
         (lambda c, a: setattr(a.evaluate_res, "loss", 1.0), "asked for fit and answered evaluate"),
-        (lambda c, a: setattr(a.disconnect_res, "reason", 2), r"it left \(power disconnected\)"),
         (lambda c, a: a.Clear(), "of no kind that is known"),
         (lambda c, a: setattr(a.fit_res.status, "code", 3), "the Flower client has no fit"),
         (lambda c, a: setattr(a.fit_res.status, "code", 9), r"could not fit \(code 9\)"),
@@ -146,6 +146,20 @@ def test_a_bad_answer_is_refused_with_a_sentence_and_the_run_goes_on(site, diale
     failure = history.rounds[0].failures[0]
     assert failure.client.startswith("flower-")
     assert re.search(reason, failure.reason)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_round_fails_there_with_its_reason(site, dialect):
+    def leave(client, answer):
+        answer.disconnect_res.reason = 2
+
+    # One round: a second one would rightly wait for a second client, unless it begins before the first has gone.
+    history = site.run(Adds(dialect, 1), Wrong(dialect, leave), config=config(rounds=1))
+    good = fl.simulate(
+        lambda context: UmbelAdds(1), 1, config=config(rounds=1, clients=1), progress=False, engine="serial"
+    )
+    assert history.ended == "finished"
+    assert history.parameters == good.parameters
+    assert history.rounds[0].failures[0].reason == "it left (power disconnected)"
 
 
 def test_bytes_that_are_no_message_are_refused(site, dialect):
@@ -271,7 +285,7 @@ def test_without_certificates_they_may_come_where_nodes_need_theirs(site, dialec
 
 def test_the_server_keeps_a_clients_state_and_not_its_update():
     keeper = StatesOnly()
-    keeper.keep("run", 1, 0, b"state", b"update", "ask")
+    keeper.keep(KeptTurn("run", 1, 0, b"state", b"update", "ask"))
     assert keeper.answer("run", 1, 0, "ask") is None
     keeper.settle("run", 1, 0, included=True)
     assert keeper.state("run", (1, 0)) == b"state"

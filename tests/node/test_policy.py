@@ -17,7 +17,10 @@ OURS, THEIRS = "a" * 64, "b" * 64
 GOOD = {
     "run": "r1",
     "name": "trial",
-    "client_half": {"name": "FedProx", "mu": 0.1, "reducer": {"name": "Mean", "exact": True}},
+    "client_half": {
+        "name": "Secured",
+        "inner": {"name": "FedProx", "mu": 0.1, "reducer": {"name": "Mean", "exact": True}},
+    },
     "settings": {"lr": 0.1},
     "app": {"name": "hospital", "digest": OURS},
     "cohort": 8,
@@ -62,7 +65,7 @@ def test_a_plan_that_keeps_all_promises_is_taken(strict):
 
 
 WITHOUT = object()
-HALF = GOOD["client_half"]
+HALF = GOOD["client_half"]["inner"]
 PLANS = [
     # The app
     ("app", WITHOUT, 'names no app, and the policy\'s apps.allow does not have "builtin"'),
@@ -106,6 +109,13 @@ PLANS = [
     ("privacy", {**GOOD["privacy"], "secure_aggregation": "yes"}, "privacy.require_secure_aggregation is set"),
     ("privacy", {**GOOD["privacy"], "secure_aggregation": 1}, "privacy.require_secure_aggregation is set"),
     ("privacy", {**GOOD["privacy"], "secure_aggregation": {}}, "privacy.require_secure_aggregation is set"),
+    (
+        "client_half",
+        GOOD["client_half"]["inner"],
+        "require_secure_aggregation is set, and the plan's client half masks",
+    ),
+    ("client_half", {"name": "Secured", "inner": {"name": "Scaffold"}}, "strategies.allow does not have 'Scaffold'"),
+    ("client_half", {"name": "Secured", "inner": "FedProx"}, "strategies.allow does not have 'Secured'"),
     ("privacy", {"secure_aggregation": True}, "privacy.require_differential_privacy is set"),
     (
         "privacy",
@@ -216,7 +226,7 @@ def test_a_plan_that_nobody_read_waits_and_is_taken_in_all_its_runs_once_it_is_l
 def test_the_text_to_read_shows_everything_and_nothing_can_hide_in_it():
     plan = {**GOOD, "name": "x\n\x1b[2Jcohort = 1000", "settings": {"a\nb": "\u202edlrow"}}
     lines = review(plan).splitlines()
-    assert "client_half.reducer.exact = True" in lines
+    assert "client_half.inner.reducer.exact = True" in lines
     assert "cohort = 8" in lines
     assert "name = x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2Jcohort = 1000" in lines
     assert all(line.isprintable() for line in lines)

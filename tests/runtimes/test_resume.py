@@ -13,6 +13,7 @@ import pytest
 import umbel as fl
 from umbel.errors import CheckpointCorrupt, ConfigError, StoreError, StoreFull
 from umbel.stores import MemoryStore, SQLiteStore
+from umbel.stores.link import verify
 from umbel.testing import WithHead, check_store
 
 
@@ -46,7 +47,7 @@ class Deadly(Store):
     def set_status(self, run, status): self.inner.set_status(run, status); here("status")
     def set_plan(self, run, plan): self.inner.set_plan(run, plan)
     def append(self, run, event): here("before append"); self.inner.append(run, event); here("after append")
-    def events(self, run): return self.inner.events(run)
+    def log(self, run): return self.inner.log(run)
     def commit(self, run, event, **rest):
         here("between fold and checkpoint")
         self.inner.commit(run, event, **rest)
@@ -55,7 +56,7 @@ class Deadly(Store):
     def checkpoint(self, run, round): return self.inner.checkpoint(run, round)
     def state(self, run, client, round):
         here("state"); return self.inner.state(run, client, round)
-    def rewind(self, run, round): self.inner.rewind(run, round); here("rewound")
+    def forget(self, run, round): here("rewound"); self.inner.forget(run, round); here("forgotten")
 
 def observe(event):
     here(event["kind"])
@@ -121,6 +122,22 @@ def test_a_run_killed_twice_resumes_all_the_same(tmp_path, undisturbed):
     run = SQLiteStore(tmp_path / "runs.db").runs()[0].id
     assert program(tmp_path, "between fold and checkpoint", 2, resume=run).returncode == -signal.SIGKILL
     assert program(tmp_path, resume=run).stdout == undisturbed
+
+
+@pytest.mark.parametrize("place", ["nowhere", "rewound", "forgotten"])
+def test_the_log_keeps_what_was_said_of_rounds_that_were_done_again(place, tmp_path, undisturbed):
+    store = SQLiteStore(tmp_path / "runs.db")
+    program(tmp_path, "progress", 7)
+    run = store.runs()[0].id
+    store.append(run, {"kind": "warning", "round": 3, "text": "said before the crash"})
+    before = store.log(run)
+    assert program(tmp_path, place, resume=run).returncode == (0 if place == "nowhere" else -signal.SIGKILL)
+    assert program(tmp_path, resume=run).stdout == undisturbed
+    log = store.log(run)
+    assert log[: len(before)] == before
+    assert [event["kind"] for event in log].count("rewound") == 1
+    assert "said before the crash" not in [event.get("text") for event in store.events(run)]
+    assert verify(run, log).problem is None
 
 
 def simulate(path, rounds=4, resume=None, **arguments):

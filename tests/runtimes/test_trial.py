@@ -5,6 +5,7 @@ import pytest
 
 import umbel as fl
 from umbel.runtimes import trial
+from umbel.runtimes.program import Program
 
 torch = pytest.importorskip("torch")
 
@@ -140,11 +141,31 @@ def test_a_client_that_fails_in_the_trial_fails_in_its_turn_and_is_told():
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_trial_leaves_threads_and_the_processes_generators_as_they_were():
+def test_a_trial_leaves_the_processes_threads_as_they_were():
     before = torch.get_num_threads()
-    np.random.seed(5)
-    run(built())
-    assert torch.get_num_threads() == before
+    torch.set_num_threads(3)
+    try:
+        run(built())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("fast")
+def test_clients_that_take_long_to_build_are_not_all_built_for_the_trial(monkeypatch):
+    good, numbers = built(), []
+
+    def client_fn(context):
+        numbers.append(context.partition_id)
+        return good(context)
+
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(trial, "LONGEST_S", 4.0)
+    program = Program(client_fn, fl.FedAvg(), 1, CLIENTS, {})
+    params = fl.Arrays.of({name: value.detach().numpy() for name, value in small().state_dict().items()})
+    assert not trial.blocks_pay(program, [str(number) for number in range(CLIENTS)], params)
+    assert len(numbers) < 6
 
 
 @pytest.mark.usefixtures("fast")

@@ -58,8 +58,14 @@ def played(tmp_path, strategy, name, **more):
 
 @pytest.mark.parametrize(
     "strategy",
-    [fl.FedAvg(), fl.FedAvg(server=fl.adam()), fl.FedAvg(reducer=fl.Mean(exact=False)), fl.FedAvg(reducer=fl.Median())],
-    ids=["mean", "adam", "plain", "median"],
+    [
+        fl.FedAvg(),
+        fl.FedAvg(server=fl.adam()),
+        fl.FedAvg(reducer=fl.Mean(exact=False)),
+        fl.FedAvg(reducer=fl.Median()),
+        fl.FedAvg(reducer=fl.TrimmedMean(f=1)),
+    ],
+    ids=["mean", "adam", "plain", "median", "trimmed"],
 )
 def test_a_spooled_run_has_the_bits_of_one_in_memory(strategy, tmp_path):
     here, there = played(tmp_path, strategy, "memory"), played(tmp_path, strategy, "disk", spool=True)

@@ -11,6 +11,7 @@ import click
 
 import umbel
 from umbel.cli import codes
+from umbel.cli.audit import audit
 from umbel.cli.check import check
 from umbel.cli.control import logs, nodes, stop
 from umbel.cli.doctor import doctor
@@ -39,7 +40,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    all went well
-  1    the run failed, check has warnings, or doctor found a fault
+  1    the run failed, check has warnings, doctor found a fault, or a log is broken
   2    wrong use: arguments, settings or the app
   3    a package is missing: pip install 'umbel[cli]', or the extra that is named
   4    the store cannot be used
@@ -83,6 +84,7 @@ COMMANDS = (
     logs,
     stop,
     doctor,
+    audit,
 )
 for command in COMMANDS:
     group.add_command(command)

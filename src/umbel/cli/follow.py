@@ -20,6 +20,8 @@ from umbel.errors import LinkError
 from umbel.runtimes.history import History
 from umbel.runtimes.progress import PASSING, plain_progress
 from umbel.stores import RunInfo
+from umbel.stores.abstract import REWOUND
+from umbel.stores.link import LINK
 
 PATIENCE_S = 600.0
 FIRST_WAIT_S, LAST_WAIT_S = 0.5, 10.0
@@ -81,9 +83,11 @@ def _events(place: Remote, info: RunInfo, *, follow: bool) -> Iterator[Mapping[s
                     if event["round"] <= rounds:
                         continue
                     rounds = event["round"]
+                elif event["kind"] == REWOUND:
+                    continue
                 elif event["kind"] not in PASSING:
                     # What was said in a round that is repeated after a crash is in the log once more.
-                    key = json.dumps(event, sort_keys=True)
+                    key = json.dumps({**event, LINK: None}, sort_keys=True)
                     if key in others:
                         continue
                     others.add(key)

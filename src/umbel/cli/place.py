@@ -61,7 +61,7 @@ class RemoteRuns(RunReader):
         self.waits_for = {run["id"]: run["waits_for"] for run in found if run.get("waits_for")}
         return [RunInfo(run["id"], run["name"], run["created"], run["status"], run["plan"]) for run in found]
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         return list(self._place.lines(f"/v1/runs/{run}/events"))
 
     def checkpoints(self, run: str) -> list[int]:

@@ -8,6 +8,7 @@ from umbel.coordinators.overlapping import Overlapping
 from umbel.coordinators.pacing import Pace, arrivals_per_s
 from umbel.coordinators.population import Everyone, Named, Population, Some, draw
 from umbel.coordinators.rounds import Rounds
+from umbel.coordinators.secure import Secure
 from umbel.coordinators.selection import (
     Balanced,
     Experience,
@@ -39,6 +40,7 @@ __all__ = [
     "Population",
     "PowerOfChoice",
     "Rounds",
+    "Secure",
     "Seen",
     "Selector",
     "ServerConfig",

@@ -49,14 +49,22 @@ class Rounds(Coordinator):
             asked and the first to answer are kept; clients that fail or are gone are replaced by others of the
             population.
         grace_s: how long a round that has enough answers waits for clients that are gone.
+        least_updates: how many answers the run's reducer needs.
     """
 
     def __init__(
-        self, config: ServerConfig, population: Population, *, timed: bool = False, grace_s: float = 10.0
+        self,
+        config: ServerConfig,
+        population: Population,
+        *,
+        timed: bool = False,
+        grace_s: float = 10.0,
+        least_updates: int = 1,
     ) -> None:
         super().__init__(config, population)
         self.timed = timed
         self.grace_s = grace_s
+        self.least_updates = least_updates
         self.attempt = 0
         self._open: _Open | None = None
 
@@ -92,6 +100,12 @@ class Rounds(Coordinator):
             return self._each_by_itself(config.selector, number, now_s)
         share = 0.0 if config.arrivals else config.fraction_fit
         wanted = count_of(share, config.min_fit_clients, available)
+        if wanted < self.least_updates:
+            raise TooFewClients(
+                number,
+                f"the reducer needs at least {self.least_updates} updates, and the round asks {wanted} of {available} "
+                "clients; raise fraction_fit, min_fit_clients or min_available_clients, or withstand fewer bad ones",
+            )
         asked = min(available, math.ceil(wanted * (1 + config.over_selection)))
         key = cohort_key(self.seed, number, self.attempt, "fit")
         cohort = self.drawn(key, asked)
@@ -215,9 +229,8 @@ class Rounds(Coordinator):
         return max(phase.gone.values()) + self.grace_s
 
     def _needed(self, phase: _Open) -> int:
-        if isinstance(self.config.selector, Poisson):
-            return math.ceil(round(self.config.quorum * phase.wanted, 9))
-        return max(1, math.ceil(round(self.config.quorum * phase.wanted, 9)))
+        least = 0 if isinstance(self.config.selector, Poisson) else self.least_updates
+        return max(least, math.ceil(round(self.config.quorum * phase.wanted, 9)))
 
     def tick(self, now_s: float) -> bool:
         """Whether the open round has to close because its time is up."""

@@ -24,7 +24,7 @@ _APP = (
     "make the folder an Umbel app (umbel new NAME): its client_fn stays as it is, its run() says what the server does"
 )
 _WHO = "say who is asked in the ServerConfig: fraction_fit, min_fit_clients, min_available_clients"
-_SUM = "use umbel.FedAvg(reducer=umbel.Median()), which is as robust"
+_SUM = "use umbel.FedAvg(reducer=...) with umbel.Krum, umbel.Bulyan or umbel.TrimmedMean, or umbel.Median()"
 HINTS = {
     "ClientApp": _APP,
     "ServerApp": _APP,

@@ -1,1 +1,1 @@
-"""Differential privacy: a plan, the strategy that it makes of another one, and what releases cost."""
+"""Privacy that composes with every strategy: what a server learns, and what it does not."""

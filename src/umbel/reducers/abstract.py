@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.arrays import Vector
+from umbel.arrays import Arrays, Vector
 from umbel.message import Group
 from umbel.reducers.ladder import Allocate
 from umbel.schema import Schema, Slice
@@ -75,6 +75,10 @@ class Accumulator(ABC):
     def cut(self, piece: Sequence[Slice]) -> dict[str, Reduced]:
         """The reduced groups, with what each has of a piece; a group that has none of its arrays is given whole."""
 
+    def began_from(self, model: Arrays) -> None:
+        """Take note of the model that the updates began from; told before `result`."""
+        return
+
     @abstractmethod
     def export(self) -> tuple[Any, list[NDArray[np.uint8]]]:
         """Plain data and buffers from which `Reducer.restore` rebuilds this accumulator in another process."""
@@ -101,6 +105,11 @@ class Reducer(ABC):
     """Whether each element of the result comes from that element of the updates alone (and their weights)."""
     folds_rows: ClassVar[bool] = False
     """Whether its accumulators are `RowAccumulator`s."""
+
+    @property
+    def least_updates(self) -> int:
+        """How many updates it needs; a round that could not have so many is refused before the run."""
+        return 1
 
     @abstractmethod
     def memory_bytes(self, schema: Mapping[str, Schema], updates: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from umbel.coordinators import Buffered, FedAsync, Overlap, Tiered
 from umbel.errors import NotSupported
 from umbel.message import require
+from umbel.runtimes import enough
 from umbel.strategy import Strategy
 
 GIVES_UP = 100
@@ -37,3 +38,4 @@ def check_strategy(strategy: Strategy, coordinator: Overlap) -> None:
             f"{type(strategy).__name__} has no room for; use FedAvg (with any server optimiser) or FedProx, or declare "
             "takes_stale = True in a strategy of your own"
         )
+    enough.check_step(strategy, coordinator)

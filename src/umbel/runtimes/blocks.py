@@ -111,7 +111,7 @@ def play_block(
             turn.fitted = None
 
 
-def together(program: Program, asks: Sequence[Ask]) -> list[Member]:
+def together(program: Program, asks: Iterable[Ask]) -> list[Member]:
     """The largest group of these clients that one call can train; none if they cannot train so."""
     turns = (_asked(program, ask, None, Tally()) for ask in asks)
     groups = _kinds(turn for turn in turns if turn is not None)

@@ -20,6 +20,7 @@ from umbel.plan import describe
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
+SECURED = "Secured"
 _CLIENT_METHODS = ("local", "correction", "answer", "weight", "corrects", "needs")
 _KNOWN: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -32,13 +33,45 @@ _KNOWN: dict[str, type[Any]] = {
 def client_half(strategy: Strategy) -> dict[str, Any]:
     """The client half of `strategy` as plain data."""
     kind = type(strategy)
+    if kind.__name__ == SECURED and kind is _secured():
+        return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
     if _KNOWN.get(kind.__name__) is kind:
-        return describe(strategy)
+        half = describe(strategy)
+        if not _can_be_made(half.get("reducer"), getattr(strategy, "reducer", None)):
+            # It works at the server alone: nodes that do not know it can do without.
+            half.pop("reducer")
+        return half
     if isinstance(strategy, Averaging) and _is_plain(kind):
         return describe(strategies.FedAvg(shared=strategy.shared, weighting=strategy.weighting))
     fields: Any = dataclasses.fields(cast("Any", strategy))
     values = {f.name: describe(getattr(strategy, f.name)) for f in fields}
     return {"name": f"app:{kind.__module__}.{kind.__qualname__}", **values}
+
+
+def _can_be_made(described: Any, reducer: Any) -> bool:
+    try:
+        return bool(_made(described, ()) == reducer)
+    except NotSupported:
+        return False
+
+
+def _secured() -> Any:
+    """The client half of a secure round.
+
+    Raises:
+        NotSupported: the package `cryptography` is not there.
+    """
+    try:
+        from umbel.privacy.sa1.secured import Secured
+    except ImportError:
+        raise NotSupported("a secure round needs the package cryptography: pip install 'umbel[identity]'") from None
+    return Secured
+
+
+def is_secured(plan: Any) -> bool:
+    """Whether a plan is one of secure rounds."""
+    half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
+    return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
 
 
 def _is_plain(kind: type[Any]) -> bool:
@@ -76,7 +109,7 @@ def _made(value: Any, packages: Collection[str]) -> Any:
     if "name" not in table:
         return table
     name = str(table.pop("name"))
-    kind = _KNOWN.get(name) or _from_app(name, packages)
+    kind = _secured() if name == SECURED else _KNOWN.get(name) or _from_app(name, packages)
     try:
         return kind(**{key: _made(item, packages) for key, item in table.items()})
     except (TypeError, ValueError) as error:

@@ -191,6 +191,8 @@ def seal_answer(answer: Answer) -> tuple[list[Any], bytes]:
         tree["groups"] = {
             name: {"weight": float(group.weight), "arrays": group.arrays} for name, group in update.groups.items()
         }
+        if update.own:
+            tree["own"] = dict(update.own)
     if answer.evaluation is not None:
         judged = answer.evaluation
         tree["loss"], tree["examples"] = judged.loss, judged.examples
@@ -238,7 +240,8 @@ def _update(fields: Fields, with_groups: bool) -> Update:
             f"the group {name!r} of an answer", Fields("an answer's groups", fields.tree["groups"]).table(name)
         )
         groups[name] = Group(group.arrays("arrays"), group.number("weight"))
-    return Update(groups, fields.number("examples"), fields.whole("steps", 53), fields.plain("metrics"))
+    own = fields.plain("own") if "own" in fields.tree else {}
+    return Update(groups, fields.number("examples"), fields.whole("steps", 53), fields.plain("metrics"), own)
 
 
 def _evaluation(fields: Fields) -> Evaluation:

@@ -84,7 +84,7 @@ class VirtualPlayers(Players):
 
     def __init__(self, engine: Engine, store: Store, run: str, *, say: Say, progress: Progress | None = None) -> None:
         self.engine, self.store, self.run = engine, store, run
-        self._say, self._progress = say, progress
+        self.say, self._progress = say, progress
         # A round's evaluation comes before its commit: what its training left at the clients is not in the store yet.
         self.pending: Mapping[str, bytes] = {}
 
@@ -118,7 +118,7 @@ class VirtualPlayers(Players):
             states |= {client: self.pending[client] for client in clients if client in self.pending}
         tally = self.engine.play(asks, states, self._told(round, kind), more=more)
         for sentence in tally.warnings:
-            self._say(round, sentence)
+            self.say(round, sentence)
         return tally
 
     def _told(self, round: int, kind: str) -> Callable[[int, int], None] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.message import require
 from umbel.privacy.plan import PrivacyPlan
 from umbel.runtimes.system import SystemModel
@@ -23,8 +23,9 @@ class Run:
     Args:
         num_clients: how many partitions a simulation has, at least 1.
         system: a model of time for simulations; real nodes take the time they take.
-        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes; None is plain rounds.
-        privacy: differential privacy of a simulation; a server refuses such runs as yet.
+        coordinator: `Buffered(...)`, `FedAsync(...)` or `Tiered(...)`, simulated or on nodes, or
+            `Secure(...)`; None is plain rounds.
+        privacy: the differential privacy that the run promises; None promises none.
         Others: as in `simulate`.
     """
 
@@ -37,7 +38,7 @@ class Run:
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     attributes: Callable[[str], Mapping[str, Any]] | None = None
     system: SystemModel | None = None
-    coordinator: Overlap | None = None
+    coordinator: Overlap | Secure | None = None
     privacy: PrivacyPlan | None = None
 
     def __post_init__(self) -> None:

@@ -241,6 +241,7 @@ class Session:
         event: dict[str, Any] = {
             "kind": "round",
             "round": phase.round,
+            "model": self.state.params.digest,
             "participants": done,
             "failures": [[receipt.client, receipt.reason] for receipt in failures],
             "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),

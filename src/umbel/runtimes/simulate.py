@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.arrays import Arrays, ArraysLike
-from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
@@ -30,7 +30,7 @@ from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
-from umbel.runtimes.simulated import Course
+from umbel.runtimes.simulated import Course, check_simulated
 from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
@@ -48,7 +48,7 @@ def simulate(
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
     system: SystemModel | None = None,
-    coordinator: Overlap | None = None,
+    coordinator: Overlap | Secure | None = None,
     privacy: PrivacyPlan | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
@@ -79,7 +79,8 @@ def simulate(
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         system: how fast clients are and when they are there; None has no time.
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
-            server's steps, `Tiered(...)` for rounds by speed; None is rounds. Needs `system`.
+            server's steps, `Tiered(...)` for rounds by speed, which need `system`; `Secure(...)` for rounds that show
+            the server sums only; None is rounds.
         privacy: the differential privacy that the run promises; None promises none.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
@@ -133,6 +134,8 @@ def simulate(
     _check_arguments(client_fn, num_clients, threads)
     at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
+    if isinstance(coordinator, Secure):
+        check_simulated(coordinator, config, system=system, engine=engine, per_client=hooks.per_client)
     choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once, block=block)
     kept, led = keeping.store_at(store), None
     try:
@@ -157,6 +160,7 @@ def simulate(
         )
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
+        played = replace(program, strategy=course.clients(strategy))
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
         if engine == "auto" and info is None and config.client_timeout is None:
             turns = config.num_rounds * choose.cohort_size(config, num_clients, at_once)
@@ -171,7 +175,7 @@ def simulate(
         if isinstance(strategy, Private):
             session.budget = Budget.of(strategy, kept.events(session.run), config.num_rounds)
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, program, config, cluster), course)
+        ended = _driven(session, choose.start(choice, played, config, cluster), course)
         history = History.of(kept.events(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, ServerConfig, Some, leader
+from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, Secure, ServerConfig, Some, leader
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
-from umbel.runtimes import asynchronous
+from umbel.runtimes import asynchronous, enough
 from umbel.runtimes.players import Players, VirtualPlayers
+from umbel.runtimes.securing import check_secure, played
 from umbel.runtimes.system import Present, SystemModel, Timeline
 from umbel.runtimes.timed import TimedPlayers
 from umbel.strategy import Strategy
@@ -24,12 +25,14 @@ class Course:
 
     Attributes:
         plan: what the run's plan says of them.
+        secure: how rounds are secured, if they are.
     """
 
     coordinator: Coordinator
     timeline: Timeline | None = None
     present: Present | None = None
     plan: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    secure: Secure | None = None
 
     @classmethod
     def of(
@@ -38,23 +41,28 @@ class Course:
         config: ServerConfig,
         everyone: Everyone | Some,
         system: SystemModel | None,
-        coordinator: Overlap | None,
+        coordinator: Overlap | Secure | None,
     ) -> Course:
         """The course of a simulation.
 
         Raises:
             ConfigError: parts that cannot work together.
         """
+        if isinstance(coordinator, Secure):
+            return cls(Rounds(config, everyone), plan={"coordinator": describe(coordinator)}, secure=coordinator)
         if coordinator is not None:
             _check_asynchronous(strategy, coordinator, system)
         if system is None:
-            return cls(Rounds(config, everyone))
+            enough.check_cohort(strategy, config, everyone.size)
+            return cls(Rounds(config, everyone, least_updates=strategy.reducer.least_updates))
         _check(config, system)
         assert config.seed is not None
         timeline = Timeline(system, config.seed)
         present = Present(everyone, system, config.seed, timeline.clock)
         if coordinator is None:
-            return cls(Rounds(config, present, timed=True), timeline, present, {"system": describe(system)})
+            enough.check_cohort(strategy, config, everyone.size)
+            rounds = Rounds(config, present, timed=True, least_updates=strategy.reducer.least_updates)
+            return cls(rounds, timeline, present, {"system": describe(system)})
         plan = {"system": describe(system), "coordinator": describe(coordinator)}
         return cls(leader(coordinator, config, present), timeline, present, plan)
 
@@ -63,8 +71,20 @@ class Course:
         if self.timeline is not None:
             self.timeline.restore(state)
 
+    def clients(self, strategy: Strategy) -> Strategy:
+        """The strategy as clients play it.
+
+        Raises:
+            NotSupported: it cannot be secured, or the package `cryptography` is missing.
+        """
+        return played(strategy, self.secure)
+
     def players(self, virtual: VirtualPlayers, strategy: Strategy) -> Players:
         """Who plays the clients."""
+        if self.secure is not None:
+            from umbel.runtimes.secure import SecurePlayers
+
+            return SecurePlayers(virtual, strategy, self.secure)
         if self.timeline is None or self.present is None:
             return virtual
         return TimedPlayers(virtual, strategy, self.timeline, self.present, self.coordinator.draws)
@@ -78,6 +98,19 @@ def _check_asynchronous(strategy: Strategy, coordinator: object, system: object)
             "system=fl.SystemModel(...)"
         )
     asynchronous.check_strategy(strategy, wanted)
+
+
+def check_simulated(settings: Secure, config: ServerConfig, *, system: object, engine: str, per_client: bool) -> None:
+    """Refuse what secure rounds cannot have in a simulation.
+
+    Raises:
+        NotSupported: names the first such argument.
+    """
+    check_secure(settings, config, per_client=per_client)
+    if system is not None:
+        raise NotSupported("Secure() has no time in a simulation; leave system out")
+    if engine not in ("auto", "serial", "pool"):
+        raise NotSupported(f'Secure() masks client by client, got engine={engine!r}; use "serial" or "pool"')
 
 
 def _check(config: ServerConfig, system: object) -> None:

@@ -34,6 +34,7 @@ def stepped(
         room: where the new arrays lie; None steps in one go, in this process's memory.
         piece: how many elements at a time.
     """
+    accumulator.began_from(state.params)
     leading = max(schema.values(), key=lambda expected: expected.size)
     if room is None or not strategy.elementwise or not _fits(state, leading):
         return strategy.step(state, Reduction(accumulator.result(), population))

@@ -27,6 +27,7 @@ class Tally:
         metrics: name → (sum of metric · examples, sum of examples).
         receipts: one per answered ask.
         states: client → bytes of its pending state.
+        own: client → the small plain data that it answered with.
         clients: per-client metrics, if the plan wants them.
     """
 
@@ -35,6 +36,7 @@ class Tally:
     metrics: dict[str, tuple[ExactSum, ExactSum]] = field(default_factory=dict[str, tuple[ExactSum, ExactSum]])
     receipts: Receipts = field(default_factory=Receipts)
     states: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    own: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     warnings: list[str] = field(default_factory=list[str])
     clients: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     schema: Mapping[str, Schema] | None = None
@@ -94,6 +96,7 @@ class Tally:
                 self.metrics[name] = (total, weight)
         self.receipts.absorb(other.receipts)
         self.states |= other.states
+        self.own |= other.own
         self.warnings += other.warnings
         self.clients += other.clients
 
@@ -104,6 +107,7 @@ class Tally:
             "metrics": {name: (t.partials, w.partials) for name, (t, w) in self.metrics.items()},
             "receipts": self.receipts,
             "states": self.states,
+            "own": self.own,
             "warnings": self.warnings,
             "clients": self.clients,
             "schema": None if self.schema is None else {name: s.specs for name, s in self.schema.items()},
@@ -122,6 +126,7 @@ class Tally:
             metrics={name: (ExactSum(t), ExactSum(w)) for name, (t, w) in plain["metrics"].items()},
             receipts=plain["receipts"],
             states=plain["states"],
+            own=plain["own"],
             warnings=plain["warnings"],
             clients=plain["clients"],
             schema=schema,

@@ -75,11 +75,13 @@ def play(
 def _work(program: Program, ask: Ask, ctx: Context) -> Update | Evaluation | str:
     """The user's part of a turn: an update, an evaluation, or a sentence on why there is none."""
     one_thread_each(program.threads)
+    if (reply := program.strategy.reply(ask, ctx)) is not None:
+        return reply
     client = program.build(ctx)
     one_thread_each(program.threads)
     # Again, so that it makes no difference whether the model was built just now or is one that is reused.
     seed_process(ctx.key)
-    if ask.kind == "fit":
+    if ask.kind == "fit" or program.strategy.evaluates:
         update, ctx.memory = program.strategy.local(ask, client, ctx)
         return update
     if "evaluate" not in client.capabilities:
@@ -103,7 +105,10 @@ def _take(
     examples = checked_examples(ask.client, update.examples)
     state = write_memory(ask.client, ctx.memory)
     groups = counted(strategy.open(update, ask.task, ask.own), ask)
-    tally.fold(strategy.reducer, schema, groups, allocate)
+    if schema:
+        tally.fold(strategy.reducer, schema, groups, allocate)
+    if update.own:
+        tally.own[ask.client] = dict(update.own)
     # From here on nothing may fail: the update is in the sum.
     if state is not None and state != before:
         tally.states[ask.client] = state

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, final
 
 Event: TypeAlias = dict[str, Any]
+REWOUND = "rewound"
+"""The kind of the event which says that nothing holds from the first event of a round after its own on."""
 Part: TypeAlias = "bytes | bytearray | memoryview"
 
 
@@ -24,6 +26,23 @@ class RunInfo:
     plan: Mapping[str, Any]
 
 
+def standing(log: Sequence[Event]) -> list[Event]:
+    """What of a log still holds.
+
+    Example:
+        >>> standing([{"kind": "round", "round": 1}, {"kind": "rewound", "round": 0}, {"kind": "round", "round": 1}])
+        [{'kind': 'round', 'round': 1}]
+    """
+    kept: list[Event] = []
+    for event in log:
+        if event.get("kind") == REWOUND:
+            first = next((place for place, old in enumerate(kept) if old.get("round", 0) > event["round"]), len(kept))
+            del kept[first:]
+        else:
+            kept.append(event)
+    return kept
+
+
 class RunReader(ABC):
     """Runs that can be looked at.
 
@@ -35,8 +54,12 @@ class RunReader(ABC):
         """All runs, oldest first."""
 
     @abstractmethod
+    def log(self, run: str) -> list[Event]:
+        """All that was ever noted of the run, oldest first: nothing is removed from it."""
+
     def events(self, run: str) -> list[Event]:
-        """The run's log, oldest first."""
+        """What of the log still holds: without the rounds that were left unfinished and done again."""
+        return standing(self.log(run))
 
     @abstractmethod
     def checkpoints(self, run: str) -> list[int]:
@@ -109,7 +132,7 @@ class Store(RunReader):
 
     @abstractmethod
     def append(self, run: str, event: Event) -> None:
-        """Add one event to the run's log."""
+        """Add one event to the run's log, linked to the one before it (see `umbel.stores.link`)."""
 
     @abstractmethod
     def commit(
@@ -122,7 +145,7 @@ class Store(RunReader):
         states: Mapping[str, bytes],
         keep: Collection[int],
     ) -> None:
-        """Add an event, a round's checkpoint and the client states it includes, in one piece.
+        """Add an event as `append` does, a round's checkpoint and the client states it includes, in one piece.
 
         Args:
             checkpoint: the checkpoint's bytes in parts; None writes none.
@@ -139,9 +162,19 @@ class Store(RunReader):
         found = ((client, self.state(run, client, round)) for client in clients)
         return {client: state for client, state in found if state is not None}
 
-    @abstractmethod
     def rewind(self, run: str, round: int) -> None:
-        """Forget events, checkpoints and states of rounds after `round`, before they are done again."""
+        """Go back to the end of `round`, before later ones are done again.
+
+        The log says so where it has such rounds: what it says of them does not hold any more. It is noted first, so
+        that no checkpoint is gone of which the log says that it holds.
+        """
+        if any(event.get("round", 0) > round for event in self.events(run)):
+            self.append(run, {"kind": REWOUND, "round": round})
+        self.forget(run, round)
+
+    @abstractmethod
+    def forget(self, run: str, round: int) -> None:
+        """Remove checkpoints and states of rounds after `round`."""
 
     def close(self) -> None:
         """Let go of files; the store is not used afterwards."""

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
+from umbel.stores.link import digest, linked, opening
 from umbel.stores.states import States
 
 STATE_BYTES = 2**30
@@ -35,6 +36,7 @@ class MemoryStore(Store):
             raise ConfigError(f"state_bytes must be a whole number of at least 0, got {state_bytes!r}; try 2**30")
         self._runs: dict[str, RunInfo] = {}
         self._events: dict[str, list[Event]] = {}
+        self._heads: dict[str, str] = {}
         self._checkpoints: dict[str, dict[int, tuple[Part, ...]]] = {}
         self._states = States(state_bytes)
 
@@ -59,9 +61,12 @@ class MemoryStore(Store):
         self._runs[self._known(run)] = dataclasses.replace(self._runs[run], plan=plan)
 
     def append(self, run: str, event: Event) -> None:
-        self._events[self._known(run)].append(event)
+        log = self._events[self._known(run)]
+        added = linked(event, self._heads.get(run) or opening(run))
+        log.append(added)
+        self._heads[run] = digest(added)
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         return copy.deepcopy(self._events[self._known(run)])
 
     def commit(
@@ -100,8 +105,7 @@ class MemoryStore(Store):
         self._known(run)
         return {} if self._states.are_none else super().states(run, clients, round)
 
-    def rewind(self, run: str, round: int) -> None:
-        self._events[self._known(run)] = [e for e in self._events[run] if e.get("round", 0) <= round]
+    def forget(self, run: str, round: int) -> None:
         self._checkpoints[run] = {n: c for n, c in self._checkpoints[run].items() if n <= round}
         self._states.rewind(run, round)
 

@@ -17,6 +17,7 @@ from psycopg import errors
 
 from umbel.errors import ConfigError, StoreError, StoreFull
 from umbel.stores.abstract import Event, Part, RunInfo, Store
+from umbel.stores.link import canonical, digest, linked, opening
 
 FORMAT = 1
 PART_BYTES = 64 * 2**20
@@ -39,7 +40,6 @@ CREATE TABLE IF NOT EXISTS umbel_states
     (run TEXT, client TEXT, round INTEGER, body BYTEA, PRIMARY KEY (run, client, round));
 CREATE INDEX IF NOT EXISTS umbel_states_of_round ON umbel_states (run, round);
 """
-_ADD = "INSERT INTO umbel_events SELECT %s, coalesce(max(number), 0) + 1, %s, %s, %s FROM umbel_events WHERE run=%s"
 Result = TypeVar("Result")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -259,14 +259,9 @@ class PostgresStore(Store):
     def _added(self, run: str, event: Event) -> Callable[[Connection], None]:
         """What adds an event, once, however often it is done."""
         token = secrets.token_hex(16)
-        values = (run, token, event.get("round", 0), json.dumps(event), run)
+        return _once(run, token, lambda db: _add(db, run, token, event))
 
-        def add(db: Connection) -> None:
-            _run(db, _ADD, values)
-
-        return _once(run, token, add)
-
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM umbel_events WHERE run=%s ORDER BY number", self._known(run))
         return [json.loads(row[0]) for row in rows]
 
@@ -281,14 +276,13 @@ class PostgresStore(Store):
         keep: Collection[int],
     ) -> None:
         token = secrets.token_hex(16)
-        values = (run, token, event.get("round", 0), json.dumps(event), run)
         upsert = (
             "INSERT INTO umbel_states VALUES (%s,%s,%s,%s) "
             "ON CONFLICT (run, client, round) DO UPDATE SET body=excluded.body"
         )
 
         def all_of_it(db: Connection) -> None:
-            _run(db, _ADD, values)
+            _add(db, run, token, event)
             for client, state in states.items():
                 _run(db, upsert, (run, client, round, state))
             if checkpoint is None:
@@ -316,14 +310,14 @@ class PostgresStore(Store):
         rows = self._rows(query, run, client, round)
         return bytes(rows[0][0]) if rows else None
 
-    def rewind(self, run: str, round: int) -> None:
+    def forget(self, run: str, round: int) -> None:
         values = (self._known(run), round)
 
-        def forget(db: Connection) -> None:
-            for table in ("umbel_events", "umbel_checkpoints", "umbel_states"):
+        def remove(db: Connection) -> None:
+            for table in ("umbel_checkpoints", "umbel_states"):
                 _run(db, f"DELETE FROM {table} WHERE run=%s AND round>%s", values)
 
-        self._write(forget)
+        self._write(remove)
 
     def close(self) -> None:
         with self._lock:
@@ -353,6 +347,15 @@ def _once(run: str, token: str, work: Callable[[Connection], None]) -> Callable[
             work(db)
 
     return unless_done
+
+
+def _add(db: Connection, run: str, token: str, event: Event) -> None:
+    """Put an event at the end of a run's log."""
+    query = "SELECT number, body FROM umbel_events WHERE run=%s ORDER BY number DESC LIMIT 1"
+    row = db.execute(query, (run,)).fetchone()
+    number, previous = (0, opening(run)) if row is None else (row[0], digest(json.loads(row[1])))
+    body = canonical(linked(event, previous)).decode()
+    _run(db, "INSERT INTO umbel_events VALUES (%s,%s,%s,%s,%s)", (run, number + 1, token, event.get("round", 0), body))
 
 
 def _run(db: Connection, query: str, values: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from umbel.stores import lock
 from umbel.stores import states as rows
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
+from umbel.stores.link import canonical, digest, linked, opening
 
 FORMAT = 1
 MEND = "Free some space and resume the run"
@@ -97,10 +98,12 @@ class SQLiteStore(Store):
             self._insert_event(db, run, event)
 
     def _insert_event(self, db: sqlite3.Connection, run: str, event: Event) -> None:
-        values = (run, event.get("round", 0), json.dumps(event))
+        last = db.execute("SELECT body FROM events WHERE run=? ORDER BY number DESC LIMIT 1", (run,)).fetchone()
+        added = linked(event, opening(run) if last is None else digest(json.loads(last[0])))
+        values = (run, event.get("round", 0), canonical(added).decode())
         db.execute("INSERT INTO events (run, round, body) VALUES (?,?,?)", values)
 
-    def events(self, run: str) -> list[Event]:
+    def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM events WHERE run=? ORDER BY number", self._known(run))
         return [json.loads(row[0]) for row in rows]
 
@@ -145,9 +148,9 @@ class SQLiteStore(Store):
         found = self._rows(rows.STATE, run, client, round)
         return found[0][0] if found else None
 
-    def rewind(self, run: str, round: int) -> None:
+    def forget(self, run: str, round: int) -> None:
         with self._transaction() as db:
-            for table in ("events", "checkpoints", "states"):
+            for table in ("checkpoints", "states"):
                 db.execute(f"DELETE FROM {table} WHERE run=? AND round>?", (self._known(run), round))
 
     def close(self) -> None:

@@ -23,8 +23,8 @@ def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]
     for name in strategies.__all__:
         if name != "Averaging":
             yield f"strategy {name}", check_strategy, getattr(strategies, name)
-    for name in ("Mean", "Median"):
-        yield f"reducer {name}", check_reducer, getattr(reducers, name)
+    for reducer in _reducers():
+        yield f"reducer {reducer!r}", check_reducer, lambda reducer=reducer: reducer
     yield "store MemoryStore", lambda make: check_store(make), lambda: MemoryStore
     yield "engine pool", lambda name: check_engine(name, 2), lambda: "pool"
     if find_spec("ray") is not None:
@@ -35,6 +35,13 @@ def registered() -> Iterator[tuple[str, Callable[[Any], None], Callable[[], Any]
     yield "transport memory", lambda make: check_transport(make, sockets=False), lambda: MemoryTransport
     for scheme in _schemes():
         yield f"transport {scheme}", check_transport, lambda scheme=scheme: partial(_transport, scheme)
+
+
+def _reducers() -> Iterator[reducers.Reducer]:
+    yield from (reducers.Mean(), reducers.Median(), reducers.ClippedMean(), reducers.CenteredClipping())
+    yield from (reducers.TrimmedMean(f=2), reducers.Krum(f=2), reducers.MultiKrum(f=2), reducers.Bulyan(f=1))
+    yield from (reducers.GeometricMedian(), reducers.FoolsGold())
+    yield from (reducers.NearestNeighbourMixing(reducers.Krum(f=2)), reducers.Bucketing(reducers.Krum(f=2)))
 
 
 def _schemes() -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from umbel.errors import StoreError
 from umbel.stores import RunInfo, Store
+from umbel.stores.link import verify
 from umbel.testing.expect import expect
 
 
@@ -38,7 +39,10 @@ def check_store(make: Callable[[], Store]) -> None:
     found = store.find("o")
     expect(found is None, "an ambiguous prefix found a run")
     _keeps_rounds(store)
+    _links(store)
     _rewinds(store)
+    store.append("one", {"kind": "ended", "round": 3})
+    _links(store)
     store.close()
 
 
@@ -63,9 +67,20 @@ def _keeps_rounds(store: Store) -> None:
     expect(store.checkpoints("one") == [1, 3, 4], "a commit without a checkpoint touched the others")
 
 
+def _links(store: Store) -> None:
+    problem = verify("one", store.log("one")).problem
+    expect(problem is None, f"the log's chain is broken: {problem}")
+
+
 def _rewinds(store: Store) -> None:
+    store.append("one", {"kind": "warning", "round": 0, "text": "of nobody's round"})
+    before = store.log("one")
     store.rewind("one", 3)
+    expect(store.log("one")[: len(before)] == before, "rewind changed what the log says")
+    expect(store.log("one")[len(before) :][0]["kind"] == "rewound", "the log does not say that it was rewound")
     expect([e["round"] for e in store.events("one")] == [0, 1, 2, 3], "rewind left later events")
+    store.rewind("one", 3)
+    expect(len(store.log("one")) == len(before) + 1, "a second rewind to the same place is noted again")
     expect(store.checkpoints("one") == [1, 3], "rewind left later checkpoints")
     expect(store.state("one", "7", 9) == b"seven 2", "rewind left later states")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 from umbel.runtimes.mail import Basis
-from umbel.runtimes.node.keep import MemoryKeeper
+from umbel.runtimes.node.keep import KeptTurn, MemoryKeeper
 from umbel.wire.protobuf import Bytes
 
 
@@ -24,10 +25,8 @@ class StatesOnly:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return self._states.state(run, basis)
 
-    def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
-    ) -> None:
-        self._states.keep(run, round, attempt, state, (), about)
+    def keep(self, done: KeptTurn) -> None:
+        self._states.keep(replace(done, answer=()))
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         return None

@@ -15,11 +15,13 @@ from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable
+from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
-from umbel.runtimes.node.keep import Keeper
+from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.rules import Policy
+from umbel.runtimes.node.vault import is_later_step
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
@@ -79,6 +81,7 @@ class Agent:
         conditions: what the machine is doing, for the policy.
         check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
             server says. None stays connected.
+        enrolled: makes an identity for the secure rounds of a run; None where nobody is enrolled.
         review: why a plan that the policy allows is not taken, after asking its data's owner; None asks nobody.
     """
 
@@ -96,13 +99,14 @@ class Agent:
         conditions: Callable[[], Conditions] = read_conditions,
         review: Callable[[Any], Awaitable[str | None]] | None = None,
         check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+        enrolled: Callable[[str], Mapping[str, bytes] | None] = lambda run: None,
         kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
-        self._review = review
+        self._review, self._enrolled = review, enrolled
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
         self._begun: set[str] = set()
@@ -368,6 +372,9 @@ class Agent:
                 reason = await self._review(plan)
             if reason:
                 raise NotSupported(reason)
+            if is_secured(plan):
+                # The node's word on who it is, never the server's.
+                plan = {**plan, "run": run, "enrolled": self._enrolled(run)}
             # It may be over before it was begun, or before its owner had answered.
             facts = await self._worker.start(run, plan) if run in self._begun else {}
             if run not in self._begun:
@@ -464,7 +471,8 @@ class Agent:
             self._say(f"{letter.kind} in round {letter.round} of run {letter.run} failed: {done.reason}")
         wanted = letter.kind == "fit" and done.verdict == "done" and not called_off
         if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
-            keep = partial(self._keeper.keep, *place, done.state, done.parts, about)
+            counts = not is_later_step(letter.own)
+            keep = partial(self._keeper.keep, KeptTurn(*place, done.state, done.parts, about, counts))
             if done.nbytes > LARGE_BYTES:
                 await asyncio.get_running_loop().run_in_executor(None, keep)
             else:

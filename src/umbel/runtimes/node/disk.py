@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.runtimes.mail import Basis
+from umbel.runtimes.node.keep import KeptTurn
 from umbel.stores.file import SQLiteFile
 from umbel.wire.protobuf import Bytes
 
@@ -69,19 +70,17 @@ class DiskKeeper:
         rows = self._file.rows("SELECT body FROM states WHERE run=? AND round=? AND attempt=?", run, *basis)
         return self._whole("state", (run, *basis), rows)
 
-    def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
-    ) -> None:
-        place = (run, round, attempt)
-        body, rest = _split("answer", place, answer)
+    def keep(self, done: KeptTurn) -> None:
+        place = (done.run, done.round, done.attempt)
+        body, rest = _split("answer", place, done.answer)
         statements: list[tuple[str, tuple[Any, ...]]] = [
-            (_COUNT, ()),
-            ("DELETE FROM answers WHERE run=?", (run,)),
-            ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, about, body)),
+            *([(_COUNT, ())] if done.counts else []),
+            ("DELETE FROM answers WHERE run=?", (done.run,)),
+            ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, done.about, body)),
             *rest,
         ]
-        if state is not None:
-            body, rest = _split("state", place, [state])
+        if done.state is not None:
+            body, rest = _split("state", place, [done.state])
             statements += [
                 ("DELETE FROM states WHERE run=? AND round=? AND attempt=?", place),
                 ("INSERT INTO states VALUES (?,?,?,?)", (*place, body)),

@@ -9,6 +9,7 @@ from typing import Any, final
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.rules import IDLE_LOAD, Policy
+from umbel.runtimes.node.vault import is_later_step
 
 
 def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]]:
@@ -64,7 +65,13 @@ class Gate:
         return reason
 
     def _is_new(self, letter: Letter) -> bool:
-        """Whether an ask counts as a round: all but the one evaluation of what was fitted in the round before it."""
+        """Whether an ask counts as a round.
+
+        All do but the one evaluation of what was fitted in the round before it, and all steps of a secure round but the
+        first, without which the others are refused.
+        """
+        if is_later_step(letter.own):
+            return False
         place = (letter.run, letter.round)
         if letter.kind != "evaluate" or place not in self._fitted:
             return True

@@ -16,6 +16,7 @@ from umbel.randomness import seed_process
 from umbel.runtimes.halves import restored
 from umbel.runtimes.mail import Answer, Letter
 from umbel.runtimes.memory import write_memory
+from umbel.runtimes.node.vault import is_later_step, vault_for
 from umbel.runtimes.probe import check_capable
 from umbel.runtimes.program import Program
 from umbel.runtimes.threads import one_thread_each
@@ -81,6 +82,7 @@ class Host:
             threads,
             partition=partition,
         )
+        self.vault = vault_for(strategy, name, plan)
         self.facts = self._probe()
 
     def _probe(self) -> dict[str, Any]:
@@ -120,11 +122,17 @@ class Host:
     def _work(self, base: Answer, ask: Ask, memory: bytes | None) -> tuple[Answer, bytes | None]:
         ctx = self.program.context(ask, memory)
         ctx.clock, ctx.ends_at_s = self._time_is(ctx), self.clock.ends_at_s
+        if self.vault is None and is_later_step(ask.own):
+            raise NotSupported("the ask goes on with a secure round, and this run has none")
+        if self.vault is not None and ask.kind in ("fit", "evaluate"):
+            ask = self.vault.filled(base.run, ask)
+            if (reply := self.program.strategy.reply(ask, ctx)) is not None:
+                return replace(base, update=self.vault.emptied(base.run, ask, reply)), None
         one_thread_each(self.program.threads)
         client = self.program.build(ctx)
         one_thread_each(self.program.threads)
         seed_process(ctx.key)
-        if ask.kind == "fit":
+        if ask.kind == "fit" or (ask.kind == "evaluate" and self.program.strategy.evaluates):
             return self._fit(base, ask, client, ctx)
         if ask.kind == "evaluate":
             return self._evaluate(base, ask, client, ctx), None
@@ -149,7 +157,10 @@ class Host:
         checked_examples(ask.client, update.examples)
         state = write_memory(ask.client, memory)
         kept, sentences = numbers(update.metrics)
-        return replace(base, update=replace(update, metrics=kept), warnings=tuple(sentences)), state
+        update = replace(update, metrics=kept)
+        if self.vault is not None:
+            update = self.vault.emptied(base.run, ask, update)
+        return replace(base, update=update, warnings=tuple(sentences)), state if ask.kind == "fit" else None
 
     def _evaluate(self, base: Answer, ask: Ask, client: LocalClient, ctx: Context) -> Answer:
         if "evaluate" not in client.capabilities:

@@ -10,6 +10,26 @@ from umbel.runtimes.mail import Basis
 from umbel.wire.protobuf import Bytes
 
 
+@final
+@dataclass(frozen=True)
+class KeptTurn:
+    """A turn that was worked on.
+
+    Attributes:
+        state: the client's afterwards; None if it has none.
+        about: says to which ask it is the answer.
+        counts: whether it counts as a round of the day.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    state: bytes | None
+    answer: Sequence[Bytes]
+    about: str
+    counts: bool = True
+
+
 class Keeper(Protocol):
     """Keeps what a node must not lose; each call is durable when it returns."""
 
@@ -17,10 +37,8 @@ class Keeper(Protocol):
         """The client's state of (round, attempt)."""
         ...
 
-    def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
-    ) -> None:
-        """Keep a finished answer, and the state that goes with it. `about` says to which ask it is the answer."""
+    def keep(self, done: KeptTurn) -> None:
+        """Keep a finished answer, and the state that goes with it."""
         ...
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
@@ -58,13 +76,11 @@ class MemoryKeeper:
     def state(self, run: str, basis: Basis) -> bytes | None:
         return None if basis is None else self._run(run).states.get(basis)
 
-    def keep(
-        self, run: str, round: int, attempt: int, state: bytes | None, answer: Sequence[Bytes], about: str
-    ) -> None:
-        kept = self._run(run)
-        kept.answers = {(round, attempt): (about, answer)}
-        if state is not None:
-            kept.states[round, attempt] = state
+    def keep(self, done: KeptTurn) -> None:
+        kept = self._run(done.run)
+        kept.answers = {(done.round, done.attempt): (done.about, done.answer)}
+        if done.state is not None:
+            kept.states[done.round, done.attempt] = done.state
 
     def answer(self, run: str, round: int, attempt: int, about: str) -> Sequence[Bytes] | None:
         found = self._run(run).answers.get((round, attempt))

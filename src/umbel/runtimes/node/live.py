@@ -17,6 +17,7 @@ from umbel.runtimes.app import AppFolder
 from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
+from umbel.runtimes.node.enrolled import enrolled
 from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
@@ -121,6 +122,7 @@ class NodeLife:
                 policy=self._policy(),
                 done_today=keeper.done_today,
                 review=self._reviewer(),
+                enrolled=self._enrolled if self.secure else lambda run: None,
                 check_in=reporter(self.policy) if self.check_in else None,
             )
             renewing = asyncio.ensure_future(self._renew(agent)) if self.secure else None
@@ -131,6 +133,10 @@ class NodeLife:
                     renewing.cancel()
         finally:
             worker.close()
+
+    def _enrolled(self, run: str) -> Mapping[str, bytes]:
+        mine = Credentials.load(self.folder)
+        return enrolled(run, mine.name, mine.ca_pem, mine.certificate_pem, mine.key_pem)
 
     async def _renew(self, agent: Agent) -> None:
         """A connection may last longer than the certificate that it began with: a new one begins with a new one."""

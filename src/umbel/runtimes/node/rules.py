@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
 from umbel.errors import printable
+from umbel.runtimes.halves import is_secured
 from umbel.runtimes.node.conditions import Conditions
 
 BUILTIN = "builtin"
@@ -179,7 +180,12 @@ def _why_not_strategy(policy: Policy, plan: Plan) -> str | None:
         return "the plan does not name its strategy's client half, which the policy's strategies.allow has to compare"
     if allow is None:
         return None
-    outer, *inner = _names(cast("Mapping[str, Any]", half))
+    table = cast("Mapping[str, Any]", half)
+    # What a secure round wraps has to be allowed by name; the wrapper shows the server less.
+    inside = table.get("inner") if is_secured(plan) and set(table) == {"name", "inner"} else None
+    if isinstance(inside, Mapping) and isinstance(cast("Mapping[str, Any]", inside).get("name"), str):
+        table = cast("Mapping[str, Any]", inside)
+    outer, *inner = _names(table)
     # Built-in parts of a strategy that is allowed come with it; code from an app has to be allowed by its own name.
     for name in (outer, *(name for name in inner if name.startswith("app:"))):
         if name not in allow:
@@ -198,6 +204,8 @@ def _why_not_private(policy: Policy, plan: Plan) -> str | None:
     promises = dict(cast("Mapping[str, Any]", promised)) if isinstance(promised, Mapping) else dict[str, Any]()
     if wanted.require_secure_aggregation and not _is_promise(promises.get("secure_aggregation")):
         return "the policy's privacy.require_secure_aggregation is set, and the plan does not promise it"
+    if wanted.require_secure_aggregation and not is_secured(plan):
+        return "the policy's privacy.require_secure_aggregation is set, and the plan's client half masks nothing"
     if wanted.require_differential_privacy and not _is_promise(promises.get("differential_privacy")):
         return "the policy's privacy.require_differential_privacy is set, and the plan does not promise it"
     if not wanted.per_client_metrics and plan.get("per_client_metrics") is not False:

@@ -272,7 +272,7 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
     queue = house.follow(run) if follow else None
     try:
         sent = 0
-        for event in house.store.events(run):
+        for event in house.store.log(run):
             sent += 1
             yield json.dumps({"run": run, **event}) + "\n"
         waits_for = house.waits_for(run)
@@ -285,7 +285,7 @@ async def _lines(house: House, run: str, *, follow: bool) -> AsyncGenerator[str]
                 yield json.dumps(dict(event)) + "\n"
                 continue
             # What is in the log is read from the log, so that nothing comes twice or is missed.
-            for stored in house.store.events(run)[sent:]:
+            for stored in house.store.log(run)[sent:]:
                 sent += 1
                 yield json.dumps({"run": run, **stored}) + "\n"
         reason = house.broken(run)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from secrets import randbits
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from umbel.coordinators import (
     Overlap,
     Overlapping,
     Rounds,
+    Secure,
     ServerConfig,
     Tiered,
     arrivals_per_s,
@@ -28,11 +30,13 @@ from umbel.runtimes import asynchronous, keeping
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
 from umbel.runtimes.room import Room
+from umbel.runtimes.securing import check_secure, played
 from umbel.runtimes.server.cohort import CohortPlayers
 from umbel.runtimes.server.desk import Desk, Node
 from umbel.runtimes.server.lead import Leader, Offload
 from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.nodes import Nodes
+from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.streams import StreamPlayers
 from umbel.runtimes.session import Hooks, Observer
 from umbel.stores import Store
@@ -58,7 +62,7 @@ class Order:
 
     strategy: Strategy
     config: ServerConfig
-    coordinator: Overlap | None = None
+    coordinator: Overlap | Secure | None = None
     hooks: Hooks = field(default_factory=Hooks)
     initial: ArraysLike | None = None
     name: str = "server"
@@ -94,7 +98,9 @@ class Conduct:
         self.order, self._desk, self._offload, self._say = order, desk, offload, say
         self._notes: set[asyncio.Future[Any]] = set()
         self._memory = memory or Memory()
-        if order.coordinator is not None:
+        if isinstance(order.coordinator, Secure):
+            check_secure(order.coordinator, order.config, per_client=order.hooks.per_client)
+        elif order.coordinator is not None:
             _check_asynchronous(order, order.coordinator, self._memory)
         info = keeping.found(store, order.resume)
         seed = info.plan["config"]["seed"] if info else randbits(53)
@@ -115,7 +121,7 @@ class Conduct:
             "config": describe(config),
             "num_clients": order.num_clients,
             "settings": describe(order.settings),
-            "client_half": client_half(order.strategy),
+            "client_half": client_half(played(order.strategy, order.coordinator)),
         }
         if order.coordinator is not None:
             self.plan["coordinator"] = describe(order.coordinator)
@@ -144,8 +150,10 @@ class Conduct:
         app = self.order.app
         # Only where it says something: a plan without it keeps the digest that data owners have agreed to.
         where = {"where": self.config.where} if self.config.where else {}
+        secure = {"privacy": {"secure_aggregation": True}} if isinstance(self.order.coordinator, Secure) else {}
         return {
             **where,
+            **secure,
             "run": self.run,
             "name": self.order.name,
             "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
@@ -167,7 +175,9 @@ class Conduct:
         asked = max(self.config.min_fit_clients, there)
         if isinstance(coordinator, Tiered):
             return math.ceil(round(coordinator.waits_for * asked, 9))
-        return asked if coordinator is None else min(coordinator.buffer_size, there)
+        if coordinator is None or isinstance(coordinator, Secure):
+            return asked
+        return min(coordinator.buffer_size, there)
 
     def _note(self, text: str) -> None:
         """Tell the operator, the log and whoever follows the run: why a node does not take part, for example."""
@@ -237,13 +247,17 @@ class Conduct:
         events = kept.store.events(self.run)
         return replace(History.of(events, session.state.params, self.run, self.plan), ended=ended)
 
-    def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, CohortPlayers | StreamPlayers]:
+    def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, NodePlayers]:
         """Who leads, and who plays the clients."""
         order, config, store = self.order, self.config, self._kept.store
         assert config.seed is not None
         coordinator: Rounds | Overlapping
+        kind: Callable[..., NodePlayers]
         if order.coordinator is None:
-            coordinator, kind = Rounds(config, self.nodes, timed=True), CohortPlayers
+            least = order.strategy.reducer.least_updates
+            coordinator, kind = Rounds(config, self.nodes, timed=True, least_updates=least), CohortPlayers
+        elif isinstance(order.coordinator, Secure):
+            coordinator, kind = Rounds(config, self.nodes, timed=True), _secure_players(order.coordinator)
         else:
             coordinator, kind = leader(order.coordinator, config, self.nodes), StreamPlayers
         return coordinator, kind(
@@ -259,6 +273,12 @@ class Conduct:
             packs=self._desk.compress is not None,
             hears=config.selector.hears,
         )
+
+
+def _secure_players(settings: Secure) -> Callable[..., NodePlayers]:
+    from umbel.runtimes.server.secure import SecureNodePlayers
+
+    return partial(SecureNodePlayers, settings)
 
 
 def _check_asynchronous(order: Order, coordinator: Overlap, memory: Memory) -> None:

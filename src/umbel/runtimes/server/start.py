@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from umbel.arrays import ArraysLike
-from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.errors import UmbelError
 from umbel.runtimes import keeping
 from umbel.runtimes.history import History
@@ -39,7 +39,7 @@ def start_server(
     config: ServerConfig | None = None,
     strategy: Strategy | Routed | None = None,
     *,
-    coordinator: Overlap | None = None,
+    coordinator: Overlap | Secure | None = None,
     initial_parameters: ArraysLike | None = None,
     evaluate_fn: Callable[..., Any] | None = None,
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
@@ -68,7 +68,8 @@ def start_server(
         server_address: "host:port"; port 0 takes a free one.
         config, strategy, initial_parameters, evaluate_fn, on_…_config_fn, …_aggregation_fn: as in `simulate`.
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
-            server's steps, `Tiered(...)` for rounds by speed; None is rounds. Fewer nodes than `concurrency` do.
+            server's steps, `Tiered(...)` for rounds by speed; `Secure(...)` for rounds that show the server sums
+            only; None is rounds. Fewer nodes than `concurrency` do.
         certificates: (CA, certificate, key) as PEM files or bytes: TLS, and nodes must show a certificate of the CA.
             None is plaintext, with a warning where others could listen.
         flower: "host:port" at which clients written for Flower may come, too. At a `grpc://` address in plaintext they

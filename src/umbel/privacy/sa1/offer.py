@@ -1,0 +1,205 @@
+"""What a round of SA1 is about, before anybody's keys are known, and the header that binds both."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import final
+
+from umbel.errors import ConfigError, ProtocolError
+from umbel.message import require
+from umbel.privacy.sa1.encoding import Encoding
+from umbel.privacy.sa1.fields import joined, parted
+from umbel.privacy.sa1.graph import COMPLETE_UP_TO, neighbours_of
+
+SUITES = ("SA1", "SA1-C")
+"""Masks from AES-256-CTR, or from ChaCha20 for processors without AES. A hybrid with ML-KEM would be a third."""
+_NUMBERS = struct.Struct("<IIIII")
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+MOST_CREDENTIAL_BYTES = 2**14
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the server proposes to the clients of a round.
+
+    Args:
+        run: the run's id.
+        round, attempt: which round of it, and which try.
+        model: SHA-256 of what the clients are sent: model and configuration.
+        encoding: how numbers become integers.
+        clients: how many are asked, at least 2.
+        threshold: how many of a neighbourhood (a client and its neighbours) have to stay until the end.
+        neighbours: each client's number of them, even; 0 is all, which up to 60 clients is the only choice.
+        beacon: digest of the run's last header; zeros before there is one.
+        suite: "SA1" or "SA1-C".
+    """
+
+    run: str
+    round: int
+    attempt: int
+    model: bytes
+    encoding: Encoding
+    clients: int
+    threshold: int
+    neighbours: int = 0
+    beacon: bytes = bytes(32)
+    suite: str = "SA1"
+
+    def __post_init__(self) -> None:
+        require(self.suite in SUITES, f"suite must be one of {', '.join(SUITES)}, got {self.suite!r}")
+        require(len(self.model) == len(self.beacon) == 32, "model and beacon are SHA-256 digests of 32 bytes")
+        require(self.clients >= 2, f"a secure sum needs at least 2 clients, got {self.clients}")
+        require(
+            self.neighbours == 0 or (self.neighbours % 2 == 0 and COMPLETE_UP_TO < self.clients > self.neighbours > 1),
+            f"neighbours must be 0 (all), or above {COMPLETE_UP_TO} clients an even number below {self.clients}, got "
+            f"{self.neighbours}",
+        )
+        require(
+            1 < self.threshold <= self.neighbourhood,
+            f"threshold must be from 2 to {self.neighbourhood}, got {self.threshold}",
+        )
+        require(
+            self.encoding.clients >= self.clients,
+            f"the encoding has room for {self.encoding.clients} clients, {self.clients} are asked",
+        )
+
+    @property
+    def neighbourhood(self) -> int:
+        """A client and its neighbours."""
+        return self.neighbours + 1 if self.neighbours else self.clients
+
+    @cached_property
+    def data(self) -> bytes:
+        """The canonical bytes."""
+        numbers = _NUMBERS.pack(self.round, self.attempt, self.clients, self.threshold, self.neighbours)
+        name = self.suite.encode()
+        return joined(
+            b"umbel SA1 offer 1", name, self.run.encode(), numbers, self.model, self.beacon, self.encoding.data
+        )
+
+    @cached_property
+    def digest(self) -> bytes:
+        return sha256(self.data).digest()
+
+    @classmethod
+    def read(cls, data: bytes) -> Offer:
+        """The offer in these bytes.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        tag, suite, run, numbers, model, beacon, encoding = parted(data, 7)
+        try:
+            number, attempt, clients, threshold, neighbours = _NUMBERS.unpack(numbers)
+            found = cls(
+                run=run.decode(),
+                round=number,
+                attempt=attempt,
+                model=model,
+                encoding=Encoding.read(encoding),
+                clients=clients,
+                threshold=threshold,
+                neighbours=neighbours,
+                beacon=beacon,
+                suite=suite.decode(),
+            )
+        except (ConfigError, UnicodeDecodeError, struct.error) as error:
+            raise ProtocolError(f"this is no offer of SA1: {error}") from None
+        if tag != b"umbel SA1 offer 1" or found.data != data:
+            raise ProtocolError("this is no offer of SA1, version 1")
+        return found
+
+
+@final
+@dataclass(frozen=True)
+class Advert:
+    """A client's keys for one round: X25519 for the channel and for masks, signed by its Ed25519 identity.
+
+    `credential` shows that the identity is enrolled under the name, in a form that clients agree on; it may be empty.
+    """
+
+    name: str
+    identity: bytes
+    credential: bytes
+    channel: bytes
+    mask: bytes
+    signature: bytes
+
+    @cached_property
+    def data(self) -> bytes:
+        return joined(self.name.encode(), self.identity, self.credential, self.channel, self.mask, self.signature)
+
+    def signed(self, offer: Offer) -> bytes:
+        """What the signature is of."""
+        who = (self.name.encode(), self.identity, self.credential)
+        return joined(b"umbel SA1 keys 1", offer.digest, *who, self.channel, self.mask)
+
+    @classmethod
+    def read(cls, data: bytes) -> Advert:
+        """The advert in these bytes.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        name, identity, credential, channel, mask, signature = parted(data, 6)
+        if not len(identity) == len(channel) == len(mask) == KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+            raise ProtocolError("an advert of SA1 has three keys of 32 bytes and a signature of 64")
+        if len(credential) > MOST_CREDENTIAL_BYTES:
+            raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
+        try:
+            return cls(name.decode(), identity, credential, channel, mask, signature)
+        except UnicodeDecodeError:
+            raise ProtocolError("the name in an advert of SA1 is no UTF-8") from None
+
+
+@final
+@dataclass(frozen=True)
+class Header:
+    """The offer and everybody's keys, in one order. Its digest goes into every key of the round."""
+
+    offer: Offer
+    adverts: tuple[Advert, ...]
+
+    @cached_property
+    def data(self) -> bytes:
+        return joined(self.offer.data, *(advert.data for advert in self.adverts))
+
+    @cached_property
+    def digest(self) -> bytes:
+        return sha256(b"umbel SA1 header 1" + self.data).digest()
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is everybody's neighbour; if so few came that a ring has no room, too."""
+        return self.offer.neighbours == 0 or len(self.adverts) <= max(COMPLETE_UP_TO, self.offer.neighbours)
+
+    @cached_property
+    def neighbours(self) -> tuple[tuple[int, ...], ...]:
+        """Each client's neighbours by index, in ascending order."""
+        return neighbours_of(len(self.adverts), 0 if self.complete else self.offer.neighbours, self.digest)
+
+    @classmethod
+    def read(cls, data: bytes) -> Header:
+        """The header in these bytes.
+
+        Raises:
+            ProtocolError: there is none.
+        """
+        offer, *adverts = parted(data)
+        return cls(Offer.read(offer), tuple(map(Advert.read, adverts)))
+
+
+def default_threshold(neighbourhood: int, share: float = 2 / 3) -> int:
+    """⌊share·m⌋ + 1 of a neighbourhood of m.
+
+    Example:
+        >>> default_threshold(10)
+        7
+    """
+    return min(neighbourhood, math.floor(share * neighbourhood + 1e-9) + 1)

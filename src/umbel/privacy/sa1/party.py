@@ -1,0 +1,81 @@
+"""Who takes part in a secure round, and what its owner insists on whatever the server asks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+from umbel.errors import SecureRefused
+from umbel.privacy.sa1.offer import Offer, default_threshold
+
+Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
+"""Whether a name belongs to an Ed25519 key, by the credential that came with it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Floors:
+    """What a client insists on; the server cannot lower it.
+
+    Args:
+        min_cohort: a sum of fewer clients is refused, at least 2.
+        min_threshold_share: more than this share of a neighbourhood has to stay, at least 0.5: with half or less a
+            server could open two different sums with two disjoint groups.
+        max_weight_cap: larger ones let one client's weight drown the others'.
+    """
+
+    min_cohort: int = 3
+    min_threshold_share: float = 2 / 3
+    max_weight_cap: float = math.inf
+
+    def check(self, name: str, offer: Offer) -> None:
+        """Refuse an offer below the floors.
+
+        Raises:
+            SecureRefused: says which.
+        """
+        share = max(0.5, self.min_threshold_share)
+        least = default_threshold(offer.neighbourhood, share)
+        if offer.clients < self.min_cohort:
+            raise SecureRefused(
+                name, f"the cohort has {offer.clients} clients, the owner allows sums of at least {self.min_cohort}"
+            )
+        if offer.threshold < least:
+            raise SecureRefused(
+                name,
+                f"the threshold is {offer.threshold} of {offer.neighbourhood}, the owner wants at least "
+                f"{least}, more than {share:.3g} of them",
+            )
+        if offer.encoding.weight_cap > self.max_weight_cap:
+            raise SecureRefused(
+                name,
+                f"weights up to {offer.encoding.weight_cap:g} would count, the owner allows {self.max_weight_cap:g}",
+            )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    """A client as its owner set it up.
+
+    Args:
+        name: its name in the federation.
+        secret: its Ed25519 key, 32 bytes; it signs and is never sent.
+        trusts: whether a name belongs to an Ed25519 public key, by a credential: the enrolment.
+        credential: shows to others that the key is this name's.
+        floors: see `Floors`.
+        entropy: gives so many unpredictable bytes. Only tests replace the operating system's.
+    """
+
+    name: str
+    secret: bytes
+    trusts: Trusts
+    credential: bytes = b""
+    floors: Floors = Floors()
+    entropy: Callable[[int], bytes] = os.urandom
+
+    def __repr__(self) -> str:
+        return f"Party({self.name!r})"

@@ -1,0 +1,145 @@
+"""`Secured`: any strategy with a linear reducer, whose clients answer with masked vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umbel.arrays import Arrays, Vector
+from umbel.dtypes import widen
+from umbel.errors import ProtocolError
+from umbel.local import assemble
+from umbel.local_client import LocalClient
+from umbel.message import Ask, ClientState, Context, Group, Task, Update, numbers
+from umbel.privacy.sa1.encoding import Decoded, Encoding
+from umbel.privacy.sa1.fields import joined
+from umbel.privacy.sa1.joining import advertise, share
+from umbel.privacy.sa1.keys import derived, identity_of
+from umbel.privacy.sa1.masking import agree, mask, release
+from umbel.privacy.sa1.member import Member
+from umbel.privacy.sa1.party import Floors, Party
+from umbel.privacy.sa1.ring import GROUP, WORDS, Opened, Ring, words_schema
+from umbel.reducers import Reduced, Reducer, Reduction
+from umbel.schema import Schema
+from umbel.strategy import State, Strategy
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Secured(Strategy):
+    """The client's half of a secure round around another strategy; the server's half of that strategy is unchanged.
+
+    An ask's `own` has the step of the protocol, the server's message and, where the client's node keeps it for the
+    client, what the client remembers (`member`) and its identity. The answer's `own` has the message back and what to
+    remember.
+    """
+
+    inner: Strategy
+    floors: Floors = field(default_factory=Floors)
+    reducer: Reducer = field(default_factory=Ring)
+    evaluates: ClassVar[bool] = True
+
+    def init(self, params: Arrays) -> State:
+        return self.inner.init(params)
+
+    def task(self, state: State, round: int) -> Task:
+        return self.inner.task(state, round)
+
+    def step(self, state: State, reduced: Reduction) -> State:
+        return self.inner.step(state, reduced)
+
+    def schema(self, task: Task, own: Mapping[str, Any]) -> Mapping[str, Schema]:
+        return words_schema(own["words"]) if own["step"] == "mask" else {}
+
+    def reply(self, ask: Ask, ctx: Context) -> Update | None:
+        step, message = ask.own["step"], ask.own["message"]
+        if step == "mask":
+            return None
+        party = self._party(ask)
+        if step == "advertise":
+            last = ask.own.get("last")
+            member, answer = advertise(party, message, None if last is None else (last[0], last[1]))
+        else:
+            work = {"share": share, "agree": agree, "release": release}[step]
+            member, answer = work(party, Member.read(ask.own["member"]), message)
+        return Update({}, 0.0, own={"member": member.data, "message": answer})
+
+    def local(self, ask: Ask, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        member = Member.read(ask.own["member"])
+        model = digest_of(ask.task)
+        encoding = member.offer.encoding
+        memory = ctx.memory
+        if ask.kind == "evaluate":
+            vector = _judged(encoding, client, ask.task, ctx)
+        else:
+            update, memory = self.inner.local(ask, client, ctx)
+            vector = _encoded(encoding, update)
+        after, vector = mask(self._party(ask), member, ask.own["message"], model, vector)
+        words = Arrays.of({WORDS: vector}, roles={WORDS: "averaged"})
+        return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
+
+    def _party(self, ask: Ask) -> Party:
+        """Who plays: as a node keeps it for its client, or made from the root of all identities of a simulation."""
+        party = ask.own.get("party")
+        if isinstance(party, Party):
+            return party
+        root: bytes = ask.own["root"]
+
+        def trusts(name: str, identity: bytes, credential: bytes) -> bool:
+            return identity_of(generated(root, name)) == identity
+
+        return Party(name=ask.client, secret=generated(root, ask.client), trusts=trusts, floors=self.floors)
+
+
+def generated(root: bytes, name: str) -> bytes:
+    """The identity of a simulated client: real ones are enrolled."""
+    return derived(root, b"simulated identity " + name.encode(), b"", 0, 0)
+
+
+def digest_of(task: Task) -> bytes:
+    """SHA-256 of all that a client is sent: the model, the strategy's other arrays, the configuration."""
+    others = [joined(name.encode(), bytes.fromhex(arrays.digest)) for name, arrays in sorted(task.extra.items())]
+    config = json.dumps(dict(task.config), sort_keys=True, default=repr).encode()
+    parts = [bytes.fromhex(task.arrays.digest), config, joined(*others), *(name.encode() for name in task.shared)]
+    return sha256(joined(*parts)).digest()
+
+
+def opened(decoded: Decoded, schema: Mapping[str, Schema], count: int) -> Opened:
+    """What a decoded sum is for the strategy that asked for groups of this schema."""
+    groups: dict[str, Reduced] = {}
+    start = 0
+    for name, weight in zip(sorted(schema), decoded.weights, strict=True):
+        values = decoded.values[start : start + schema[name].size]
+        groups[name] = Reduced(Vector(schema[name], values), weight, count)
+        start += schema[name].size
+    return Opened(groups)
+
+
+def _encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
+    metrics, _ = numbers(update.metrics)
+    groups = [(_flat(group.arrays), group.weight) for _, group in sorted(update.groups.items())]
+    return encoding.encode(groups, examples=update.examples, metrics=metrics)
+
+
+def _flat(arrays: Arrays) -> list[NDArray[Any]]:
+    """All values in the schema's order; bfloat16 is widened, which NumPy cannot multiply."""
+    segments = arrays.schema.segments
+    flat = [arrays.flat(segment) for segment in segments]
+    return [widen(part, s.dtype) if s.dtype == "BF16" else part for part, s in zip(flat, segments, strict=True)]
+
+
+def _judged(encoding: Encoding, client: LocalClient, task: Task, ctx: Context) -> NDArray[np.uint32]:
+    """The vector of an evaluation: it has metrics, and no values."""
+    if "evaluate" not in client.capabilities:
+        return encoding.encode([([], 0.0)])
+    found = client.evaluate_arrays(assemble(task, client, ctx), ctx)
+    metrics, _ = numbers({"loss": found.loss, **found.metrics})
+    if "loss" not in metrics:
+        raise ProtocolError(f"the loss of an evaluation is {found.loss!r}, not a finite number")
+    return encoding.encode([([], found.examples)], examples=found.examples, metrics=metrics)

@@ -1,0 +1,41 @@
+"""Whether the rounds of a run can have as many updates as its reducer needs."""
+
+from __future__ import annotations
+
+from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators.abstract import count_of
+from umbel.errors import NotSupported
+from umbel.strategy import Strategy
+
+
+def check_cohort(strategy: Strategy, config: ServerConfig, clients: int) -> None:
+    """Refuse rounds that ask fewer clients than the reducer needs updates.
+
+    Args:
+        clients: how many there are.
+
+    Raises:
+        NotSupported: names both numbers.
+    """
+    least = strategy.reducer.least_updates
+    share = 0.0 if config.arrivals else config.fraction_fit
+    asked = count_of(share, config.min_fit_clients, clients)
+    if clients and asked < least:
+        raise NotSupported(
+            f"{strategy.reducer!r} needs at least {least} updates a round, and a round asks {asked} of {clients} "
+            "clients; raise fraction_fit or min_fit_clients, or let it withstand fewer bad ones"
+        )
+
+
+def check_step(strategy: Strategy, coordinator: Overlap) -> None:
+    """Refuse steps of an asynchronous run that take fewer updates than the reducer needs.
+
+    Raises:
+        NotSupported: names both numbers.
+    """
+    least, taken = strategy.reducer.least_updates, getattr(coordinator, "buffer_size", None)
+    if taken is not None and taken < least:
+        raise NotSupported(
+            f"{strategy.reducer!r} needs at least {least} updates a step, and buffer_size is {taken}; raise "
+            "buffer_size, or let it withstand fewer bad ones"
+        )

@@ -1,0 +1,181 @@
+"""`SecureNodePlayers`: secure rounds on real nodes, five steps of small messages around one masked upload each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
+
+from umbel.coordinators import Phase, Rounds, Secure
+from umbel.errors import ClientError, ProtocolError, SecureAborted, UmbelError
+from umbel.message import Ask, Receipt, Task, Update, validate
+from umbel.privacy.sa1.conversation import STEPS, Conversation
+from umbel.privacy.sa1.encoding import Decoded
+from umbel.privacy.sa1.ring import GROUP, words_schema
+from umbel.privacy.sa1.server import Step
+from umbel.runtimes.mail import Answer, read_answer, write_basis
+from umbel.runtimes.node.vault import ATTEMPT_STEPS
+from umbel.runtimes.players import Steps
+from umbel.runtimes.program import turn_key
+from umbel.runtimes.secure import fill, offer_for, summed_tally, warn
+from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
+from umbel.runtimes.server.opened import Opened
+from umbel.runtimes.server.players import NodePlayers
+from umbel.runtimes.server.spool import Sheet
+from umbel.runtimes.tally import Tally
+from umbel.schema import Schema
+
+STEP_S = 60.0
+"""How long a step of small messages waits."""
+
+
+@final
+class SecureNodePlayers(NodePlayers):
+    """Plays cohorts on nodes so that what is handed back is an opened sum."""
+
+    def __init__(self, settings: Secure, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.settings, self._beacon = settings, bytes(32)
+
+    def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
+        """Play the five steps; a sum that cannot be opened leaves a cohort of failures."""
+        tally = yield from self._summed(phase, task, dict(self.strategy.schema(task, {})))
+        order = {client: position for position, client in enumerate(phase.clients)}
+        coordinator.receipts(tally.receipts, order)
+        included = {receipt.client for receipt in tally.receipts if receipt.verdict == "done"}
+        self._settle(phase, included)
+        self._pending = tally.states
+        return tally, sorted(tally.receipts.failures(), key=lambda receipt: order[receipt.client])
+
+    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
+        able = tuple(client for client in phase.clients if client in self.nodes.evaluators)
+        if len(able) < max(2, self.settings.min_cohort):
+            self._say(phase.round, "too few clients can evaluate for a secure sum; evaluation by clients is skipped")
+            return Tally()
+        tally = yield from self._summed(replace(phase, clients=able), task, {})
+        return tally
+
+    def _settle(self, phase: Phase, included: set[str]) -> None:
+        """What nodes keep of this round's steps is wanted no more, but for the state that went with a summed vector."""
+        for client in phase.clients:
+            for number, step in enumerate(STEPS):
+                taken = step == "mask" and client in included
+                self._unsettled.append((client, phase.round, phase.attempt * ATTEMPT_STEPS + number, taken))
+
+    def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
+        if len(phase.clients) < 2:
+            return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
+        talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
+        failed, states = dict[str, str](), dict[str, bytes]()
+        words = words_schema(talk.server.offer.encoding.length)
+        opened = self._begin(task, phase.kind, phase.attempt * ATTEMPT_STEPS, phase.ends_at_s, words, [])
+        try:
+            decoded = yield from self._talked(talk, opened, phase, failed, states)
+        except SecureAborted as error:
+            return summed_tally(phase, failed, (), error.reason)
+        finally:
+            self._call_off(opened)
+        self._beacon = talk.server.header.digest
+        tally = summed_tally(phase, failed, talk.summed, "dropped out of the secure round")
+        tally.states = {client: state for client, state in states.items() if client in set(talk.summed)}
+        fill(tally, decoded, schema, len(talk.summed))
+        warn(self._say, self.settings, phase.round, decoded, len(talk.summed))
+        return tally
+
+    def _talked(
+        self, talk: Conversation, opened: Opened, phase: Phase, failed: dict[str, str], states: dict[str, bytes]
+    ) -> Steps[Decoded]:
+        words = talk.server.offer.encoding.length
+        for number, step in enumerate(STEPS):
+            attempt = phase.attempt * ATTEMPT_STEPS + number
+            opened.ends_at_s = phase.ends_at_s if step == "mask" else self._clock() + STEP_S
+            for client, message in talk.messages(step).items():
+                own = {"step": step, "message": message, "words": words}
+                self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
+            yield from self._step(talk, opened, step, failed, states)
+        return talk.decoded()
+
+    def _ask_step(self, opened: Opened, ask: Ask) -> None:
+        opened.asks[ask.client] = replace(ask, key=turn_key(self._seed, ask))
+        opened.asked_s[ask.client] = self._clock()
+        self._deliver(opened, ask.client)
+
+    def _step(
+        self, talk: Conversation, opened: Opened, step: Step, failed: dict[str, str], states: dict[str, bytes]
+    ) -> Steps[None]:
+        """Take answers in until all that were asked have answered, are given up, or time is up."""
+        gone: dict[str, float] = {}
+        while opened.asks and self._clock() < (until := min(self._gives_up_at(opened, gone), opened.ends_at_s)):
+            for event in self._stop_if_asked((yield until)):
+                client = getattr(event, "client", "")
+                if isinstance(event, Came):
+                    self._took(talk, opened, step, event, failed, states)
+                elif client not in opened.asks:
+                    continue
+                elif isinstance(event, Left):
+                    gone[client] = self._clock()
+                elif isinstance(event, (Joined, Stalled)):
+                    gone.pop(client, None)
+                    self._deliver(opened, client)
+                elif isinstance(event, Spoiled):
+                    failed[client] = event.reason
+                    del opened.asks[client]
+            gone = {client: since for client, since in gone.items() if client in opened.asks}
+        for client in list(opened.asks):
+            failed.setdefault(client, f"did not answer in step {step!r} of the secure round")
+            self._call_off(opened, [client])
+
+    def _took(
+        self,
+        talk: Conversation,
+        opened: Opened,
+        step: Step,
+        came: Came,
+        failed: dict[str, str],
+        states: dict[str, bytes],
+    ) -> None:
+        """Look at an answer and take it in; whatever is wrong with it makes its client one that dropped out."""
+        self.outbox.append(Release(came.token))
+        ask = opened.asks.get(came.client)
+        if ask is None or isinstance(came.data, Sheet):
+            return
+        try:
+            answer = read_answer(came.data)
+            if (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, ask.kind):
+                return
+            self._taken_in(talk, step, came.client, _update(answer), opened.schema)
+            if answer.has_state:
+                states[came.client] = write_basis(answer.round, answer.attempt)
+        except ClientError as error:
+            failed[came.client] = error.reason
+        except UmbelError as error:
+            failed[came.client] = str(error)
+        opened.asks.pop(came.client, None)
+
+    def _taken_in(
+        self, talk: Conversation, step: Step, client: str, update: Update, schema: Mapping[str, Schema]
+    ) -> None:
+        if step == "mask":
+            validate(client, update.groups, schema)
+            arrays = update.groups[GROUP].arrays
+            talk.server.masked(client, arrays.flat(arrays.schema.segments[0]))
+            return
+        message = update.own.get("message")
+        if not isinstance(message, bytes):
+            raise ProtocolError("an answer in a secure round has a message")
+        talk.took(step, client, message)
+
+    def account(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+def _update(answer: Answer) -> Update:
+    if answer.verdict != "done" or answer.update is None:
+        raise ClientError(answer.client, answer.reason or "sent nothing")
+    return answer.update

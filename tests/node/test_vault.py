@@ -1,0 +1,87 @@
+"""What a node keeps between the steps of a secure round never leaves, and no step goes on with what is not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.arrays import Arrays
+from umbel.coordinators import Phase
+from umbel.message import Task
+from umbel.runtimes.halves import client_half
+from umbel.runtimes.mail import Letter
+from umbel.runtimes.node.gate import Gate
+from umbel.runtimes.node.host import Host
+from umbel.runtimes.node.rules import Policy
+from umbel.runtimes.secure import offer_for, secured
+
+SECURE = fl.Secure()
+MODEL = Arrays.of([np.zeros(2, np.float32)])
+
+
+class Same(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return parameters, 1, {}
+
+
+def host_of(strategy) -> Host:
+    return Host(lambda: Same(), {"client_half": client_half(strategy), "run": "run"}, "north")
+
+
+def letter_of(step: str, number: int, message: bytes) -> Letter:
+    own = {"step": step, "message": message, "words": 8}
+    place = ("run", 1, number, number, "fit", "north", 0)
+    return Letter(*place, own, {}, (), MODEL.digest, {}, None, float("inf"))
+
+
+def offer() -> bytes:
+    task = Task(1, MODEL)
+    phase = Phase(1, "fit", ("north", "south", "west"))
+    return offer_for(SECURE, "run", phase, task, {"delta": MODEL.schema}, bytes(32)).data
+
+
+def played(host: Host, letter: Letter):
+    return host.play(letter, {MODEL.digest: MODEL}, None)[0]
+
+
+def test_no_secret_is_in_an_answer():
+    answer = played(host_of(secured(fl.FedAvg(), SECURE)), letter_of("advertise", 0, offer()))
+    assert answer.verdict == "done"
+    assert set(answer.update.own) == {"message"}
+
+
+def test_a_step_that_goes_on_with_an_unknown_round_is_refused():
+    answer = played(host_of(secured(fl.FedAvg(), SECURE)), letter_of("agree", 3, b""))
+    assert answer.verdict == "refused"
+    assert "this node does not know of the secure round" in answer.reason
+
+
+def test_the_same_attempt_is_not_begun_twice():
+    host = host_of(secured(fl.FedAvg(), SECURE))
+    played(host, letter_of("advertise", 0, offer()))
+    again = played(host, letter_of("advertise", 0, offer()))
+    assert again.verdict == "refused"
+    assert "keys of a round are made once" in again.reason
+
+
+def test_a_later_step_in_a_plain_run_is_refused():
+    answer = played(host_of(fl.FedAvg()), letter_of("mask", 2, b""))
+    assert answer.verdict == "unwilling"
+    assert "this run has none" in answer.reason
+
+
+def test_a_party_of_the_servers_making_is_not_taken():
+    letter = letter_of("advertise", 0, offer())
+    letter.own["root"] = bytes(32)
+    letter.own["member"] = b"whatever"
+    letter.own["last"] = None
+    host = host_of(secured(fl.FedAvg(), SECURE))
+    ask = host.vault.filled("run", letter.ask({MODEL.digest: MODEL}))
+    assert set(ask.own) == {"step", "message", "words", "last", "party"}
+
+
+@pytest.mark.parametrize(("step", "counts"), [("advertise", True), ("share", False), ("mask", False)])
+def test_a_secure_round_counts_once_for_the_policy(step, counts):
+    gate = Gate(Policy())
+    assert gate._is_new(letter_of(step, 0, b"")) is counts
