@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,31 @@ def test_a_target_alone_gives_the_noise_that_all_rounds_can_pay() -> None:
     assert 1.9 < history.privacy[-1].epsilon <= 2.0
 
 
+@pytest.mark.parametrize("sampling", ["poisson", "fixed"])
+def test_who_knows_the_seed_does_not_know_the_cohorts(sampling: str) -> None:
+    cohorts = list[Any]()
+    for _ in range(2):
+        store = fl.MemoryStore()
+        plan = fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling=sampling)  # type: ignore[arg-type]
+        history = run(store=store, plan=plan, rounds=2)
+        cohorts.append([event["clients"] for event in store.events(history.run) if event["kind"] == "round"])
+    assert cohorts[0] != cohorts[1]
+
+
+def test_a_secure_sum_of_clipped_updates_is_exact_and_gets_the_noise_of_the_plan() -> None:
+    plan = fl.PrivacyPlan(clip=0.7, noise_multiplier=1e-9, delta=1e-5, sampling="every")
+    config = {"fraction_fit": 1.0}
+    plain, secure = (
+        run(clients=5, plan=plan, config=config, rounds=1, coordinator=coordinator).parameters["0"]
+        for coordinator in (None, fl.Secure(clip=9.0, weight_cap=3.0))
+    )
+    np.testing.assert_allclose(secure, plain, rtol=0, atol=1e-8)
+    noisy = replace(plan, noise_multiplier=1.5)
+    initial = [np.zeros(60_000)]
+    found = run(clients=5, plan=noisy, config=config, rounds=1, coordinator=fl.Secure(), initial_parameters=initial)
+    assert np.std(found.parameters["0"]) == pytest.approx(1.5 * 0.7 / 5, rel=0.02)
+
+
 def test_poisson_cohorts_differ_in_size_and_may_be_empty() -> None:
     sizes = [r.participants for r in run(clients=4, rounds=30, config={"fraction_fit": 0.25}).rounds]
     assert 0 in sizes
@@ -149,7 +175,24 @@ UNSOUND: dict[str, dict[str, Any]] = {
     "per_client_metrics": {"config": {"per_client_metrics": True}},
     "fit_metrics_aggregation_fn": {"fit_metrics_aggregation_fn": lambda results: {}},
     "system": {"system": fl.SystemModel()},
-    "coordinator": {"coordinator": fl.FedAsync(concurrency=2), "system": fl.SystemModel()},
+    "coordinator": {"coordinator": fl.FedAsync(concurrency=2)},
+    "products would be rounded": {
+        "coordinator": fl.Secure(),
+        "strategy": fl.FedAvg(),
+        "plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", weight_cap=5.0),
+    },
+    "moves the clip": {
+        "coordinator": fl.Secure(),
+        "plan": fl.PrivacyPlan(
+            clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", adaptive=fl.Adaptive()
+        ),
+    },
+    "draw nobody": {"coordinator": fl.Secure()},
+    "sums up to": {
+        "coordinator": fl.Secure(),
+        "clients": 1025,
+        "plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed"),
+    },
     "min_fit_clients": {"config": {"min_fit_clients": 5}},
     "asks all clients": {"plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="every")},
     "min_cohort": {"plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, min_cohort=11)},

@@ -70,7 +70,7 @@ def _line(store: RunReader, info: RunInfo) -> dict[str, Any]:
 
 
 def _history(store: RunReader, info: RunInfo) -> History:
-    return History.of(store.events(info.id), Arrays.of({}), info.id, info.plan)
+    return History.of(store.log(info.id), Arrays.of({}), info.id, info.plan)
 
 
 def _status(store: RunReader, info: RunInfo) -> str:

@@ -9,8 +9,8 @@ from typing import Any, final
 from umbel.privacy.accounting import affordable, epsilon
 from umbel.privacy.private import Private
 
-OF_NO_ROUND = -1
-"""The round of a ledger's entries: going back to an earlier round forgets none of them, for what is out stays out."""
+RELEASE = "release"
+"""The kind of a ledger's entries. Going back to an earlier round undoes none of them: what is out stays out."""
 
 
 @final
@@ -28,9 +28,9 @@ class Budget:
     most: int
 
     @classmethod
-    def of(cls, private: Private, events: Iterable[Mapping[str, Any]], rounds: int) -> Budget:
-        """The budget as the run's log leaves it."""
-        plan, before = private.plan, sum(event["kind"] == "release" for event in events)
+    def of(cls, private: Private, log: Iterable[Mapping[str, Any]], rounds: int) -> Budget:
+        """The budget as the run's log leaves it, the rounds that were left unfinished included."""
+        plan, before = private.plan, sum(event["kind"] == RELEASE for event in log)
         most = before + rounds
         if plan.target_epsilon is not None:
             most = affordable(private.mechanism, plan.target_epsilon, plan.delta, most)
@@ -52,9 +52,8 @@ class Budget:
         self.releases += 1
         plan, mechanism = self.private.plan, self.private.mechanism
         return {
-            "kind": "release",
-            "round": OF_NO_ROUND,
-            "of_round": round,
+            "kind": RELEASE,
+            "round": round,
             "release": self.releases,
             "epsilon": epsilon(mechanism, self.releases, plan.delta),
             "delta": plan.delta,

@@ -17,6 +17,9 @@ import umbel.reducers as reducers
 import umbel.strategies as strategies
 from umbel.errors import NotSupported
 from umbel.plan import describe
+from umbel.privacy.mechanism import Mechanism
+from umbel.privacy.plan import Adaptive, PrivacyPlan
+from umbel.privacy.private import Private
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
@@ -27,7 +30,7 @@ _KNOWN: dict[str, type[Any]] = {
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-}
+} | {kind.__name__: kind for kind in (Private, PrivacyPlan, Adaptive, Mechanism)}
 
 
 def client_half(strategy: Strategy) -> dict[str, Any]:
@@ -35,6 +38,9 @@ def client_half(strategy: Strategy) -> dict[str, Any]:
     kind = type(strategy)
     if kind.__name__ == SECURED and kind is _secured():
         return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
+    if isinstance(strategy, Private):
+        # Nodes clip; noise is the server's.
+        return {**describe(strategy), "inner": client_half(strategy.inner)}
     if _KNOWN.get(kind.__name__) is kind:
         half = describe(strategy)
         if not _can_be_made(half.get("reducer"), getattr(strategy, "reducer", None)):

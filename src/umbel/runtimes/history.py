@@ -8,6 +8,7 @@ from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ConfigError
+from umbel.stores.abstract import standing
 
 
 @final
@@ -109,19 +110,17 @@ class History:
     privacy: tuple[Release, ...] = ()
 
     @classmethod
-    def of(cls, events: Iterable[Mapping[str, Any]], parameters: Arrays, run: str, plan: Mapping[str, Any]) -> History:
-        """The history that a log tells."""
+    def of(cls, log: Sequence[Mapping[str, Any]], parameters: Arrays, run: str, plan: Mapping[str, Any]) -> History:
+        """The history that a log tells: of rounds what still holds, of releases all."""
         rounds: list[RoundRecord] = []
         warnings: dict[str, None] = {}
-        releases: list[Release] = []
+        releases = [Release(e["round"], e["epsilon"], e["delta"]) for e in log if e["kind"] == "release"]
         ended = "unfinished"
-        for event in events:
+        for event in standing(log):
             if event["kind"] == "round":
                 rounds.append(RoundRecord.of(event))
             elif event["kind"] == "warning":
                 warnings[event["text"]] = None
-            elif event["kind"] == "release":
-                releases.append(Release(event["of_round"], event["epsilon"], event["delta"]))
             elif event["kind"] == "ended":
                 ended = event["reason"]
         return cls(parameters, tuple(rounds), run, ended, tuple(warnings), plan, tuple(releases))

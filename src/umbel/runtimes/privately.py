@@ -1,44 +1,101 @@
-"""A private run before it starts: the strategy that it takes, and what cannot be combined with it."""
+"""A private run before it starts: the strategy, the draw and the secure sums that keep its plan's promise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any, final
 
-from umbel.coordinators import ServerConfig, Uniform
+from umbel.coordinators import Overlap, Secure, ServerConfig, Uniform
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.selection.poisson import Poisson
 from umbel.errors import ConfigError, NotSupported
-from umbel.privacy.accounting import noise_for
+from umbel.privacy.accounting import epsilon, noise_for
+from umbel.privacy.clip import grid_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
+from umbel.runtimes.unsound import unsound
 from umbel.strategy import Strategy
 
+EXACT_BITS = 31
 
-def private(
-    strategy: Strategy,
-    plan: PrivacyPlan,
-    config: ServerConfig,
-    clients: int,
-    *,
-    elsewhere: Mapping[str, Any],
-) -> tuple[Private, ServerConfig]:
-    """The strategy under the plan, and the config with the draw that the accountant counts on.
 
-    Args:
-        clients: how many there are to draw from.
-        elsewhere: the run's other arguments, by name; None is not given.
+@final
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run: what its plan makes of them, or what they were."""
 
-    Raises:
-        ConfigError, NotSupported: the parts would not give what the plan promises.
-    """
-    if not isinstance(plan, PrivacyPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ConfigError(f"privacy must be a PrivacyPlan(...) or None, got {plan!r}")
-    for problem in _unsound(strategy, plan, config, elsewhere):
-        raise NotSupported(problem)
-    cohort = _cohort(plan, config, clients)
+    strategy: Strategy
+    config: ServerConfig
+    coordinator: Overlap | Secure | None = None
+
+    def under(self, plan: PrivacyPlan, clients: int, *, system: object = None, per_client: bool = False) -> Parts:
+        """These parts under a plan.
+
+        Cohorts are drawn with a secret that is made here and kept nowhere: who knows the run's seed does not know them.
+
+        Args:
+            clients: how many there are to draw from.
+            system, per_client: as in `unsound`.
+
+        Raises:
+            ConfigError, NotSupported: the parts would not give what the plan promises.
+        """
+        if not isinstance(plan, PrivacyPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"privacy must be a PrivacyPlan(...) or None, got {plan!r}")
+        for problem in unsound(
+            self.strategy,
+            plan,
+            self.config,
+            coordinator=self.coordinator,
+            system=system,
+            per_client=per_client,
+        ):
+            raise NotSupported(problem)
+        mechanism = _mechanism(plan, self.config, clients)
+        secret = secrets.token_bytes(32)
+        selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
+        private = Private(inner=self.strategy, plan=plan, mechanism=mechanism)
+        return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, plan, clients))
+
+    def under_on_nodes(self, plan: PrivacyPlan, *, per_client: bool, has_model: bool) -> Parts:
+        """The same on real nodes, which come and go: what can be promised there is that all who are there are asked.
+
+        Args:
+            has_model: whether the run's first model is given.
+        """
+        if isinstance(plan, PrivacyPlan) and plan.sampling != "every":  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise NotSupported(
+                f'sampling="{plan.sampling}" counts on a draw from all clients, but of real nodes some are not there; '
+                'use sampling="every" with fraction_fit=1.0'
+            )
+        if not has_model:
+            raise NotSupported(
+                "privacy= needs initial_parameters: a first model that a node is asked for is outside of the budget"
+            )
+        return self.under(plan, self.config.min_available_clients or 1, per_client=per_client)
+
+
+def promise(private: Private, rounds: int) -> dict[str, Any]:
+    """What nodes are told that the run keeps: ε after all its rounds, or its budget if that is less."""
+    plan = private.plan
+    whole = epsilon(private.mechanism, rounds, plan.delta)
+    return {
+        "unit": plan.unit,
+        "epsilon": whole if plan.target_epsilon is None else min(whole, plan.target_epsilon),
+        "delta": plan.delta,
+        "clip": plan.clip,
+        "noise_multiplier": private.mechanism.noise_multiplier,
+        "noise": "server",
+    }
+
+
+def _mechanism(plan: PrivacyPlan, config: ServerConfig, clients: int) -> Mechanism:
+    """What one release is for the accountant, with as much noise as the plan says or its target needs."""
+    poisson = plan.sampling == "poisson"
+    share, least = config.fraction_fit, config.min_fit_clients
+    cohort = share * clients if poisson else float(count_of(share, least, clients))
     if cohort < plan.min_cohort:
         raise NotSupported(
             f"cohorts of {cohort:g} clients are expected, min_cohort is {plan.min_cohort}; raise fraction_fit or "
@@ -49,91 +106,33 @@ def private(
             f"delta={plan.delta} is no promise to {clients} clients: one of them may be told in full; it must be below "
             f"1 / {clients}"
         )
-    noise = plan.noise_multiplier
+    noise, rounds = plan.noise_multiplier, max(1, config.num_rounds)
     if noise is None:
         assert plan.target_epsilon is not None
         noise = noise_for(
-            plan.target_epsilon,
-            plan.delta,
-            max(1, config.num_rounds),
-            sampling=plan.sampling,
-            cohort=cohort,
-            clients=clients,
+            plan.target_epsilon, plan.delta, rounds, sampling=plan.sampling, cohort=cohort, clients=clients
         )
     if plan.adaptive is not None and plan.adaptive.count_noise is not None and plan.adaptive.count_noise <= noise / 2:
         raise NotSupported(
             f"count_noise={plan.adaptive.count_noise} takes the whole budget of noise_multiplier={noise:g}; it must be "
             "above half of that"
         )
-    mechanism = Mechanism(noise_multiplier=noise, sampling=plan.sampling, cohort=cohort, clients=clients)
-    drawn = replace(config, selector=Poisson()) if plan.sampling == "poisson" else config
-    return Private(inner=strategy, plan=plan, mechanism=mechanism), drawn
+    return Mechanism(noise_multiplier=noise, sampling=plan.sampling, cohort=cohort, clients=clients)
 
 
-def _cohort(plan: PrivacyPlan, config: ServerConfig, clients: int) -> float:
-    if plan.sampling == "poisson":
-        return config.fraction_fit * clients
-    return float(count_of(config.fraction_fit, config.min_fit_clients, clients))
+def _summed(coordinator: Overlap | Secure | None, plan: PrivacyPlan, clients: int) -> Overlap | Secure | None:
+    """Secure rounds with values up to the plan's clip, every client with weight 1, and no metrics.
 
-
-def _unsound(
-    strategy: Strategy, plan: PrivacyPlan, config: ServerConfig, elsewhere: Mapping[str, Any]
-) -> Iterator[str]:
-    """Why these parts do not give what the plan promises, one sentence for each reason."""
-    name = type(strategy).__name__
-    if not strategy.reducer.linear:
-        yield (
-            f"privacy= needs a linear reducer, got {type(strategy.reducer).__name__}: nothing bounds what one client "
-            "does to it; use Mean(), which clips under privacy"
+    Clipped updates are multiples of a power of two; one that the encoding's step divides, so their sum is exact and one
+    client moves it by no more than the clip.
+    """
+    if not isinstance(coordinator, Secure):
+        return coordinator
+    # The encoding's step is the next power of two above clip · clients / 2^31.
+    most = int(2**EXACT_BITS * grid_of(plan.clip) / plan.clip / 2)
+    if clients > most:
+        raise NotSupported(
+            f"privacy= with Secure() sums up to {most} clients exactly, here may be {clients}; have fewer, or leave "
+            "Secure() out"
         )
-    if strategy.counts_clients:
-        yield f"privacy= cannot be combined with {name}, whose step uses how many clients there are; use FedAvg"
-    if plan.weight_cap is None and getattr(strategy, "weighting", "uniform") != "uniform":
-        yield (
-            f'privacy= without a weight_cap weighs all clients alike, {name} has weighting="examples"; give '
-            f'PrivacyPlan(weight_cap=...) or {name}(weighting="uniform")'
-        )
-    yield from _unsound_draw(plan, config)
-    if config.fraction_evaluate > 0:
-        yield (
-            f"fraction_evaluate={config.fraction_evaluate} publishes clients' losses outside of the budget; set "
-            "fraction_evaluate=0.0 and evaluate on public data with evaluate_fn"
-        )
-    if config.per_client_metrics:
-        yield "per_client_metrics=True publishes each client's numbers outside of the budget; leave it out"
-    for argument, why in _APART.items():
-        if elsewhere.get(argument) is not None:
-            yield f"privacy= cannot be combined with {argument}=: {why}; leave it out"
-
-
-_APART = {
-    "coordinator": "the guarantee is for rounds with a cohort each, which asynchronous runs and tiers do not have",
-    "system": "who is there when changes with time, and the accountant counts on a draw from all",
-    "fit_metrics_aggregation_fn": "what it returns is published outside of the budget",
-    "evaluate_metrics_aggregation_fn": "what it returns is published outside of the budget",
-}
-
-
-def _unsound_draw(plan: PrivacyPlan, config: ServerConfig) -> Iterator[str]:
-    sampling = f'sampling="{plan.sampling}"'
-    if not isinstance(config.selector, (Uniform, Poisson)):
-        yield f"privacy= draws clients with equal chances, got selector={config.selector!r}; leave it out"
-    if isinstance(config.selector, Poisson) and plan.sampling != "poisson":
-        yield f'{sampling} is not what selector=Poisson() draws; leave the selector out, or sampling="poisson"'
-    if config.over_selection > 0:
-        yield f"over_selection={config.over_selection} changes who is in a cohort after the draw; set it to 0"
-    if config.arrivals:
-        yield "arrivals=True draws nobody, so nothing amplifies privacy; leave it out"
-    if config.round_retries > 0:
-        yield f"round_retries={config.round_retries} draws again depending on who answers; set it to 0"
-    if config.quorum > 0:
-        yield f"quorum={config.quorum} makes it show how many answered; set it to 0"
-    if not config.accept_failures:
-        yield "accept_failures=False makes one client's failure show; set it to True"
-    if plan.sampling == "every" and config.fraction_fit < 1:
-        yield f'{sampling} asks all clients, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
-    if plan.sampling == "poisson" and (config.fraction_fit == 0 or config.min_fit_clients > 1):
-        yield (
-            f"{sampling} takes each client with probability fraction_fit, got fraction_fit={config.fraction_fit} and "
-            f"min_fit_clients={config.min_fit_clients}; set the first above 0 and leave the second out"
-        )
+    return replace(coordinator, clip=plan.clip, weight_cap=1.0, metrics=())

@@ -25,7 +25,7 @@ from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
 from umbel.runtimes.matching import AttributesFn, population
 from umbel.runtimes.players import VirtualPlayers
-from umbel.runtimes.privately import private
+from umbel.runtimes.privately import Parts
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
@@ -145,13 +145,10 @@ def simulate(
         assert config.seed is not None
         asked = population(config, num_clients, attributes)
         if privacy is not None:
-            elsewhere = {
-                "coordinator": coordinator,
-                "system": system,
-                "fit_metrics_aggregation_fn": hooks.fit_metrics,
-                "evaluate_metrics_aggregation_fn": hooks.evaluate_metrics,
-            }
-            strategy, config = private(strategy, privacy, config, asked.size, elsewhere=elsewhere)
+            parts = Parts(strategy, config, coordinator).under(
+                privacy, asked.size, system=system, per_client=hooks.per_client
+            )
+            strategy, config, coordinator = parts.strategy, parts.config, parts.coordinator
             assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         hears = config.selector.hears
@@ -173,10 +170,10 @@ def simulate(
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Private):
-            session.budget = Budget.of(strategy, kept.events(session.run), config.num_rounds)
+            session.budget = Budget.of(strategy, kept.log(session.run), config.num_rounds)
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
         ended = _driven(session, choose.start(choice, played, config, cluster), course)
-        history = History.of(kept.events(session.run), session.state.params, session.run, plan)
+        history = History.of(kept.log(session.run), session.state.params, session.run, plan)
     finally:
         if led is not None:
             kept.release(led)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from umbel.coordinators.population import Population, draw
 from umbel.coordinators.selection.experience import Experience
-from umbel.coordinators.selection.selector import Selector
+from umbel.coordinators.selection.selector import Selector, secretly
 from umbel.randomness import derive, generator
 
 
@@ -26,12 +26,16 @@ class Poisson(Selector):
         [13, 10, 6, 9, 11]
     """
 
+    secret: bytes = field(default=b"", repr=False, compare=False, metadata={"plan": False})
+    """Draws that nobody can work out from the run's seed depend on this as well; it is in no plan and no log."""
+
     def cohort(self, population: Population, key: int, rate: float) -> list[str]:
         """The clients that are drawn: a binomial number of them, any set of so many with the same chance."""
+        key = secretly(self.secret, key)
         count = int(generator(derive(key, "size")).binomial(population.size, rate))
         return population.sample(key, count) if count else []
 
     def draw(
         self, population: Population, key: int, count: int, experience: Experience, excluded: Container[str] = ()
     ) -> list[str]:
-        return draw(population, key, count, excluded)
+        return draw(population, secretly(self.secret, key), count, excluded)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from umbel.coordinators.population import Population, draw
 from umbel.coordinators.selection.experience import Experience
-from umbel.coordinators.selection.selector import Selector
+from umbel.coordinators.selection.selector import Selector, secretly
 
 
 @final
@@ -23,8 +23,10 @@ class Uniform(Selector):
     """
 
     streams: ClassVar[bool] = True
+    secret: bytes = field(default=b"", repr=False, compare=False, metadata={"plan": False})
+    """Draws that nobody can work out from the run's seed depend on this as well; it is in no plan and no log."""
 
     def draw(
         self, population: Population, key: int, count: int, experience: Experience, excluded: Container[str] = ()
     ) -> list[str]:
-        return draw(population, key, count, excluded)
+        return draw(population, secretly(self.secret, key), count, excluded)

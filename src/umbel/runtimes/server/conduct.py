@@ -26,9 +26,13 @@ from umbel.coordinators import (
 )
 from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.plan import FORMAT, describe
+from umbel.privacy.plan import PrivacyPlan
+from umbel.privacy.private import Private
 from umbel.runtimes import asynchronous, keeping
+from umbel.runtimes.budget import Budget
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
+from umbel.runtimes.privately import Parts, promise
 from umbel.runtimes.room import Room
 from umbel.runtimes.securing import check_secure, played
 from umbel.runtimes.server.cohort import CohortPlayers
@@ -52,6 +56,7 @@ class Order:
 
     Attributes:
         coordinator: how turns overlap; None is rounds.
+        privacy: the differential privacy that the run promises; None promises none.
         app: what names the app in the plan; None for a script's live objects.
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
@@ -63,6 +68,7 @@ class Order:
     strategy: Strategy
     config: ServerConfig
     coordinator: Overlap | Secure | None = None
+    privacy: PrivacyPlan | None = None
     hooks: Hooks = field(default_factory=Hooks)
     initial: ArraysLike | None = None
     name: str = "server"
@@ -112,6 +118,12 @@ class Conduct:
             )
         if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=LEAST_CLIENTS)
+        if order.privacy is not None:
+            parts = Parts(order.strategy, config, order.coordinator).under_on_nodes(
+                order.privacy, per_client=order.hooks.per_client, has_model=order.initial is not None
+            )
+            config = parts.config
+            order = self.order = replace(order, strategy=parts.strategy, coordinator=parts.coordinator)
         self.config = config
         self.plan: dict[str, Any] = {
             "format": FORMAT,
@@ -150,10 +162,9 @@ class Conduct:
         app = self.order.app
         # Only where it says something: a plan without it keeps the digest that data owners have agreed to.
         where = {"where": self.config.where} if self.config.where else {}
-        secure = {"privacy": {"secure_aggregation": True}} if isinstance(self.order.coordinator, Secure) else {}
         return {
             **where,
-            **secure,
+            **self._promised(),
             "run": self.run,
             "name": self.order.name,
             "app": None if app is None else {"name": app["name"], "digest": app["digest"]},
@@ -167,6 +178,15 @@ class Conduct:
             # A selector that learns keeps the last loss of each client.
             or self.config.selector.hears is not None,
         }
+
+    def _promised(self) -> dict[str, Any]:
+        """What data owners' policies may ask for."""
+        promised = dict[str, Any]()
+        if isinstance(self.order.coordinator, Secure):
+            promised["secure_aggregation"] = True
+        if isinstance(self.order.strategy, Private):
+            promised["differential_privacy"] = promise(self.order.strategy, self.config.num_rounds)
+        return {"privacy": promised} if promised else {}
 
     @property
     def _cohort(self) -> int:
@@ -239,13 +259,15 @@ class Conduct:
                 raise
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
+        if isinstance(order.strategy, Private):
+            session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds)
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
         params, self.order = Arrays.of({}), replace(order, initial=None)
         players.tell_through(session.say, session.progress if order.observers else None)
         ended = await self.leader.lead(session, players)
-        events = kept.store.events(self.run)
-        return replace(History.of(events, session.state.params, self.run, self.plan), ended=ended)
+        log = kept.store.log(self.run)
+        return replace(History.of(log, session.state.params, self.run, self.plan), ended=ended)
 
     def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, NodePlayers]:
         """Who leads, and who plays the clients."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, final
 from weakref import WeakSet
 
-from umbel.errors import AppError, ConfigError, IdentityError, NotSupported, NotThere, StoreError, StoreFull, UmbelError
+from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, StoreFull, UmbelError
 from umbel.identity import Authority, Federation
 from umbel.identity.federation import DEFAULT
 from umbel.runtimes.app import App
@@ -203,11 +203,6 @@ class House:
 
     def _order(self, app: App, settings: Mapping[str, Any], name: str, federation: str) -> Order:
         run = app.describe(settings)
-        if run.privacy is not None:
-            raise NotSupported(
-                "privacy= is for simulations as yet; a server would not keep its promise. Simulate it with umbel run, "
-                "or leave it out"
-            )
         config = run.config
         if config.min_available_clients is None and not config.arrivals:
             config = replace(config, min_available_clients=run.num_clients)
@@ -215,6 +210,7 @@ class House:
             strategy=run.strategy,
             config=config,
             coordinator=run.coordinator,
+            privacy=run.privacy,
             hooks=Hooks(run.evaluate_fn, run.on_fit_config_fn, run.on_evaluate_config_fn),
             initial=run.initial_parameters,
             name=name,

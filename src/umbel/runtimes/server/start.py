@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from umbel.arrays import ArraysLike
 from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.errors import UmbelError
+from umbel.privacy.plan import PrivacyPlan
 from umbel.runtimes import keeping
 from umbel.runtimes.history import History
 from umbel.runtimes.progress import plain_progress
@@ -40,6 +41,7 @@ def start_server(
     strategy: Strategy | Routed | None = None,
     *,
     coordinator: Overlap | Secure | None = None,
+    privacy: PrivacyPlan | None = None,
     initial_parameters: ArraysLike | None = None,
     evaluate_fn: Callable[..., Any] | None = None,
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
@@ -70,6 +72,7 @@ def start_server(
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
             server's steps, `Tiered(...)` for rounds by speed; `Secure(...)` for rounds that show the server sums
             only; None is rounds. Fewer nodes than `concurrency` do.
+        privacy: the differential privacy that the run promises, with `sampling="every"`; None promises none.
         certificates: (CA, certificate, key) as PEM files or bytes: TLS, and nodes must show a certificate of the CA.
             None is plaintext, with a warning where others could listen.
         flower: "host:port" at which clients written for Flower may come, too. At a `grpc://` address in plaintext they
@@ -100,6 +103,7 @@ def start_server(
         strategy=strategy,
         config=config,
         coordinator=coordinator,
+        privacy=privacy,
         hooks=Hooks(
             evaluate_fn=once("evaluate_fn", evaluate_fn, given),
             on_fit_config_fn=once("on_fit_config_fn", on_fit_config_fn, given),

@@ -78,7 +78,7 @@ class Leader:
 
     def _run(self, point: Point, seed: int, name: str, info: RunInfo | None) -> SweepRun:
         if info is not None and info.status == "finished":
-            history = History.of(self.store.events(info.id), Arrays.of({}), info.id, info.plan)
+            history = History.of(self.store.log(info.id), Arrays.of({}), info.id, info.plan)
             return self._measured(point, seed, history, kept=True)
         try:
             resume = None if info is None else info.id
