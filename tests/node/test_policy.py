@@ -115,6 +115,11 @@ PLANS = [
         "require_secure_aggregation is set, and the plan's client half masks",
     ),
     ("client_half", {"name": "Secured", "inner": {"name": "Scaffold"}}, "strategies.allow does not have 'Scaffold'"),
+    (
+        "client_half",
+        {"name": "Secured", "inner": {"name": "Private", "plan": {}, "mechanism": {}, "inner": {"name": "Scaffold"}}},
+        "strategies.allow does not have 'Scaffold'",
+    ),
     ("client_half", {"name": "Secured", "inner": "FedProx"}, "strategies.allow does not have 'Secured'"),
     ("privacy", {"secure_aggregation": True}, "privacy.require_differential_privacy is set"),
     (
@@ -306,7 +311,7 @@ def test_rounds_and_sizes_are_refused_just_past_their_limit(strict, tmp_path):
 FILES = [
     ("[privacy]\nmin_cohorts = 5", r"unknown key privacy.min_cohorts, .*; did you mean privacy.min_cohort\?"),
     ("[apps]\nrequire_signatures = 2", "unknown key apps.require_signatures, which nobody would enforce"),
-    ("[privacy]\nepsilon_total = 8.0", "unknown key privacy.epsilon_total, which nobody would enforce"),
+    ("[privacy]\nepsilon = 8.0", "unknown key privacy.epsilon, which nobody would enforce"),
     ('[limits]\nnetwork = "none"', "unknown key limits.network, which nobody would enforce"),
     ("[limit]\nrounds_per_day = 1", r"unknown key limit, .*; did you mean limits\?"),
     ("rounds_per_day = 1", "unknown key rounds_per_day"),

@@ -183,9 +183,7 @@ UNSOUND: dict[str, dict[str, Any]] = {
     },
     "moves the clip": {
         "coordinator": fl.Secure(),
-        "plan": fl.PrivacyPlan(
-            clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", adaptive=fl.Adaptive()
-        ),
+        "plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", adaptive=fl.Adaptive()),
     },
     "draw nobody": {"coordinator": fl.Secure()},
     "sums up to": {

@@ -101,6 +101,7 @@ def show(run: str, as_json: bool, place: Place) -> None:
         terminal.print(Text(f"{waits}\n"))
     terminal.print(rounds_table(history.rounds))
     _show_curves(terminal, history)
+    _show_privacy(terminal, history)
     _show_troubles(terminal, history)
 
 
@@ -113,6 +114,7 @@ def _data(info: RunInfo, history: History, status: str) -> dict[str, Any]:
         "ended": history.ended,
         "plan": dict(info.plan),
         "warnings": list(history.warnings),
+        "privacy": [asdict(release) for release in history.privacy],
         "rounds": [asdict(record) for record in history.rounds],
     }
 
@@ -173,6 +175,14 @@ def _show_curves(terminal: Console, history: History) -> None:
     if table.row_count:
         terminal.print()
         terminal.print(table)
+
+
+def _show_privacy(terminal: Console, history: History) -> None:
+    if history.privacy:
+        last = history.privacy[-1]
+        text = f"ε = {last.epsilon:.3g} at δ = {last.delta:g} after {len(history.privacy)} releases"
+        terminal.print()
+        terminal.print(Text.assemble(("privacy ", "bold"), text))
 
 
 def _show_troubles(terminal: Console, history: History) -> None:

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 Event: TypeAlias = dict[str, Any]
 REWOUND = "rewound"
 """The kind of the event which says that nothing holds from the first event of a round after its own on."""
+Kind = TypeVar("Kind", bound=Mapping[str, Any])
 Part: TypeAlias = "bytes | bytearray | memoryview"
 
 
@@ -26,14 +27,14 @@ class RunInfo:
     plan: Mapping[str, Any]
 
 
-def standing(log: Sequence[Event]) -> list[Event]:
+def standing(log: Sequence[Kind]) -> list[Kind]:
     """What of a log still holds.
 
     Example:
         >>> standing([{"kind": "round", "round": 1}, {"kind": "rewound", "round": 0}, {"kind": "round", "round": 1}])
         [{'kind': 'round', 'round': 1}]
     """
-    kept: list[Event] = []
+    kept: list[Kind] = []
     for event in log:
         if event.get("kind") == REWOUND:
             first = next((place for place, old in enumerate(kept) if old.get("round", 0) > event["round"]), len(kept))

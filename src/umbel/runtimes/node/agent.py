@@ -18,7 +18,7 @@ from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, St
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.gate import Gate
+from umbel.runtimes.node.gate import Gate, Purse
 from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.vault import is_later_step
@@ -78,6 +78,7 @@ class Agent:
         kept_blobs: how many array messages are kept for later asks.
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
+        purse: what runs have promised, for the policy.
         conditions: what the machine is doing, for the policy.
         check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
             server says. None stays connected.
@@ -96,6 +97,7 @@ class Agent:
         max_bytes: int = 2**40,
         policy: Policy | None = None,
         done_today: Callable[[], int] = lambda: 0,
+        purse: Purse | None = None,
         conditions: Callable[[], Conditions] = read_conditions,
         review: Callable[[Any], Awaitable[str | None]] | None = None,
         check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
@@ -105,7 +107,7 @@ class Agent:
     ) -> None:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
-        self._gate = policy and Gate(policy, done_today=done_today, conditions=conditions)
+        self._gate = policy and Gate(policy, done_today=done_today, purse=purse, conditions=conditions)
         self._review, self._enrolled = review, enrolled
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
@@ -367,7 +369,7 @@ class Agent:
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
             plan = unpack("plan", data)["plan"]
-            reason = self._gate and self._gate.why_not_plan(plan)
+            reason = self._gate and self._gate.why_not_plan(run, plan)
             if not reason and self._review is not None:
                 reason = await self._review(plan)
             if reason:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, final
+from typing import Any, Protocol, final
 
+from umbel.message import require
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.rules import IDLE_LOAD, Policy
+from umbel.runtimes.node.rules import IDLE_LOAD, Policy, epsilon_of
 from umbel.runtimes.node.vault import is_later_step
 
 
@@ -25,12 +27,25 @@ def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]
     return report
 
 
+class Purse(Protocol):
+    """Where promises of differential privacy are kept, for the life of the data."""
+
+    def promised(self) -> Mapping[str, float]:
+        """Run → the ε that it promised."""
+        ...
+
+    def promise(self, run: str, epsilon: float) -> None:
+        """Keep it, durably: no work is done for the run before."""
+        ...
+
+
 @final
 class Gate:
     """Asks the policy before anything is done for a server, and before anything leaves.
 
     Args:
         done_today: how many rounds were worked on today, over restarts; what this process did is counted here as well.
+        purse: keeps what runs have promised, for a policy with an `epsilon_total`; None has nowhere to.
         conditions: what the machine is doing; called in a thread, as it may take a while.
     """
 
@@ -39,22 +54,51 @@ class Gate:
         policy: Policy,
         *,
         done_today: Callable[[], int] = lambda: 0,
+        purse: Purse | None = None,
         conditions: Callable[[], Conditions] = read_conditions,
     ) -> None:
-        self.policy = policy
+        require(
+            purse is not None or policy.privacy.epsilon_total is None,
+            "the policy's privacy.epsilon_total needs a node that keeps what was promised over restarts: umbel node",
+        )
+        self.policy, self._purse = policy, purse
+        self._costs: dict[str, float] = {}
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
 
-    def why_not_plan(self, plan: Any) -> str | None:
-        return self.policy.why_not_plan(plan)
+    def why_not_plan(self, run: str, plan: Any) -> str | None:
+        """Why a run is not taken part in; nothing is spent yet."""
+        reason = self.policy.why_not_plan(plan)
+        if reason is None and self.policy.privacy.epsilon_total is not None:
+            cost = epsilon_of(plan["privacy"]["differential_privacy"])
+            assert cost is not None  # the policy refuses plans that do not say it
+            self._costs[run] = cost
+            reason = self.policy.why_not_spend(cost, self._spent_on_others(run))
+        return reason
+
+    def _spent_on_others(self, run: str) -> float:
+        assert self._purse is not None
+        return sum(epsilon for other, epsilon in self._purse.promised().items() if other != run)
+
+    def _why_not_spend(self, run: str) -> str | None:
+        """Why a run is not worked on; if it is, its promise is kept before."""
+        if self.policy.privacy.epsilon_total is None:
+            return None
+        assert self._purse is not None
+        cost, before = self._costs.get(run, math.inf), self._purse.promised().get(run)
+        # A run that goes on with more rounds promises more.
+        reason = self.policy.why_not_spend(cost, self._spent_on_others(run))
+        if reason is None and (before is None or before < cost):
+            self._purse.promise(run, cost)
+        return reason
 
     async def why_not_ask(self, letter: Letter) -> str | None:
         """Why an ask is not worked on; if it is, it counts from now on."""
         facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
         if facts.date != self._date:
             self._date, self._count, self._fitted = facts.date, 0, set()
-        reason = self.policy.why_not_now(facts)
+        reason = self.policy.why_not_now(facts) or self._why_not_spend(letter.run)
         if reason is not None or not self._is_new(letter):
             return reason
         reason = self.policy.why_not_round(max(self._done_today(), self._count))

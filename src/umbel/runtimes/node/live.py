@@ -121,6 +121,7 @@ class NodeLife:
                 say=say,
                 policy=self._policy(),
                 done_today=keeper.done_today,
+                purse=keeper,
                 review=self._reviewer(),
                 enrolled=self._enrolled if self.secure else lambda run: None,
                 check_in=reporter(self.policy) if self.check_in else None,

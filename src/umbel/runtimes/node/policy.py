@@ -167,6 +167,8 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
         "min_cohort": _whole(1),
         "require_secure_aggregation": _truth,
         "require_differential_privacy": _truth,
+        "epsilon_total": _positive,
+        "delta": _positive,
         "per_client_metrics": _truth,
     },
     "limits": {

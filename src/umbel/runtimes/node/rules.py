@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
 from umbel.errors import printable
+from umbel.message import is_number
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.node.conditions import Conditions
 
@@ -22,6 +23,8 @@ BUILTIN = "builtin"
 MEGABYTE = 10**6
 # Above this load per processor somebody else is at work.
 IDLE_LOAD = 0.5
+_WRAPPERS = {"Secured": {"name", "inner"}, "Private": {"name", "inner", "plan", "mechanism"}}
+"""Client halves that wrap another one, with all that they may say."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Window: TypeAlias = "tuple[int, int]"
 Texts: TypeAlias = "tuple[str, ...] | None"
@@ -54,6 +57,8 @@ class Privacy:
     min_cohort: int | None = None
     require_secure_aggregation: bool = False
     require_differential_privacy: bool = False
+    epsilon_total: float | None = None
+    delta: float | None = None
     per_client_metrics: bool = False
 
 
@@ -139,6 +144,16 @@ class Policy:
                 return _unreadable(name, name) if value is None else f"the policy's when.{name} is set, and {otherwise}"
         return None
 
+    def why_not_spend(self, cost: float, spent: float) -> str | None:
+        """Why a run that promises ε = `cost` is not worked on where others have promised `spent` together."""
+        most = self.privacy.epsilon_total
+        if most is None or cost + spent <= most:
+            return None
+        return (
+            f"the policy's privacy.epsilon_total is {most:g}, other runs have promised {spent:.6g} of it, and this one "
+            f"would take {cost:.6g}"
+        )
+
     def why_not_round(self, done_today: int) -> str | None:
         """Why no further round is begun today."""
         most = self.limits.rounds_per_day
@@ -181,16 +196,21 @@ def _why_not_strategy(policy: Policy, plan: Plan) -> str | None:
     if allow is None:
         return None
     table = cast("Mapping[str, Any]", half)
-    # What a secure round wraps has to be allowed by name; the wrapper shows the server less.
-    inside = table.get("inner") if is_secured(plan) and set(table) == {"name", "inner"} else None
-    if isinstance(inside, Mapping) and isinstance(cast("Mapping[str, Any]", inside).get("name"), str):
-        table = cast("Mapping[str, Any]", inside)
-    outer, *inner = _names(table)
+    outer, *inner = _names(_unwrapped(table))
     # Built-in parts of a strategy that is allowed come with it; code from an app has to be allowed by its own name.
     for name in (outer, *(name for name in inner if name.startswith("app:"))):
         if name not in allow:
             return f"the policy's strategies.allow does not have {_quoted(name)}, only {', '.join(allow) or 'nothing'}"
     return None
+
+
+def _unwrapped(half: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What secure rounds and clipping wrap has to be allowed by name; the wrappers show the server less."""
+    while True:
+        inside = half.get("inner") if set(half) == _WRAPPERS.get(str(half.get("name"))) else None
+        if not isinstance(inside, Mapping) or not isinstance(cast("Mapping[str, Any]", inside).get("name"), str):
+            return half
+        half = cast("Mapping[str, Any]", inside)
 
 
 def _why_not_private(policy: Policy, plan: Plan) -> str | None:
@@ -208,12 +228,36 @@ def _why_not_private(policy: Policy, plan: Plan) -> str | None:
         return "the policy's privacy.require_secure_aggregation is set, and the plan's client half masks nothing"
     if wanted.require_differential_privacy and not _is_promise(promises.get("differential_privacy")):
         return "the policy's privacy.require_differential_privacy is set, and the plan does not promise it"
+    reason = _why_not_promised(wanted, promises.get("differential_privacy"))
+    if reason is not None:
+        return reason
     if not wanted.per_client_metrics and plan.get("per_client_metrics") is not False:
         return (
             "the policy's privacy.per_client_metrics is false, and the plan does not promise to keep no client's own "
             "metrics"
         )
     return None
+
+
+def _why_not_promised(wanted: Privacy, promised: object) -> str | None:
+    """What is wrong with a promised (ε, δ) where the policy counts them."""
+    if wanted.epsilon_total is not None and epsilon_of(promised) is None:
+        return "the policy's privacy.epsilon_total is set, and the plan does not say its epsilon"
+    if wanted.delta is not None:
+        delta = _positive_in(promised, "delta")
+        if delta is None or delta > wanted.delta:
+            return f"the policy's privacy.delta is {wanted.delta:g}, and the plan's is {delta}"
+    return None
+
+
+def epsilon_of(promised: object) -> float | None:
+    """The ε of a promise of differential privacy, if it names a finite one."""
+    return _positive_in(promised, "epsilon")
+
+
+def _positive_in(table: object, key: str) -> float | None:
+    value: Any = cast("Mapping[str, Any]", table).get(key) if isinstance(table, Mapping) else None
+    return float(value) if is_number(value) and 0 < value < math.inf else None
 
 
 def _why_not_data(policy: Policy, plan: Plan) -> str | None:

@@ -1,0 +1,68 @@
+"""Differential privacy on real nodes: the server clips, pays and adds noise, over plain and over secure sums."""
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.runtimes.halves import client_half, restored
+from umbel.runtimes.privately import Parts
+from umbel.stores import MemoryStore
+
+pytest.importorskip("dp_accounting")
+pytest.importorskip("cryptography")
+NAMES = ["0", "1", "2", "3"]
+SIZE = 40_000
+
+
+class Loud(fl.NumPyClient):
+    """Moves further than it may."""
+
+    def fit(self, parameters, settings):
+        return [parameters[0] + 100.0], 7, {"secret": 3.0}
+
+
+def loud(context):
+    return Loud()
+
+
+def plan(**more):
+    return fl.PrivacyPlan(**{"clip": 2.0, "noise_multiplier": 1.5, "delta": 1e-5, "sampling": "every", **more})
+
+
+def arguments(**more):
+    config = fl.ServerConfig(2, seed=5, min_available_clients=4, fraction_evaluate=0.0)
+    given = {"strategy": fl.FedAvg(weighting="uniform"), "config": config, "privacy": plan()}
+    return {**given, "initial_parameters": [np.zeros(SIZE)], **more}
+
+
+@pytest.mark.parametrize("coordinator", [None, fl.Secure()], ids=["plain", "secure"])
+def test_a_release_on_nodes_has_the_noise_of_the_plan_and_a_price(coordinator, federation):
+    store = MemoryStore()
+    history = federation.run(NAMES, loud, store=store, coordinator=coordinator, **arguments())
+    model = history.parameters["0"]
+    # Two rounds of noise, z · C over 4 clients each, and what 4 clients clipped to C in the same direction move.
+    assert np.std(model) == pytest.approx(np.sqrt(2) * 1.5 * 2.0 / 4, rel=0.02)
+    assert np.mean(model) == pytest.approx(2 * 2.0 / np.sqrt(SIZE), abs=0.02)
+    assert [release.round for release in history.privacy] == [1, 2]
+    assert not any("secret" in name for record in history.rounds for name in record.metrics)
+
+
+@pytest.mark.parametrize(
+    ("reason", "more"),
+    [
+        ("some are not there", {"privacy": plan(sampling="poisson")}),
+        ("needs initial_parameters", {"initial_parameters": None}),
+        ("weighting", {"strategy": fl.FedAvg()}),
+        ("tiers", {"coordinator": fl.Buffered(buffer_size=2, concurrency=4)}),
+    ],
+)
+def test_what_a_server_cannot_promise_is_refused(reason, more):
+    with pytest.raises(fl.NotSupported, match=reason):
+        fl.server.start_server("127.0.0.1:0", progress=False, **arguments(**more))
+
+
+def test_the_client_half_of_a_private_run_travels():
+    config = fl.ServerConfig(2, fraction_evaluate=0.0, min_available_clients=4)
+    for adaptive in (None, fl.Adaptive(quantile=0.4)):
+        private = Parts(fl.FedProx(mu=0.1, weighting="uniform"), config).under(plan(adaptive=adaptive), 4).strategy
+        assert restored(client_half(private)) == private
