@@ -38,6 +38,9 @@ def test_a_run_at_the_server_is_shown_kept_and_exported_with_the_bits_of_the_sim
     assert [(run["status"], run["round"]) for run in listed][-1] == ("finished", 3)
     assert "FedAvg" in place.fine("show", "last", *operator(address))
     assert place.fine("logs", *operator(address)).splitlines()[-1] == "finished after round 3"
+    audited = place.fine("audit", "verify", "last", *operator(address))
+    assert "are signed by a key that the server's CA vouches for" in audited
+    assert "came later" not in audited
     place.fine("export", "last", "deployed.safetensors", *operator(address))
     place.fine("run", "hospital", "--set", "num_rounds=3")
     place.fine("export", "last", "simulated.safetensors")

@@ -12,6 +12,8 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
+from umbel.audit.key import LogKey
+from umbel.audit.notary import Notary
 from umbel.coordinators import (
     Overlap,
     Overlapping,
@@ -57,6 +59,7 @@ class Order:
         resume: id (or its beginning) of a run in the store to go on with.
         allowed: whether a node may take part.
         federation: the name of the one that the run belongs to; None is the default one.
+        log_key: signs the run's log; None is one beside the store.
         why_not: says why the run of an id may not begin its next round yet; None lets it.
     """
 
@@ -73,6 +76,7 @@ class Order:
     observers: Sequence[Observer] = ()
     allowed: Callable[[Node], bool] = lambda node: True
     federation: str | None = None
+    log_key: LogKey | None = None
     why_not: Callable[[str], str | None] = lambda run: None
 
 
@@ -127,7 +131,8 @@ class Conduct:
             self.plan["coordinator"] = describe(order.coordinator)
         if order.federation is not None:
             self.plan["federation"] = order.federation
-        self._kept = keeping.kept(store, info, order.name, self.plan)
+        self._kept = replace(keeping.kept(store, info, order.name, self.plan), log_key=order.log_key)
+        self._notary: Notary | None = None
         self.run = self._kept.run
         self.nodes = Nodes()
         self._where = read_where(config.where) if config.where else None
@@ -186,6 +191,8 @@ class Conduct:
 
         def write() -> None:
             self._kept.store.append(self.run, event)
+            if self._notary is not None:
+                self._notary.noted(event)
             for observer in self.order.observers:
                 observer({"run": self.run, **event})
 
@@ -237,7 +244,11 @@ class Conduct:
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise
+        # The notary reads the log once, in which nothing may be on its way meanwhile.
+        while under_way := [note for note in self._notes if not note.done()]:
+            await asyncio.wait(under_way)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
+        self._notary = session.notary
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.

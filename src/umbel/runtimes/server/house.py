@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, final
 from weakref import WeakSet
 
+from umbel.audit.key import LogKey
 from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, StoreFull, UmbelError
 from umbel.identity import Authority, Federation
 from umbel.identity.federation import DEFAULT
@@ -59,6 +60,7 @@ class House:
         self.apps = {app.name: app for app in apps}
         self.store = store
         self._say, self._authority, self._memory = say, authority, memory
+        self._log_key = None if authority is None else LogKey.read(authority.log_pem(), "the server's log.pem")
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still, compress=compress)
         self._guests: WeakSet[Link] = WeakSet()
         self._conducts: dict[str, Conduct] = {}
@@ -235,7 +237,7 @@ class House:
         store = self.store.beside()
         try:
             conduct = Conduct(
-                replace(order, observers=[observe]),
+                replace(order, observers=[observe], log_key=self._log_key),
                 store,
                 self.desk,
                 offload=lambda work: loop.run_in_executor(executor, work),
