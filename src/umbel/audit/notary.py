@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
+from umbel.audit.contribution import Contribution
 from umbel.audit.key import LogKey
+from umbel.audit.receipt import write_receipt
 from umbel.stores.link import TREE_HEAD, Frontier, digest, linked, opening, signed_bytes
 
 EVERY = 1000
@@ -38,9 +40,14 @@ class Notary:
         for event in events:
             self._add(event)
 
-    def noted(self, event: Mapping[str, Any]) -> None:
-        """Take in the event that was appended to the log, as it was given to the store."""
+    def noted(self, event: Mapping[str, Any]) -> tuple[int, str]:
+        """Take in the event that was appended to the log, as it was given to the store.
+
+        Returns:
+            its index in the log, from 0, and its digest.
+        """
         self._add(linked(event, self._head))
+        return self._tree.size - 1, self._head
 
     def _add(self, event: Mapping[str, Any]) -> None:
         self._head = digest(event)
@@ -56,6 +63,15 @@ class Notary:
         """What a signature binds: run, size, root and head of the log as it is, and the time, a whole second."""
         at_s = int(self._clock())
         return {"run": self._run, "size": self._tree.size, "root": self._tree.root, "head": self._head, "at_s": at_s}
+
+    def receipts(self, owed: Iterable[tuple[int, str, Contribution]]) -> dict[tuple[str, int, int], bytes]:
+        """Receipts for contributions, by whose they are and to which ask, bound to the log as it is.
+
+        Args:
+            owed: index and digest of the event that lists a contribution, and the contribution.
+        """
+        stand = self.stand()
+        return {one.place: write_receipt(self._key, stand, one, index, event) for index, event, one in owed}
 
     def tree_head(self, round: int) -> dict[str, Any] | None:
         """The event that signs the log as it is; None if nothing is new in it."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from umbel.audit import proof, receipt
 from umbel.cli.codes import FAILED, FINE
 from umbel.cli.options import find_run, with_json
 from umbel.cli.place import Place, with_place
-from umbel.cli.statement import read_statement
-from umbel.cli.trust import Trust, known, named, with_trust
+from umbel.cli.statement import Statement, read_statements
+from umbel.cli.trust import Trust, beside, known, named, with_trust
 from umbel.errors import ConfigError
+from umbel.stores import link
 from umbel.stores.abstract import Event
 from umbel.stores.link import Verdict
 from umbel.stores.link import verify as walk
@@ -21,7 +25,7 @@ from umbel.stores.link import verify as walk
 
 @click.group()
 def audit() -> None:
-    """Look whether a run's log is whole and unchanged."""
+    """Look whether a run's log is whole and unchanged, and prove what is in it."""
 
 
 @audit.command("verify")
@@ -44,7 +48,8 @@ def verify(
     trust = trust if trust.named else known(place)
     check = trust.check()
     name, events = _log(run, place)
-    verdict = walk(name, events, head=head, seen=None if seen is None else read_statement(seen), check=check)
+    kept = [] if seen is None else read_statements(seen)
+    verdict = _walked(name, events, head, kept, check)
     unsigned = verdict.tree_heads == 0 or check is None
     if as_json:
         click.echo(json.dumps({"run": name, **asdict(verdict), "signed_by": "" if unsigned else trust.whose}))
@@ -58,6 +63,20 @@ def verify(
     return FAILED if verdict.problem is not None or (trust.named and unsigned) else FINE
 
 
+def _walked(
+    run: str, events: list[Event], head: str | None, kept: list[Statement], check: link.Check | None
+) -> Verdict:
+    """The verdict on a log: the first that has a problem, for all that was kept of it."""
+    verdict = walk(run, events, head=head, check=check)
+    for one in kept:
+        if verdict.problem is None:
+            verdict = walk(run, events, seen=one.signed, check=check)
+        if verdict.problem is None and one.kind == receipt.KIND:
+            wrong = receipt.why_not_in(one.data, events)
+            verdict = verdict if wrong is None else replace(verdict, problem=f"{wrong}: the log was written anew")
+    return verdict
+
+
 def _signed(verdict: Verdict, trust: Trust, *, is_checked: bool) -> str:
     if not verdict.tree_heads:
         return "nothing in it is signed (yet)"
@@ -66,6 +85,59 @@ def _signed(verdict: Verdict, trust: Trust, *, is_checked: bool) -> str:
     later = verdict.events - verdict.covered - 1
     rest = f"; {later} came later and are not signed yet" if later else ""
     return f"the first {verdict.covered} are signed by {trust.whose or 'a key that nobody here knows'}{rest}"
+
+
+@audit.command("prove")
+@click.argument("run", default="last")
+@click.option("--node", required=True, help="Whose answers.")
+@with_place
+def prove(run: str, node: str, place: Place) -> int:
+    """Print a proof, a line of JSON, for each round of RUN that has an answer of the node.
+
+    Each holds the round's whole event, with the names of all who took part. Ends with 1 if there is none.
+    """
+    name, events = _log(run, place)
+    found = list(proof.proofs(name, events, node))
+    for one in found:
+        click.echo(json.dumps(one))
+    waiting = proof.unsigned(events, node)
+    if waiting or not found:
+        rest = f"; {waiting} rounds with one are not signed yet" if waiting else ""
+        click.echo(f"run {name}: {len(found)} proofs for {node}{rest}", err=True)
+    return FINE if found else FAILED
+
+
+@audit.command("check")
+@click.argument("files", nargs=-1, required=True, type=Path)
+@with_trust
+@with_json
+def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bool) -> int:
+    """Check receipts, proofs and tree heads in FILES, without a log and without a server.
+
+    Two of one run and size with different roots show that who signed them told two stories. Ends with 1 if a
+    signature is not good, a proof shows nothing, or two do not go together.
+    """
+    trust = named(key, ca)
+    code, good = FINE, list[Mapping[str, Any]]()
+    for file in files:
+        here = trust if trust.named else beside(file)
+        for one in read_statements(file):
+            problem = one.problem(here)
+            good += [one.signed] if problem is None else []
+            code = code if problem is None else FAILED
+            if as_json:
+                click.echo(json.dumps({"file": str(file), "problem": problem, "signed_by": here.whose, **one.data}))
+            else:
+                by = f"signed by {here.whose or 'a key that nobody here knows'}"
+                click.echo(f"{file}: {one.text}: {by if problem is None else f'this {problem}'}")
+    for first, second in receipt.told_apart(good):
+        code = FAILED
+        click.echo(
+            f"two stories were told of the first {first['size']} events of run {first['run']}: the roots "
+            f"{first['root']} and {second['root']} are both signed, by {first['key']} and {second['key']}",
+            err=as_json,
+        )
+    return code
 
 
 @audit.command("export")

@@ -91,3 +91,12 @@ def known(place: Place) -> Trust:
 
     key = key_beside(folder) if (folder / FILE).is_file() else None
     return Trust() if key is None else Trust(key=key.public, whose=f"the key in {FILE} beside the store")
+
+
+def beside(file: Path) -> Trust:
+    """What is known where a file is: in a node's folder, the CA of its server."""
+    from umbel.identity import Credentials
+
+    if not (file.parent / "identity.json").is_file():
+        return Trust()
+    return Trust(ca_pem=Credentials.load(file.parent).ca_pem, whose="a key that the node's CA vouches for")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, final
 
+from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
 from umbel.clients.coerce import to_user
 from umbel.clients.initial import call
@@ -76,6 +77,7 @@ class Session:
     room: Room | None = None
     notary: Notary | None = None
     wall_clock: Callable[[], float] | None = None
+    _owed: list[tuple[int, str, Contribution]] = field(default_factory=list["tuple[int, str, Contribution]"])
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -146,7 +148,7 @@ class Session:
         keep = last or phase.round % self.coordinator.config.checkpoint_every == 0
         self._commit(event, phase.round, tally.states, keep=keep)
         if keep:
-            self.players.kept(phase.round, tally)
+            self.players.kept(phase.round, tally, self._receipts())
         return ended
 
     def _learn(self, round: int, tally: Tally, failures: Sequence[Receipt]) -> None:
@@ -251,7 +253,7 @@ class Session:
         kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
         written = {"format": 1, **event}
         self.store.commit(self.run, written, round=round, checkpoint=parts, states=states, keep=kept)
-        self._note(written)
+        self._owe(event, self._note(written))
         self._tell(event)
 
     def _checkpoint(self) -> list[bytes | memoryview]:
@@ -273,11 +275,22 @@ class Session:
         self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
         self._sign()
 
-    def _note(self, event: Mapping[str, Any]) -> None:
-        if self.notary is not None:
-            self.notary.noted(event)
-            if self.notary.is_due:
-                self._sign()
+    def _note(self, event: Mapping[str, Any]) -> tuple[int, str] | None:
+        if self.notary is None:
+            return None
+        place = self.notary.noted(event)
+        if self.notary.is_due:
+            self._sign()
+        return place
+
+    def _owe(self, event: Mapping[str, Any], place: tuple[int, str] | None) -> None:
+        """Remember that whoever is in a round gets a receipt, as soon as its model is durable."""
+        if place is not None:
+            self._owed += [(*place, Contribution(**one)) for one in event.get("contributions", ())]
+
+    def _receipts(self) -> dict[tuple[str, int, int], bytes]:
+        owed, self._owed = self._owed, []
+        return {} if self.notary is None or not owed else self.notary.receipts(owed)
 
     def _sign(self) -> None:
         """Sign the log as it is, in an event of its own. Observers are told what happened, which this is not."""

@@ -21,6 +21,7 @@ from umbel.runtimes.node.enrolled import enrolled
 from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
+from umbel.runtimes.node.receipts import FILE, ReceiptBook, check_of
 from umbel.runtimes.node.reviewer import Reviewer, agreed
 from umbel.transports import InTurn, Link
 from umbel.transports.tls import Tls, client_tls
@@ -122,6 +123,7 @@ class NodeLife:
                 policy=self._policy(),
                 done_today=keeper.done_today,
                 review=self._reviewer(),
+                receipts=self._receipts(),
                 enrolled=self._enrolled if self.secure else lambda run: None,
                 check_in=reporter(self.policy) if self.check_in else None,
             )
@@ -133,6 +135,10 @@ class NodeLife:
                     renewing.cancel()
         finally:
             worker.close()
+
+    def _receipts(self) -> ReceiptBook:
+        ca_pem = Credentials.load(self.folder).ca_pem if self.secure else None
+        return ReceiptBook(self.folder / FILE, check_of(ca_pem))
 
     def _enrolled(self, run: str) -> Mapping[str, bytes]:
         mine = Credentials.load(self.folder)
