@@ -41,6 +41,14 @@ def test_a_run_at_the_server_is_shown_kept_and_exported_with_the_bits_of_the_sim
     audited = place.fine("audit", "verify", "last", *operator(address))
     assert "are signed by a key that the server's CA vouches for" in audited
     assert "came later" not in audited
+    kept = "at-0/receipts.jsonl"
+    checked = place.fine("audit", "check", kept).splitlines()
+    assert len(checked) == 3
+    assert all("signed by a key that the node's CA vouches for" in line for line in checked)
+    place.fine("audit", "verify", "last", "--seen", kept, *operator(address))
+    (place.folder / "proofs.jsonl").write_text(place.fine("audit", "prove", "last", "--node", "h0", *operator(address)))
+    ca = ["--ca", ".umbel/server/identity/ca.crt"]
+    assert len(place.fine("audit", "check", "proofs.jsonl", *ca).splitlines()) == 3
     place.fine("export", "last", "deployed.safetensors", *operator(address))
     place.fine("run", "hospital", "--set", "num_rounds=3")
     place.fine("export", "last", "simulated.safetensors")
