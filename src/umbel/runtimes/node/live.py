@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.coordinators.where import checked_attributes
-from umbel.errors import LinkError
+from umbel.errors import ConfigError, LinkError
 from umbel.identity import Credentials, renew
 from umbel.runtimes.app import AppFolder
 from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.card import DataCard
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.enrolled import enrolled
 from umbel.runtimes.node.gate import reporter
@@ -40,6 +41,7 @@ class NodeLife:
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
         attributes: what the node says of itself, as far as the policy does not say otherwise.
+        card: what the owner says of the data; None says nothing.
         review: whether the data's owner has to agree to each plan.
         ask: how they are asked, as in `Reviewer`.
         check_in: connect for a moment, take a task or come back when the server says.
@@ -54,6 +56,7 @@ class NodeLife:
     secure: bool = True
     policy: Policy | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    card: DataCard | None = None
     review: bool = False
     ask: Callable[[str], bool] | None = None
     check_in: bool = False
@@ -85,8 +88,8 @@ class NodeLife:
         about = {
             "apps": {self.app.name: self.app.digest},
             "versions": versions(),
-            # The owner's word is the last.
-            "attributes": checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})}),
+            "attributes": self._attributes(),
+            **({} if self.card is None else {"card": self.card.told}),
         }
         keeper = DiskKeeper(self.folder / "node.db")
         try:
@@ -97,6 +100,22 @@ class NodeLife:
         finally:
             self._cancel = None
             keeper.close()
+
+    def _attributes(self) -> Mapping[str, Any]:
+        """What is said of the node: the owner's word is the last, and the card's the one on the region.
+
+        Raises:
+            ConfigError: it says two things of the region.
+        """
+        said = checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})})
+        if self.card is None:
+            return said
+        if said.get("region", self.card.region) != self.card.region:
+            raise ConfigError(
+                f"the data card says region {self.card.region!r}, the attributes say {said['region']!r}; "
+                "leave the attribute out, or make it the card's"
+            )
+        return {**said, "region": self.card.region}
 
     async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
         task = asyncio.current_task()

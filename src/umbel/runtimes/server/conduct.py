@@ -58,6 +58,7 @@ class Order:
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
         allowed: whether a node may take part.
+        refuses: says of an allowed node why it is refused all the same; None lets it in.
         federation: the name of the one that the run belongs to; None is the default one.
         log_key: signs the run's log; None is one beside the store.
         why_not: says why the run of an id may not begin its next round yet; None lets it.
@@ -75,6 +76,7 @@ class Order:
     resume: str | None = None
     observers: Sequence[Observer] = ()
     allowed: Callable[[Node], bool] = lambda node: True
+    refuses: Callable[[Node], str | None] = lambda node: None
     federation: str | None = None
     log_key: LogKey | None = None
     why_not: Callable[[str], str | None] = lambda run: None
@@ -143,6 +145,7 @@ class Conduct:
             self.nodes,
             offload=offload,
             allowed=self._takes,
+            why_not=order.refuses,
             say=self._note,
             arrivals_per_s=arrivals_per_s(config),
         )

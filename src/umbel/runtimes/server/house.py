@@ -219,6 +219,7 @@ class House:
             settings=settings,
             num_clients=run.num_clients,
             allowed=lambda node: self._may_run(node, app) and self._is_in(node, federation),
+            refuses=lambda node: why_not_from(self._federation(federation).regions, node.about.card),
             federation=None if federation == DEFAULT else federation,
             why_not=self._queue.why_not,
         )
@@ -444,6 +445,16 @@ class House:
             self.store.close()
         except StoreError as error:
             self._say(str(error))
+
+
+def why_not_from(regions: tuple[str, ...] | None, card: Mapping[str, str]) -> str | None:
+    """Why a node does not take part in the runs of a federation that takes data from some regions only."""
+    if regions is None or card.get("region") in regions:
+        return None
+    only = f"the federation takes data from {', '.join(regions)} only"
+    if "region" not in card:
+        return f"{only}, and the node has no data card: umbel node --card"
+    return f"{only}, and the node's data card says {card['region']!r}"
 
 
 def _described(node: Node) -> dict[str, Any]:
