@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from umbel.audit.key import key_beside
 from umbel.stores import link
 
 
@@ -112,3 +113,51 @@ def test_a_tree_head_that_was_kept_must_still_be_in_the_log(here, ran, tmp_path)
 def test_what_is_no_key_ca_or_statement_is_refused(here, ran, words, piece):
     result = here("audit", "verify", *words)
     assert (result.code, piece in result.err) == (2, True)
+
+
+def test_replay_says_what_fits_and_what_was_not_compared(here, ran, tmp_path):
+    told = here("audit", "replay")
+    assert (told.code, "all that was compared fits" in told.out) == (0, True)
+    assert "not compared: the server's steps" in told.out
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        assert db.execute("UPDATE checkpoints SET body=zeroblob(64) WHERE round=3 AND part=0").rowcount == 1
+    broken = here("audit", "replay", "--json")
+    assert (broken.code, json.loads(broken.out)["problems"]) == (1, ["the checkpoint of round 3 cannot be read"])
+
+
+def test_a_simulation_has_nothing_to_prove_of_a_node(here, ran):
+    result = here("audit", "prove", "--node", "0")
+    assert (result.code, "0 proofs for 0" in result.err) == (1, True)
+
+
+def two_stories(folder):
+    """The last tree head of the run, and another one of the same size by the same key."""
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    told = json.loads(lines[-1])
+    key = key_beside(store_of(folder).parent)
+    other = {**told, "root": "0" * 64}
+    other["signature"] = key.sign(link.signed_bytes(other))
+    return key.public, lines[-1], json.dumps(other)
+
+
+def test_two_tree_heads_of_one_size_with_different_roots_are_shown(here, ran, tmp_path):
+    here("audit", "export", ran, "log.jsonl")
+    key, first, second = two_stories(tmp_path)
+    (tmp_path / "mine.json").write_text(first)
+    (tmp_path / "yours.json").write_text(second)
+    fine = here("audit", "check", "mine.json", "--key", key)
+    assert (fine.code, "signed by the key that --key names" in fine.out) == (0, True)
+    assert here("audit", "check", "yours.json", "--key", key).code == 0
+    shown = here("audit", "check", "mine.json", "yours.json", "--key", key)
+    assert (shown.code, "two stories were told of the first 5 events" in shown.out) == (1, True)
+    assert here("audit", "check", "mine.json", "mine.json", "--key", key).code == 0
+    assert here("audit", "verify", "--seen", "yours.json").code == 1
+
+
+def test_a_statement_that_somebody_else_signed_is_none(here, ran, tmp_path):
+    here("audit", "export", ran, "log.jsonl")
+    (tmp_path / "mine.json").write_text((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    unknown = here("audit", "check", "mine.json")
+    assert (unknown.code, "a key that nobody here knows" in unknown.out) == (0, True)
+    result = here("audit", "check", "mine.json", "--key", "0" * 64, "--json")
+    assert (result.code, "not by the one" in json.loads(result.out)["problem"]) == (1, True)

@@ -19,7 +19,9 @@ CARD = DataCard(name="heart", rows=303, licence="CC-BY-4.0", consent_basis="publ
 
 
 def written(tmp_path, **changes):
-    lines = [f"{name} = {json.dumps(value)}" for name, value in {**asdict(CARD), **changes}.items() if value is not None]
+    lines = [
+        f"{name} = {json.dumps(value)}" for name, value in {**asdict(CARD), **changes}.items() if value is not None
+    ]
     (tmp_path / "card.toml").write_text("\n".join(lines))
     return tmp_path / "card.toml"
 

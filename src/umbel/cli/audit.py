@@ -16,8 +16,10 @@ from umbel.cli.options import find_run, with_json
 from umbel.cli.place import Place, with_place
 from umbel.cli.statement import Statement, read_statements
 from umbel.cli.trust import Trust, beside, known, named, with_trust
-from umbel.errors import ConfigError
-from umbel.stores import link
+from umbel.errors import ConfigError, WireError
+from umbel.runtimes import checkpoint
+from umbel.runtimes.replay import replay as replayed
+from umbel.stores import RunReader, link
 from umbel.stores.abstract import Event
 from umbel.stores.link import Verdict
 from umbel.stores.link import verify as walk
@@ -138,6 +140,44 @@ def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bo
             err=as_json,
         )
     return code
+
+
+@audit.command("replay")
+@click.argument("run", default="last")
+@with_json
+@with_place
+def replay(run: str, as_json: bool, place: Place) -> int:
+    """Hold the log of RUN against its plan and its kept checkpoints: models, cohorts, participants, the end.
+
+    Says what could not be compared, and why. Ends with 1 if something does not fit.
+    """
+    name, events = _log(run, place)
+    verdict = walk(name, events, check=known(place).check())
+    with place.opened() as store:
+        info = find_run(store, name)
+        kept = {number: _model(store, name, number) for number in store.checkpoints(name)}
+    found = replayed(info.plan, events, {number: digest for number, digest in kept.items() if digest is not None})
+    problems = [*([verdict.problem] if verdict.problem else []), *found.problems]
+    problems += [f"the checkpoint of round {number} cannot be read" for number in kept if kept[number] is None]
+    if as_json:
+        click.echo(json.dumps({"run": name, **asdict(found), "problems": problems}))
+        return FAILED if problems else FINE
+    click.echo(f"run {name}: {'all that was compared fits' if not problems else 'something does not fit'}")
+    for what, count in {"events of an unbroken chain": verdict.events, **found.checked}.items():
+        click.echo(f"compared: {what}: {count}")
+    for text in problems:
+        click.echo(f"does not fit: {text}")
+    for text in found.unchecked:
+        click.echo(f"not compared: {text}")
+    return FAILED if problems else FINE
+
+
+def _model(store: RunReader, run: str, round: int) -> str | None:
+    """The digest of the model in a checkpoint; None if it is damaged."""
+    try:
+        return checkpoint.read(store.checkpoint(run, round))[0].params.digest
+    except WireError:
+        return None
 
 
 @audit.command("export")

@@ -26,7 +26,9 @@ def _with_quotas(command: Command) -> Command:
     options = (
         click.option("--app", "apps", multiple=True, help="An installed app that it may run. Repeatable; default all."),
         click.option("--all-apps", is_flag=True, help="It may run all installed apps (again)."),
-        click.option("--region", "regions", multiple=True, help="Where data may be from. Repeatable; default anywhere."),
+        click.option(
+            "--region", "regions", multiple=True, help="Where data may be from. Repeatable; default anywhere."
+        ),
         click.option("--all-regions", is_flag=True, help="Data may be from anywhere (again)."),
         click.option("--rounds-per-day", type=click.IntRange(NO_LIMIT), metavar="N", help="Rounds in a day of UTC."),
         click.option("--bytes-per-day", type=click.IntRange(NO_LIMIT), metavar="N", help="Bytes, both ways together."),
