@@ -28,13 +28,14 @@ SIGNED = ("run", "size", "root", "head", "at_s")
 """What a tree head's signature is over."""
 LOG_USE = "2.25.121801747579026429836240385418142217986"
 """The use in a certificate whose key may sign logs and receipts, and do nothing else."""
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 Check: TypeAlias = Callable[[Mapping[str, Any]], "str | None"]
 
 
 def canonical(event: Mapping[str, Any]) -> bytes:
     """An event as the bytes that are hashed: JSON with sorted keys, no spaces, ASCII, and numbers as Python writes
     them."""
-    return json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
+    return _JSON.encode(event).encode()
 
 
 def digest(event: Mapping[str, Any]) -> str:
