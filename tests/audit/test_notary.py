@@ -15,7 +15,7 @@ from umbel.audit.key import LogKey, key_beside, new_pem
 from umbel.audit.notary import Notary
 from umbel.audit.tree import root_of
 from umbel.errors import ConfigError, StoreError
-from umbel.identity import Authority
+from umbel.identity import Authority, certificates
 from umbel.stores import MemoryStore, RunInfo, SQLiteStore, link
 
 RUN = "a-run"
@@ -275,3 +275,7 @@ def test_the_file_checks_signatures_by_itself(tmp_path):
     bare = ended("--key", KEY.public)
     assert (bare.returncode, "nobody has signed" in bare.stdout) == (1, True)
     assert ended("--seen", seen).returncode == 1
+
+
+def test_both_places_name_one_use_of_a_logs_key():
+    assert certificates.LOG_USE == link.LOG_USE
