@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import stat
 import subprocess
 import sys
@@ -254,6 +255,55 @@ def test_a_key_that_cannot_be_made_is_said(tmp_path):
 
 
 # The file by itself
+
+
+@pytest.fixture
+def exported(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [json.dumps({"run": RUN, **event}) + "\n" for event in signed_log()]
+    log.write_text("".join(lines))
+    return log, lines
+
+
+def test_any_byte_that_is_another_is_found_by_who_kept_the_last_digest(exported, capsys):
+    log, _ = exported
+    whole, arguments = log.read_bytes(), [RUN, str(log), link.digest(signed_log()[-1]), "--key", KEY.public]
+    assert link.main(arguments) == 0
+    rng = random.Random(1)
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.randrange(8)
+        log.write_bytes(data)
+        same = _events(bytes(data)) == _events(whole)  # such as 1e-05 and 1E-05
+        assert link.main(arguments) == (0 if same else 1), data
+    capsys.readouterr()
+
+
+def _events(data):
+    try:
+        return [json.loads(line) for line in data.decode().splitlines()]
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("place", range(10))
+def test_any_line_that_is_gone_or_moved_is_found_and_the_last_by_who_kept_it(exported, tmp_path, place, capsys):
+    log, lines = exported
+    seen = tmp_path / "seen.json"
+    seen.write_text(lines[-1])
+
+    def code(changed):
+        log.write_text("".join(changed))
+        return link.main([RUN, str(log), "--key", KEY.public, "--seen", str(seen)])
+
+    assert code(lines) == 0
+    gone = lines[:place] + lines[place + 1 :]
+    moved = [*gone[: place - 3], lines[place], *gone[place - 3 :]] if place > 2 else [*gone, lines[place]]
+    # The last line is the tree head that was kept: what it signs is still there.
+    assert code(gone) == (0 if place == 9 else 1)
+    assert code(moved) == 1
+    assert code(lines[:place]) == (0 if place == 9 else 1)
+    capsys.readouterr()
 
 
 def test_the_file_checks_signatures_by_itself(tmp_path):

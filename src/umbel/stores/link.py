@@ -240,24 +240,40 @@ def main(arguments: list[str]) -> int:
     trusted.add_argument("--key", help="the public key that signs, 64 hexadecimal digits")
     trusted.add_argument("--ca", help="the file of the server's CA certificate")
     asked = parser.parse_args(arguments)
-    with open(asked.log, encoding="utf-8") as lines:
-        events = [json.loads(line) for line in lines if line.strip()]
-    for event in events:
-        event.pop("run", None)  # a line says of which run it is; the event does not
-    seen = check = None
-    if asked.seen:
-        with open(asked.seen, encoding="utf-8") as file:
-            seen = json.load(file)
+    try:
+        events = read_log(asked.run, _bytes(asked.log))
+        seen = None if asked.seen is None else json.loads(_bytes(asked.seen))
+    except (OSError, ValueError) as error:
+        sys.stdout.write(f"this cannot be read: {error}\n")
+        return 1
+    check = None
     if asked.key or asked.ca:
-        ca_pem = None
-        if asked.ca:
-            with open(asked.ca, "rb") as file:
-                ca_pem = file.read()
-        check = signatures(key=asked.key, ca_pem=ca_pem)
+        check = signatures(key=asked.key, ca_pem=None if asked.ca is None else _bytes(asked.ca))
     verdict = verify(asked.run, events, head=asked.head, seen=seen, check=check)
     good = verdict.problem is None and (check is None or verdict.tree_heads > 0)
     sys.stdout.write(told(verdict, is_checked=check is not None) + "\n")
     return 0 if good else 1
+
+
+def read_log(run: str, data: bytes) -> list[dict[str, Any]]:
+    """The events in an exported log.
+
+    Raises:
+        ValueError: a line is no event of this run.
+    """
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(data.decode().splitlines(), 1):
+        event = json.loads(line)
+        # A line says of which run it is; the event does not.
+        if not isinstance(event, dict) or event.pop("run", run) != run:  # pyright: ignore[reportUnknownMemberType]
+            raise ValueError(f"line {number} is no event of run {run}")
+        events.append(event)  # pyright: ignore[reportUnknownArgumentType]
+    return events
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def told(verdict: Verdict, *, is_checked: bool) -> str:
