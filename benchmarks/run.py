@@ -41,6 +41,7 @@ from umbelbench.goals import (
     ragged,
     robust,
     secure,
+    signed,
     silo,
     start,
     tiny,
@@ -76,6 +77,7 @@ BENCHES = {
         deployed_flwr,
         fedbuff,
         secure,
+        signed,
     )
 }
 BENCHES |= {noop_flwr.FEW_NAME: noop_flwr.run_few, noop_flwr.MANY_NAME: noop_flwr.run_many}

@@ -113,7 +113,7 @@ class Receipt:
 
     `verdict` is "done", "failed" (the client raised or died) or "refused" (its answer was not valid). `seconds` is how
     long the client worked; `took_s` how long its answer took on the run's clock, if it has one. `loss` is there only
-    for a selector that learns from it.
+    for a selector that learns from it. `update` is the seal of the answer's frame, where it came as one.
     """
 
     client: str
@@ -126,6 +126,7 @@ class Receipt:
     seconds: float = 0.0
     loss: float | None = None
     took_s: float | None = None
+    update: str = ""
 
 
 @final

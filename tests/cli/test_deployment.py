@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 
 from umbel.cli.remote import Remote
+from umbel.runtimes.node.card import load_card
 
 from .place import Place, operator
 
@@ -19,6 +20,12 @@ def place(tmp_path_factory):
     found.end()
 
 
+def card_of(place, name, region):
+    text = f'name = "{name}"\nrows = 303\nlicence = "internal"\nconsent_basis = "broad consent"\nregion = "{region}"\n'
+    (place.folder / f"{name}.toml").write_text(text + f'digest = "{"0a" * 32}"\n')
+    return f"{name}.toml"
+
+
 @pytest.fixture(scope="module")
 def address(place):
     """A TLS server with four nodes."""
@@ -26,7 +33,7 @@ def address(place):
     for number in range(4):
         code = place.fine("invite", "--name", f"h{number}", "--address", address)
         words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
-        place.start(f"h{number}", "node", "hospital", *words)
+        place.start(f"h{number}", "node", "hospital", *words, "--card", card_of(place, f"h{number}", "ch"))
     place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
     return address
 
@@ -38,6 +45,19 @@ def test_a_run_at_the_server_is_shown_kept_and_exported_with_the_bits_of_the_sim
     assert [(run["status"], run["round"]) for run in listed][-1] == ("finished", 3)
     assert "FedAvg" in place.fine("show", "last", *operator(address))
     assert place.fine("logs", *operator(address)).splitlines()[-1] == "finished after round 3"
+    audited = place.fine("audit", "verify", "last", *operator(address))
+    assert "are signed by a key that the server's CA vouches for" in audited
+    assert "came later" not in audited
+    kept = "at-0/receipts.jsonl"
+    checked = place.fine("audit", "check", kept).splitlines()
+    assert len(checked) == 3
+    assert all("signed by a key that the node's CA vouches for" in line for line in checked)
+    card = load_card(place.folder / "h0.toml").fingerprint
+    assert all(f"of h0 under the data card {card}" in line for line in checked)
+    place.fine("audit", "verify", "last", "--seen", kept, *operator(address))
+    (place.folder / "proofs.jsonl").write_text(place.fine("audit", "prove", "last", "--node", "h0", *operator(address)))
+    ca = ["--ca", ".umbel/server/identity/ca.crt"]
+    assert len(place.fine("audit", "check", "proofs.jsonl", *ca).splitlines()) == 3
     place.fine("export", "last", "deployed.safetensors", *operator(address))
     place.fine("run", "hospital", "--set", "num_rounds=3")
     place.fine("export", "last", "simulated.safetensors")
@@ -119,6 +139,24 @@ def test_a_policy_that_forbids_the_strategy_is_seen_at_the_server(place):
     assert "strategies.allow" in place.fine("nodes", *where)
     place.until(lambda: "node picky does not take part" in place.log("waits"))
     assert "waiting for nodes: " in place.log("waits")
+
+
+def test_a_node_whose_data_are_from_elsewhere_is_refused_with_the_reason(place):
+    folder = ["--folder", "abroad"]
+    address = place.serve("--listen", "127.0.0.1:0", *folder, name="abroad")
+    where = ["--server", address, "--as", "abroad/operator"]
+    place.fine("federation", "set", "default", "--region", "eu", "--region", "ch", *folder)
+    assert "eu, ch" in place.fine("federation", "show", "default", *folder)
+    for name, words in {"far": ["--card", card_of(place, "far", "us")], "bare": []}.items():
+        code = place.fine("invite", "--name", name, "--address", address, *folder)
+        place.start(name, "node", "hospital", "--join", code, "--name", name, "--folder", f"at-{name}", *words)
+    place.start("none", "run", "hospital", "--set", "num_rounds=1", *where)
+    place.until(lambda: place.call("nodes", *where).stdout.count("refuses") == 2)
+    nodes = place.fine("nodes", *where)
+    assert "takes data from eu, ch only, and the node's data card says 'us'" in nodes
+    assert "takes data from eu, ch only, and the node has no data card" in nodes
+    place.fine("federation", "set", "default", "--all-regions", *folder)
+    assert "eu" not in place.fine("federation", "show", "default", *folder)
 
 
 def test_an_insecure_server_says_so_and_answers_probes(place):

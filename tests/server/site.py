@@ -35,7 +35,7 @@ class Site:
     def observe(self, event):
         self.events.append({**event, "now_s": asyncio.get_running_loop().time()})
 
-    def node(self, name, attributes=None, *, boot=b"0" * 16, worker=None, connect=None):
+    def node(self, name, attributes=None, *, boot=b"0" * 16, worker=None, connect=None, **more):
         """A node that lives until it is cancelled."""
 
         async def straight():
@@ -43,8 +43,8 @@ class Site:
 
         rng = random.Random(name)
         worker = worker or SlowWorker(self.client_fn, name, rng, 0.5)
-        identity = Identity(name, boot, {"attributes": attributes or {}})
-        agent = Agent(connect or straight, identity, worker, MemoryKeeper(), say=self.said.append, rng=rng)
+        identity = Identity(name, boot, {"attributes": attributes or {}, **more.pop("about", {})})
+        agent = Agent(connect or straight, identity, worker, MemoryKeeper(), say=self.said.append, rng=rng, **more)
         return asyncio.ensure_future(agent.run())
 
     async def until(self, condition):

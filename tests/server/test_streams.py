@@ -84,7 +84,7 @@ class Stage:
         self.record = self.players.account()
         self.coordinator.finish({})
         self.checkpoint = {**self.coordinator.state(), **self.players.state()}
-        self.players.kept(0, tally)
+        self.players.kept(0, tally, {})
         self.told += self.players.outbox
         self.players.outbox = []
         return float(mean["w"][0])
@@ -131,6 +131,8 @@ def test_an_update_is_scaled_by_the_steps_that_were_made_since_it_was_asked():
     stage.begin()
     stage.tell(stage.came("b", 8.0))
     assert stage.finish() == 8.0 * (1 + 3) ** -0.5
+    [contribution] = stage.record.pop("contributions")
+    assert (contribution["client"], contribution["round"]) == ("b", 1)
     assert stage.record == {"staleness": 3.0, "versions": [["b", 1]]}
 
 

@@ -26,6 +26,10 @@ def _with_quotas(command: Command) -> Command:
     options = (
         click.option("--app", "apps", multiple=True, help="An installed app that it may run. Repeatable; default all."),
         click.option("--all-apps", is_flag=True, help="It may run all installed apps (again)."),
+        click.option(
+            "--region", "regions", multiple=True, help="Where data may be from. Repeatable; default anywhere."
+        ),
+        click.option("--all-regions", is_flag=True, help="Data may be from anywhere (again)."),
         click.option("--rounds-per-day", type=click.IntRange(NO_LIMIT), metavar="N", help="Rounds in a day of UTC."),
         click.option("--bytes-per-day", type=click.IntRange(NO_LIMIT), metavar="N", help="Bytes, both ways together."),
         click.option(
@@ -39,13 +43,24 @@ def _with_quotas(command: Command) -> Command:
     return command
 
 
-def _changed(federation: Federation, apps: tuple[str, ...], all_apps: bool, **quotas: Any) -> Federation:
+def _changed(
+    federation: Federation,
+    apps: tuple[str, ...],
+    all_apps: bool,
+    regions: tuple[str, ...],
+    all_regions: bool,
+    **quotas: Any,
+) -> Federation:
     """With what was given; what was not stays."""
     if apps and all_apps:
         raise ConfigError("--app and --all-apps do not go together; give one of them")
+    if regions and all_regions:
+        raise ConfigError("--region and --all-regions do not go together; give one of them")
     changes = {key: None if value == NO_LIMIT else value for key, value in quotas.items() if value is not None}
     if apps or all_apps:
         changes["apps"] = apps or None
+    if regions or all_regions:
+        changes["regions"] = regions or None
     return replace(federation, **changes)
 
 
@@ -117,5 +132,6 @@ def show_federation(name: str, as_json: bool, folder: Path) -> None:
         click.echo(json.dumps(told))
         return
     for key, value in told.items():
-        text = value if key not in ("apps", "members") or value is None else ", ".join(value)
-        click.echo(f"{key.replace('_', ' '):22} {('all' if key == 'apps' else 'no limit') if text is None else text}")
+        text = ", ".join(value) if isinstance(value, (list, tuple)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        all_of = "all" if key in ("apps", "regions") else "no limit"
+        click.echo(f"{key.replace('_', ' '):22} {all_of if text is None else text}")

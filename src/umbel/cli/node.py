@@ -29,6 +29,7 @@ _STOPPING = "stopping: an update that is not settled yet is kept, and a round un
 @click.option("--name", help="This node's name at the server; with --join, or with --insecure.")
 @click.option("--partition", type=int, help="context.partition_id of the app's client.")
 @click.option("--policy", type=Path, help="The data owner's policy.toml: what a server may ask of this node.")
+@click.option("--card", type=Path, help="The data owner's card.toml: what the data are, from where, on which basis.")
 @click.option("--review", is_flag=True, help="Show each new plan on the terminal, and take part only after a yes.")
 @click.option("--attribute", "attributes", metavar="NAME=VALUE", multiple=True, help="What it is like. Repeatable.")
 @click.option("--check-in", is_flag=True, help="Connect for a moment, take a task or come back when the server says.")
@@ -46,6 +47,7 @@ def node(
     name: str | None,
     partition: int | None,
     policy: Path | None,
+    card: Path | None,
     review: bool,
     attributes: tuple[str, ...],
     check_in: bool,
@@ -60,6 +62,7 @@ def node(
     Connects to the server, and reconnects for ever. What leaves this machine are updates of the model.
     """
     from umbel.coordinators.where import read_attributes
+    from umbel.runtimes.node.card import load_card
     from umbel.runtimes.node.live import NodeLife
     from umbel.runtimes.node.numbers import check_numbers
     from umbel.runtimes.node.policy import load_policy
@@ -82,6 +85,7 @@ def node(
             secure=not insecure,
             policy=None if policy is None else load_policy(policy, worker_enforces=ENFORCES),
             attributes=said,
+            card=None if card is None else load_card(card),
             review=review,
             check_in=check_in,
             ask=_ask if sys.stdin is not None and sys.stdin.isatty() else None,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from umbel.errors import CodeRefused, IdentityError
 from umbel.identity import certificates as x
@@ -20,6 +22,7 @@ from umbel.identity.files import private_folder, write_private
 from umbel.identity.ledger import Invitation, Issued, Ledger, Member
 
 CA_KEY, CA_CERTIFICATE, SERVER, LEDGER = "ca.key", "ca.crt", "server.pem", "members.sqlite"
+LOG = "log.pem"
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 2.0
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _ASK_ANEW = "ask whoever runs the server for a new one"
@@ -115,6 +118,25 @@ class Authority:
             raise _unusable(self._folder, error) from None
         certificate, key_pem = _halves(data)
         return self.ca_pem, certificate, key_pem
+
+    def log_pem(self) -> bytes:
+        """The Ed25519 key that signs this server's logs, after its certificate, as PEM; made at first use, and kept.
+
+        Raises:
+            IdentityError: it cannot be read or written, or the CA has expired.
+        """
+        path = self._folder / LOG
+        try:
+            with self._ledger.alone():
+                if not path.exists():
+                    key = Ed25519PrivateKey.generate()
+                    signed = x.sign_log(self._ca, key.public_key(), self._server_name, self._clock())
+                    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+                    # Both in one file: so they always fit together.
+                    write_private(path, x.pem(signed) + private)
+                return path.read_bytes()
+        except OSError as error:
+            raise _unusable(self._folder, error) from None
 
     def _serves(self, data: bytes, now_s: float) -> bool:
         """Whether what is kept is whole, ours, for all hosts and lasts. As it can be made again, damage is no error."""

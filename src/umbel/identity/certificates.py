@@ -14,6 +14,7 @@ from typing import TypeAlias, final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -36,6 +37,9 @@ ALWAYS = ("localhost", "127.0.0.1", "::1")
 MAX_NAME_BYTES = 64
 _NAME = re.compile(r"[^\W_](?:[\w .@-]*\w)?")
 Use: TypeAlias = x509.ObjectIdentifier
+PublicKey: TypeAlias = "ec.EllipticCurvePublicKey | Ed25519PublicKey"
+LOG_USE = "2.25.121801747579026429836240385418142217986"
+"""What the key of a log is for: an identifier that nobody else uses. It stands in `umbel.stores.link`, too."""
 
 
 @final
@@ -88,9 +92,16 @@ def sign_member(ca: Ca, key: ec.EllipticCurvePublicKey, name: str, role: str, no
     return _leaf(ca, subject, key, now_s, MEMBER_S, ExtendedKeyUsageOID.CLIENT_AUTH).sign(ca.key, SHA256())
 
 
-def _leaf(
-    ca: Ca, subject: x509.Name, key: ec.EllipticCurvePublicKey, now_s: float, life_s: float, use: Use
-) -> x509.CertificateBuilder:
+def sign_log(ca: Ca, key: Ed25519PublicKey, server_name: str, now_s: float) -> x509.Certificate:
+    """A certificate for the key that signs a server's logs, which nothing else may be done with.
+
+    It lasts as long as the CA: a log is looked at years later.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, checked_name(server_name))])
+    return _leaf(ca, subject, key, now_s, CA_S, x509.ObjectIdentifier(LOG_USE)).sign(ca.key, SHA256())
+
+
+def _leaf(ca: Ca, subject: x509.Name, key: PublicKey, now_s: float, life_s: float, use: Use) -> x509.CertificateBuilder:
     last_s = ca.certificate.not_valid_after_utc.timestamp()
     if now_s >= last_s:
         raise IdentityError(
@@ -106,7 +117,7 @@ def _leaf(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, first_s: float, last_s: float
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, first_s: float, last_s: float
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.not_valid_before(_time(first_s)).not_valid_after(_time(last_s))

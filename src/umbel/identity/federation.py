@@ -26,6 +26,7 @@ class Federation:
         rounds_per_day, bytes_per_day, node_seconds_per_day: what its runs may use in a day of UTC; a round that began
             within the quota is finished.
         runs_at_once: how many of its runs may be under way; others wait.
+        regions: where the data may be from, as the data cards of nodes say; None is everywhere, and asks for no card.
         over: what becomes of a run that is begun over quota: "wait" or "refuse".
 
     Raises:
@@ -39,6 +40,7 @@ class Federation:
     node_seconds_per_day: float | None = None
     runs_at_once: int | None = None
     over: str = "wait"
+    regions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if _NAME.fullmatch(self.name) is None:
@@ -61,7 +63,8 @@ def from_text(name: str, text: str) -> Federation:
     """The federation that `to_text` wrote. What a later version added is passed over."""
     kept = cast("Mapping[str, Any]", json.loads(text))
     known: dict[str, Any] = {key: kept[key] for key in Federation.__dataclass_fields__ if key in kept}
-    if known.get("apps") is not None:
-        known["apps"] = tuple(known["apps"])
+    for key in ("apps", "regions"):
+        if known.get(key) is not None:
+            known[key] = tuple(known[key])
     known["name"] = name
     return Federation(**known)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.arrays import Arrays
+from umbel.audit.key import LogKey, key_beside
+from umbel.audit.notary import Notary
 from umbel.coordinators import Coordinator
 from umbel.errors import ConfigError, StoreError
 from umbel.plan import check_same
@@ -46,11 +48,16 @@ def found(store: Store, resume: str | None) -> RunInfo | None:
 @final
 @dataclass(frozen=True)
 class Kept:
-    """A run in its store, and whether it was there before."""
+    """A run in its store, and whether it was there before.
+
+    Attributes:
+        log_key: signs its log; None is one kept beside the store, if that is on a disk.
+    """
 
     store: Store
     run: str
     before: RunInfo | None
+    log_key: LogKey | None = None
 
     @property
     def fresh(self) -> bool:
@@ -89,7 +96,15 @@ class Kept:
             self.store.rewind(self.run, reached)
         session = Session(self.run, strategy, coordinator, self.store, state, hooks)
         session.notes, session.fresh = notes, fresh
+        session.notary = self._notary()
         return session
+
+    def _notary(self) -> Notary | None:
+        """Who signs the log as it is now; nobody signs what is in memory only."""
+        key, folder = self.log_key, self.store.folder
+        if key is None and folder is not None:
+            key = key_beside(folder)
+        return None if key is None else Notary(self.run, key, self.store.log(self.run))
 
 
 def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any]) -> Kept:

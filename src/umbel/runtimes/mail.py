@@ -6,7 +6,7 @@ A model is not part of an ask: arrays travel once as "blobs", named by their SHA
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, final
 
@@ -20,6 +20,7 @@ Basis: TypeAlias = "tuple[int, int] | None"
 RESUMABLE = b"resumable"
 """With this a node that lets go of a run keeps what its client remembers."""
 SLACK_BYTES = 2**20
+SEAL_BYTES = 32
 KINDS: tuple[Kind, ...] = ("fit", "evaluate", "properties", "query")
 VERDICTS = ("done", "failed", "refused", "unwilling")
 MAX_NAME, MAX_WARNINGS, MAX_WARNING = 256, 20, 500
@@ -258,6 +259,11 @@ def _fields(kind: str, data: memoryview) -> Fields:
         return Fields(f"an {kind}", unpack(kind, data, budget_bytes=3 * len(data) + HEADER_BYTES))
     except WireError as error:
         raise ProtocolError(str(error)) from None
+
+
+def seal_of(parts: Sequence[Any]) -> str:
+    """The SHA-256 that ends a frame: of all its bytes before. Who reads a frame has checked it."""
+    return bytes(memoryview(parts[-1])[-SEAL_BYTES:]).hex()
 
 
 def write_basis(round: int, attempt: int) -> bytes:

@@ -49,8 +49,12 @@ class Players(ABC):
         """Let a cohort evaluate."""
 
     @abstractmethod
-    def kept(self, round: int, tally: Tally) -> None:
-        """The round's checkpoint is durable: what is in `tally` will never be asked for again."""
+    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
+        """The round's checkpoint is durable: what is in `tally` will never be asked for again.
+
+        Args:
+            receipts: what the clients get for their answers, by client, round and attempt.
+        """
 
     @abstractmethod
     def account(self) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class VirtualPlayers(Players):
             return None
         return lambda done, total: progress(round, kind, done, total)
 
-    def kept(self, round: int, tally: Tally) -> None:
+    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
         return None
 
     def account(self) -> dict[str, Any]:

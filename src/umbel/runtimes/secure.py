@@ -162,8 +162,8 @@ class SecurePlayers(Players):
             for client, message in talk.messages(step).items()
         }
 
-    def kept(self, round: int, tally: Tally) -> None:
-        self.virtual.kept(round, tally)
+    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
+        self.virtual.kept(round, tally, receipts)
 
     def account(self) -> dict[str, Any]:
         return self.virtual.account()

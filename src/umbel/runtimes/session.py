@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, final
 
+from umbel.audit.contribution import Contribution
+from umbel.audit.notary import Notary
 from umbel.clients.coerce import to_user
 from umbel.clients.initial import call
 from umbel.coordinators import Coordinator, Ended, Phase
@@ -58,6 +60,7 @@ class Session:
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
         budget: what a private run may still release; None is a run without privacy.
+        notary: signs the log as it grows; None signs nothing.
         wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
     """
 
@@ -75,7 +78,9 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
     budget: Budget | None = None
+    notary: Notary | None = None
     wall_clock: Callable[[], float] | None = None
+    _owed: list[tuple[int, str, Contribution]] = field(default_factory=list["tuple[int, str, Contribution]"])
     _said: set[str] = field(default_factory=set[str])
 
     def drive(self) -> str:
@@ -97,16 +102,16 @@ class Session:
             if self.fresh:
                 self._begin()
             reason = yield from self._rounds()
-            self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
+            self._end(reason)
             self.store.set_status(self.run, "finished")
         except (KeyboardInterrupt, Interrupted):
             self.players.close()
-            self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
+            self._end(reason)
             self.store.set_status(self.run, "interrupted")
         except StoreError:
             raise
         except UmbelError as error:
-            self._append({"kind": "ended", "round": self.coordinator.round, "reason": f"failed: {error}"})
+            self._end(f"failed: {error}")
             self.store.set_status(self.run, "failed")
             raise
         return reason
@@ -148,7 +153,7 @@ class Session:
         keep = last or phase.round % self.coordinator.config.checkpoint_every == 0
         self._commit(event, phase.round, tally.states, keep=keep)
         if keep:
-            self.players.kept(phase.round, tally)
+            self.players.kept(phase.round, tally, self._receipts())
         return ended
 
     def _is_spent(self) -> bool:
@@ -266,7 +271,9 @@ class Session:
         parts = self._checkpoint() if keep else None
         event["checkpoint"] = keep
         kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
-        self.store.commit(self.run, {"format": 1, **event}, round=round, checkpoint=parts, states=states, keep=kept)
+        written = {"format": 1, **event}
+        self.store.commit(self.run, written, round=round, checkpoint=parts, states=states, keep=kept)
+        self._owe(event, self._note(written))
         self._tell(event)
 
     def _checkpoint(self) -> list[bytes | memoryview]:
@@ -279,8 +286,39 @@ class Session:
             self._append({"kind": "warning", "round": round, "text": text})
 
     def _append(self, event: dict[str, Any]) -> None:
-        self.store.append(self.run, {"format": 1, **event})
+        written = {"format": 1, **event}
+        self.store.append(self.run, written)
+        self._note(written)
         self._tell(event)
+
+    def _end(self, reason: str) -> None:
+        self._append({"kind": "ended", "round": self.coordinator.round, "reason": reason})
+        self._sign()
+
+    def _note(self, event: Mapping[str, Any]) -> tuple[int, str] | None:
+        if self.notary is None:
+            return None
+        place = self.notary.noted(event)
+        if self.notary.is_due:
+            self._sign()
+        return place
+
+    def _owe(self, event: Mapping[str, Any], place: tuple[int, str] | None) -> None:
+        """Remember that whoever is in a round gets a receipt, as soon as its model is durable."""
+        if place is not None:
+            self._owed += [(*place, Contribution(**one)) for one in event.get("contributions", ())]
+
+    def _receipts(self) -> dict[tuple[str, int, int], bytes]:
+        owed, self._owed = self._owed, []
+        return {} if self.notary is None or not owed else self.notary.receipts(owed)
+
+    def _sign(self) -> None:
+        """Sign the log as it is, in an event of its own. Observers are told what happened, which this is not."""
+        event = None if self.notary is None else self.notary.tree_head(self.coordinator.round)
+        if self.notary is not None and event is not None:
+            written = {"format": 1, **event}
+            self.store.append(self.run, written)
+            self.notary.noted(written)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         told = {"run": self.run, **event}

@@ -194,8 +194,8 @@ class TimedPlayers(Players):
         """Let a cohort evaluate: it is measuring, and takes no simulated time."""
         return (yield from self.virtual.evaluate(phase, task))
 
-    def kept(self, round: int, tally: Tally) -> None:
-        self.virtual.kept(round, tally)
+    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
+        self.virtual.kept(round, tally, receipts)
 
     def account(self) -> dict[str, Any]:
         return self.timeline.account()

@@ -114,6 +114,7 @@ class Settled:
     round: int = number(2, 0, bits=32)
     attempt: int = number(3, 0, bits=32)
     included: bool = number(4, False)
+    receipt: Bytes = number(5, b"")
 
 
 @final

@@ -16,10 +16,11 @@ from typing import Any, Literal, TypeAlias, final
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable
 from umbel.runtimes.halves import is_secured
-from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, write_answer
+from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate, Purse
 from umbel.runtimes.node.keep import Keeper, KeptTurn
+from umbel.runtimes.node.receipts import ReceiptBook
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.vault import is_later_step
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
@@ -45,6 +46,7 @@ from umbel.wire.protobuf import Bytes
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
 Turn: TypeAlias = tuple[str, int, int, str]
 KEPT_BLOBS, KEPT_BYTES = 8, 256 * 2**20
+KEPT_SEALS = 100
 MAX_LETTER_BYTES = 256 * 2**20
 LARGE_BYTES = 2**20
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0
@@ -82,6 +84,7 @@ class Agent:
         conditions: what the machine is doing, for the policy.
         check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
             server says. None stays connected.
+        receipts: keeps what the server gives for answers that are in a model; None drops it.
         enrolled: makes an identity for the secure rounds of a run; None where nobody is enrolled.
         review: why a plan that the policy allows is not taken, after asking its data's owner; None asks nobody.
     """
@@ -102,6 +105,7 @@ class Agent:
         review: Callable[[Any], Awaitable[str | None]] | None = None,
         check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
         enrolled: Callable[[str], Mapping[str, bytes] | None] = lambda run: None,
+        receipts: ReceiptBook | None = None,
         kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
@@ -112,6 +116,8 @@ class Agent:
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
         self._begun: set[str] = set()
+        self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], str]()
+        """The seals of answers that were sent."""
         self._unsent: tuple[str, Finished] | None = None
         """An answer that was ready while there was no connection, and to which ask."""
         self._declined: OrderedDict[str, str] = OrderedDict()
@@ -412,6 +418,23 @@ class Agent:
         except StoreError as error:
             # What stays behind is an answer nobody asks for again, and an older state.
             self._say(str(error))
+        if self._receipts is not None and event.receipt:
+            self._receive(event, self._receipts)
+
+    def _receive(self, event: Settled, book: ReceiptBook) -> None:
+        """Keep a receipt; what is wrong with it is for the data's owner to know."""
+        place = event.run, event.round, event.attempt
+        card = self._identity.about.get("card", {}).get("digest")
+        expected = dict(zip(("run", "round", "attempt"), place, strict=True))
+        expected |= {"client": self._identity.name, "card": card}
+        # After a restart of the node it is not known what was sent before.
+        expected |= {"update": self._seals.pop(place)} if place in self._seals else {}
+        try:
+            problem = book.take(bytes(event.receipt), expected)
+        except StoreError as error:
+            problem = str(error)
+        if problem is not None:
+            self._say(f"the receipt for round {event.round} of run {event.run} is not in order: {problem}")
 
     def _cancel(self, turn: Turn) -> None:
         if turn in self._known:
@@ -453,6 +476,9 @@ class Agent:
         if self._stream is not None:
             place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
             packed = packed if self._packs else None
+            self._seals[letter.run, letter.round, letter.attempt] = seal_of(finished.parts)
+            while len(self._seals) > KEPT_SEALS:
+                self._seals.popitem(last=False)
             self._stream.send("answer", finished.parts, digest=finished.digest, packed=packed, **place)
             self._unsent = None
         else:

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any, final
 
 from umbel.coordinators.where import checked_attributes
-from umbel.errors import LinkError
+from umbel.errors import ConfigError, LinkError
 from umbel.identity import Credentials, renew
 from umbel.runtimes.app import AppFolder
 from umbel.runtimes.matching import versions
 from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.card import DataCard
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.enrolled import enrolled
 from umbel.runtimes.node.gate import reporter
 from umbel.runtimes.node.policy import Policy
 from umbel.runtimes.node.process import ProcessWorker
+from umbel.runtimes.node.receipts import FILE, ReceiptBook, check_of
 from umbel.runtimes.node.reviewer import Reviewer, agreed
 from umbel.transports import InTurn, Link
 from umbel.transports.tls import Tls, client_tls
@@ -39,6 +41,7 @@ class NodeLife:
         policy: what the data owner allows.
         name: the node's name where there are no credentials (an insecure server).
         attributes: what the node says of itself, as far as the policy does not say otherwise.
+        card: what the owner says of the data; None says nothing.
         review: whether the data's owner has to agree to each plan.
         ask: how they are asked, as in `Reviewer`.
         check_in: connect for a moment, take a task or come back when the server says.
@@ -53,6 +56,7 @@ class NodeLife:
     secure: bool = True
     policy: Policy | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    card: DataCard | None = None
     review: bool = False
     ask: Callable[[str], bool] | None = None
     check_in: bool = False
@@ -84,8 +88,8 @@ class NodeLife:
         about = {
             "apps": {self.app.name: self.app.digest},
             "versions": versions(),
-            # The owner's word is the last.
-            "attributes": checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})}),
+            "attributes": self._attributes(),
+            **({} if self.card is None else {"card": self.card.told}),
         }
         keeper = DiskKeeper(self.folder / "node.db")
         try:
@@ -96,6 +100,22 @@ class NodeLife:
         finally:
             self._cancel = None
             keeper.close()
+
+    def _attributes(self) -> Mapping[str, Any]:
+        """What is said of the node: the owner's word is the last, and the card's the one on the region.
+
+        Raises:
+            ConfigError: it says two things of the region.
+        """
+        said = checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})})
+        if self.card is None:
+            return said
+        if said.get("region", self.card.region) != self.card.region:
+            raise ConfigError(
+                f"the data card says region {self.card.region!r}, the attributes say {said['region']!r}; "
+                "leave the attribute out, or make it the card's"
+            )
+        return {**said, "region": self.card.region}
 
     async def _live(self, identity: Identity, keeper: DiskKeeper, say: Callable[[str], None]) -> None:
         task = asyncio.current_task()
@@ -123,6 +143,7 @@ class NodeLife:
                 done_today=keeper.done_today,
                 purse=keeper,
                 review=self._reviewer(),
+                receipts=self._receipts(),
                 enrolled=self._enrolled if self.secure else lambda run: None,
                 check_in=reporter(self.policy) if self.check_in else None,
             )
@@ -134,6 +155,10 @@ class NodeLife:
                     renewing.cancel()
         finally:
             worker.close()
+
+    def _receipts(self) -> ReceiptBook:
+        ca_pem = Credentials.load(self.folder).ca_pem if self.secure else None
+        return ReceiptBook(self.folder / FILE, check_of(ca_pem))
 
     def _enrolled(self, run: str) -> Mapping[str, bytes]:
         mine = Credentials.load(self.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast, final
@@ -23,6 +24,7 @@ class About:
         attributes: what conditions on nodes can speak of, name → value.
         apps: the apps that it has, name → digest; a digest may be empty.
         versions: of its libraries, by name.
+        card: of its owner's data card the "digest", 64 hexadecimal digits, and the "region"; empty without one.
         conditions: how a device is: idle, charging, unmetered; None is what it cannot read.
         willing: whether a device would take a task now.
         since_s: seconds since a device was here before; None if it never was.
@@ -31,6 +33,7 @@ class About:
     attributes: Mapping[str, Plain] = field(default_factory=dict[str, Plain])
     apps: Mapping[str, str] = field(default_factory=dict[str, str])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    card: Mapping[str, str] = field(default_factory=dict[str, str])
     conditions: Mapping[str, bool | None] = field(default_factory=dict[str, "bool | None"])
     willing: bool = True
     since_s: float | None = None
@@ -66,6 +69,7 @@ def about_in(text: str) -> About:
         attributes=_attributes(about.get("attributes", {})),
         apps=_table(about, "apps", _is_text, "text"),
         versions=_table(about, "versions", _is_text, "text"),
+        card=_card(_table(about, "card", _is_text, "text")),
         conditions=_table(about, "conditions", _is_truth, "true, false or null"),
         willing=_willing(about.get("willing", True)),
         since_s=_since(about.get("since_s")),
@@ -93,6 +97,12 @@ def _table(about: Mapping[str, Any], key: str, fits: Callable[[object], bool], k
             f" (texts are at most {LONGEST_TEXT} printable characters), got {_short(found or about[key])}"
         )
     return found
+
+
+def _card(given: dict[str, Any]) -> dict[str, str]:
+    if given and (re.fullmatch("[0-9a-f]{64}", given.get("digest", "")) is None or not given.get("region")):
+        raise _wrong(f"card has to have a region and a digest of 64 digits of 0-9 and a-f, got {_short(given)}")
+    return {key: given[key] for key in ("digest", "region") if key in given}
 
 
 def _willing(given: object) -> bool:

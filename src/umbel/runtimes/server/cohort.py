@@ -22,7 +22,7 @@ class CohortPlayers(NodePlayers):
     """Plays cohorts on nodes, one after the other."""
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
-        tally, failures = Tally(), list[Receipt]()
+        tally, failures, self._contributed = Tally(), list[Receipt](), []
         schema = dict(self.strategy.schema(task, {}))
         self._spooled = self.memory.accumulator(self.strategy, schema, len(phase.clients))
         sentence = self.memory.sentence(self.strategy.reducer, schema, len(phase.clients))
@@ -130,9 +130,6 @@ class CohortPlayers(NodePlayers):
             return
         tally.accumulator, tally.schema = self._spooled, phase.schema
         self._spooled.fold_sheet(groups)
-
-    def account(self) -> dict[str, Any]:
-        return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         return None

@@ -12,6 +12,8 @@ from secrets import randbits
 from typing import Any, final
 
 from umbel.arrays import Arrays, ArraysLike
+from umbel.audit.key import LogKey
+from umbel.audit.notary import Notary
 from umbel.coordinators import (
     Overlap,
     Overlapping,
@@ -61,7 +63,9 @@ class Order:
         num_clients: what `context.num_partitions` says; None leaves it open.
         resume: id (or its beginning) of a run in the store to go on with.
         allowed: whether a node may take part.
+        refuses: says of an allowed node why it is refused all the same; None lets it in.
         federation: the name of the one that the run belongs to; None is the default one.
+        log_key: signs the run's log; None is one beside the store.
         why_not: says why the run of an id may not begin its next round yet; None lets it.
     """
 
@@ -78,7 +82,9 @@ class Order:
     resume: str | None = None
     observers: Sequence[Observer] = ()
     allowed: Callable[[Node], bool] = lambda node: True
+    refuses: Callable[[Node], str | None] = lambda node: None
     federation: str | None = None
+    log_key: LogKey | None = None
     why_not: Callable[[str], str | None] = lambda run: None
 
 
@@ -139,7 +145,8 @@ class Conduct:
             self.plan["coordinator"] = describe(order.coordinator)
         if order.federation is not None:
             self.plan["federation"] = order.federation
-        self._kept = keeping.kept(store, info, order.name, self.plan)
+        self._kept = replace(keeping.kept(store, info, order.name, self.plan), log_key=order.log_key)
+        self._notary: Notary | None = None
         self.run = self._kept.run
         self.nodes = Nodes()
         self._where = read_where(config.where) if config.where else None
@@ -150,6 +157,7 @@ class Conduct:
             self.nodes,
             offload=offload,
             allowed=self._takes,
+            why_not=order.refuses,
             say=self._note,
             arrivals_per_s=arrivals_per_s(config),
         )
@@ -206,6 +214,8 @@ class Conduct:
 
         def write() -> None:
             self._kept.store.append(self.run, event)
+            if self._notary is not None:
+                self._notary.noted(event)
             for observer in self.order.observers:
                 observer({"run": self.run, **event})
 
@@ -257,7 +267,11 @@ class Conduct:
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise
+        # The notary reads the log once, in which nothing may be on its way meanwhile.
+        while under_way := [note for note in self._notes if not note.done()]:
+            await asyncio.wait(under_way)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
+        self._notary = session.notary
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         if isinstance(order.strategy, Private):
             session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds)

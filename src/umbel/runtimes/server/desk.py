@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from random import Random
@@ -29,6 +30,8 @@ MAX_READY_BYTES = 4 * 2**20
 MAX_NAME = 200
 # Of so many devices that are away a server that ends knows that they are to hear of it.
 AWAY_NAMES = 1_000
+# And so many receipts of each one that is.
+OWED_EACH = 20
 AWAY = "there is nothing to do now; come back later"
 STANDS_BY = "this server stands by for another one; try the other address"
 
@@ -96,6 +99,7 @@ class Desk:
         self.stands_by = False
         """Whether nodes are sent on, as another server leads."""
         self._quiet = False
+        self._owed: OrderedDict[str, deque[Settled]] = OrderedDict()
         self.pace = Pace(self.limits.least_away_s, self.limits.most_away_s)
         self.checked_in = 0
         """How many check-ins there were."""
@@ -160,6 +164,8 @@ class Desk:
         self.nodes[name] = node
         packing = zstd.NAME if node.unpacks else ""
         stream.say(Welcome(min(hello.version, VERSION), self.name, int(1000 * self.limits.heartbeat_s), packing))
+        for settled in self._owed.pop(name, ()):
+            stream.say(settled)
         for lead in self.leads.values():
             self._offer(lead, node)
         return node
@@ -254,6 +260,7 @@ class Desk:
             return
         node = self.nodes.get(command.client)
         if node is None:
+            self._owe(run, command)
             return
         if isinstance(command, Deliver):
             self._deliver(run, node, command)
@@ -267,8 +274,16 @@ class Desk:
             node.stream.say(Hurry(run, command.round, command.attempt, int(1000 * command.left_s)))
         else:
             assert isinstance(command, Settle)
-            node.stream.say(Settled(run, command.round, command.attempt, command.included))
+            node.stream.say(Settled(run, command.round, command.attempt, command.included, command.receipt))
             self._done(node, run)
+
+    def _owe(self, run: str, command: Command) -> None:
+        """Whoever has left gets the receipt for an answer when they are back, as far as this process remembers."""
+        if isinstance(command, Settle) and command.receipt:
+            owed = self._owed.setdefault(command.client, deque(maxlen=OWED_EACH))
+            owed.append(Settled(run, command.round, command.attempt, command.included, command.receipt))
+            while len(self._owed) > AWAY_NAMES:
+                self._owed.popitem(last=False)
 
     def _deliver(self, run: str, node: Node, command: Deliver) -> None:
         on_the_way = {digest for _, digest in node.sending.values()}

@@ -55,6 +55,7 @@ class Settle:
     round: int
     attempt: int
     included: bool
+    receipt: bytes = b""
 
 
 @final

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, final
 from weakref import WeakSet
 
+from umbel.audit.key import LogKey
 from umbel.errors import AppError, ConfigError, IdentityError, NotThere, StoreError, StoreFull, UmbelError
 from umbel.identity import Authority, Federation
 from umbel.identity.federation import DEFAULT
@@ -59,6 +60,7 @@ class House:
         self.apps = {app.name: app for app in apps}
         self.store = store
         self._say, self._authority, self._memory = say, authority, memory
+        self._log_key = None if authority is None else LogKey.read(authority.log_pem(), "the server's log.pem")
         self.desk = Desk(name, say=say, limits=limits, admit=self._admit, still=self._still, compress=compress)
         self._guests: WeakSet[Link] = WeakSet()
         self._conducts: dict[str, Conduct] = {}
@@ -218,6 +220,7 @@ class House:
             settings=settings,
             num_clients=run.num_clients,
             allowed=lambda node: self._may_run(node, app) and self._is_in(node, federation),
+            refuses=lambda node: why_not_from(self._federation(federation).regions, node.about.card),
             federation=None if federation == DEFAULT else federation,
             why_not=self._queue.why_not,
         )
@@ -236,7 +239,7 @@ class House:
         store = self.store.beside()
         try:
             conduct = Conduct(
-                replace(order, observers=[observe]),
+                replace(order, observers=[observe], log_key=self._log_key),
                 store,
                 self.desk,
                 offload=lambda work: loop.run_in_executor(executor, work),
@@ -443,6 +446,16 @@ class House:
             self.store.close()
         except StoreError as error:
             self._say(str(error))
+
+
+def why_not_from(regions: tuple[str, ...] | None, card: Mapping[str, str]) -> str | None:
+    """Why a node does not take part in the runs of a federation that takes data from some regions only."""
+    if regions is None or card.get("region") in regions:
+        return None
+    only = f"the federation takes data from {', '.join(regions)} only"
+    if "region" not in card:
+        return f"{only}, and the node has no data card: umbel node --card"
+    return f"{only}, and the node's data card says {card['region']!r}"
 
 
 def _described(node: Node) -> dict[str, Any]:

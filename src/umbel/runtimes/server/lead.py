@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, final
+from weakref import WeakKeyDictionary
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError, ClientError, ConfigError, ProtocolError, RoundError, StoreError, UmbelError
@@ -56,6 +57,8 @@ class Leader:
         nodes: kept up to date with who is ready for the run.
         offload: runs a function where it does not hold up the event loop.
         allowed: whether a node may take part.
+        why_not: says of an allowed node why it may not take part all the same, in a sentence for both sides; None
+            lets it. It is asked once for each connection.
         arrivals_per_s: how many devices should check in per second; 0 where the run takes in none.
     """
 
@@ -68,12 +71,14 @@ class Leader:
         *,
         offload: Offload,
         allowed: Callable[[Node], bool] = lambda node: True,
+        why_not: Callable[[Node], str | None] = lambda node: None,
         say: Callable[[str], None] = lambda text: None,
         arrivals_per_s: float = 0.0,
     ) -> None:
         self.run, self.nodes = run, nodes
         self._plan, self._desk, self._offload = plan, desk, offload
-        self._allowed, self._say = allowed, say
+        self._allowed, self._why_not, self._say = allowed, why_not, say
+        self._judged: WeakKeyDictionary[Node, str | None] = WeakKeyDictionary()
         self._players: NodePlayers | None = None
         self._inbox: deque[Any] = deque()
         self._bell = asyncio.Event()
@@ -90,7 +95,16 @@ class Leader:
     # What the desk tells.
 
     def plan_for(self, node: Node) -> Mapping[str, Any] | None:
-        return self._plan if self._allowed(node) else None
+        return self._plan if self._allowed(node) and self._refusal(node) is None else None
+
+    def _refusal(self, node: Node) -> str | None:
+        """Why a node is not let in, which is said once."""
+        if node not in self._judged:
+            reason = self._judged[node] = self._why_not(node)
+            if reason is not None:
+                node.refused[self.run] = reason
+                self._say(f"node {node.name} does not take part: {reason}")
+        return self._judged[node]
 
     def invites(self, name: str, *, willing: bool) -> bool:
         """Whether a device that checks in is to stay: for a seat that is free, or with an answer that is wanted."""
@@ -122,6 +136,9 @@ class Leader:
         (self._evaluators.add if "evaluate" in can else self._evaluators.discard)(node.name)
         node.ready.add(self.run)
         self._there[node.name] = node
+        digest = node.about.card.get("digest")
+        cards = {name: card for name, card in self.nodes.cards.items() if name != node.name}
+        self.nodes.cards = cards if digest is None else {**cards, node.name: digest}
         self._update()
         self._tell(Joined(node.name))
 

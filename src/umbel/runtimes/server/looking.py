@@ -8,7 +8,7 @@ from typing import Any
 
 from umbel.errors import ClientError, StoreError, UmbelError
 from umbel.message import Ask, Receipt, checked_examples, validate
-from umbel.runtimes.mail import Answer, read_answer
+from umbel.runtimes.mail import SEAL_BYTES, Answer, read_answer, seal_of
 from umbel.runtimes.server.events import Came
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.spool import Sheet, read_sheet, validate_sheet
@@ -57,4 +57,10 @@ def looked_at(
     except Exception as error:
         return answer, replace(blank, reason=f"its update cannot be opened: {sentence(error)}"), None
     done = replace(blank, verdict="done", examples=examples, steps=update.steps, seconds=answer.seconds)
-    return answer, done, groups
+    return answer, replace(done, update=sealed(came)), groups
+
+
+def sealed(came: Came) -> str:
+    """The seal of the frame that came."""
+    data = came.data
+    return seal_of([data.read(len(data) - SEAL_BYTES, len(data)) if isinstance(data, Sheet) else data])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import final
 
 from umbel.coordinators import Named
@@ -19,6 +19,8 @@ class Nodes:
 
     names: tuple[str, ...] = ()
     evaluators: frozenset[str] = frozenset()
+    cards: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The digests of their owners' data cards, of those that have one; also of nodes that have left."""
 
     @property
     def size(self) -> int:

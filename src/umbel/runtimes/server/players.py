@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from umbel.arrays import Arrays
+from umbel.audit.contribution import Contribution
 from umbel.coordinators import Phase
 from umbel.errors import ClientError, ProtocolError, UmbelError
 from umbel.message import Ask, Receipt, Task, Update, checked_examples, numbers
@@ -98,6 +99,8 @@ class NodePlayers(Players):
         self.why_not: Callable[[], str | None] = lambda: None
         """Says why the next round may not begin yet; None lets it."""
         self._unsettled: list[tuple[str, int, int, bool]] = []
+        self._contributed: list[Contribution] = []
+        """What went into the round under way."""
         self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
@@ -225,8 +228,20 @@ class NodePlayers(Players):
         took_s = None if asked_s is None else self._clock() - asked_s
         loss = None if self._hears is None else kept.get(self._hears)
         tally.receipts.append(replace(receipt, took_s=took_s, loss=loss))
+        self._contributes(receipt, receipt.examples)
         if answer.has_state:
             tally.states[receipt.client] = write_basis(receipt.round, receipt.attempt)
+
+    def _contributes(self, receipt: Receipt, examples: float | None = None) -> None:
+        card = self.nodes.cards.get(receipt.client)
+        self._contributed.append(
+            Contribution(receipt.client, receipt.round, receipt.attempt, receipt.update, examples, card)
+        )
+
+    def account(self) -> dict[str, Any]:
+        """Whose answers are in the round's model."""
+        contributed, self._contributed = sorted(self._contributed), []
+        return {"contributions": [one.plain() for one in contributed]} if contributed else {}
 
     def _call_off(self, phase: Opened, clients: Sequence[str] | None = None) -> None:
         """Nobody's answer to this phase is wanted any more, or not that of some clients."""
@@ -383,9 +398,10 @@ class NodePlayers(Players):
         """The clients whose answer to a query is waited for."""
         return [client for phase in self._phases if phase.kind == "query" for client in phase.asks]
 
-    def kept(self, round: int, tally: Tally) -> None:
+    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
         for client, number, attempt, included in self._unsettled:
-            self.outbox.append(Settle(client, number, attempt, included))
+            receipt = receipts.get((client, number, attempt), b"") if included else b""
+            self.outbox.append(Settle(client, number, attempt, included, receipt))
         self._unsettled.clear()
 
     def _tell(self, round: int, kind: str, tally: Tally, total: int) -> None:

@@ -19,6 +19,7 @@ from umbel.runtimes.players import Steps
 from umbel.runtimes.program import turn_key
 from umbel.runtimes.secure import fill, offer_for, summed_tally, warn
 from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
+from umbel.runtimes.server.looking import sealed
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.spool import Sheet
@@ -39,6 +40,7 @@ class SecureNodePlayers(NodePlayers):
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play the five steps; a sum that cannot be opened leaves a cohort of failures."""
+        self._contributed = []
         tally = yield from self._summed(phase, task, dict(self.strategy.schema(task, {})))
         order = {client: position for position, client in enumerate(phase.clients)}
         coordinator.receipts(tally.receipts, order)
@@ -66,11 +68,11 @@ class SecureNodePlayers(NodePlayers):
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
-        failed, states = dict[str, str](), dict[str, bytes]()
+        failed, states, masked = dict[str, str](), dict[str, bytes](), dict[str, Receipt]()
         words = words_schema(talk.server.offer.encoding.length)
         opened = self._begin(task, phase.kind, phase.attempt * ATTEMPT_STEPS, phase.ends_at_s, words, [])
         try:
-            decoded = yield from self._talked(talk, opened, phase, failed, states)
+            decoded = yield from self._talked(talk, opened, phase, failed, states, masked)
         except SecureAborted as error:
             return summed_tally(phase, failed, (), error.reason)
         finally:
@@ -78,12 +80,21 @@ class SecureNodePlayers(NodePlayers):
         self._beacon = talk.server.header.digest
         tally = summed_tally(phase, failed, talk.summed, "dropped out of the secure round")
         tally.states = {client: state for client, state in states.items() if client in set(talk.summed)}
+        if phase.kind == "fit":
+            for client in talk.summed:
+                self._contributes(masked[client])
         fill(tally, decoded, schema, len(talk.summed))
         warn(self._say, self.settings, phase.round, decoded, len(talk.summed))
         return tally
 
     def _talked(
-        self, talk: Conversation, opened: Opened, phase: Phase, failed: dict[str, str], states: dict[str, bytes]
+        self,
+        talk: Conversation,
+        opened: Opened,
+        phase: Phase,
+        failed: dict[str, str],
+        states: dict[str, bytes],
+        masked: dict[str, Receipt],
     ) -> Steps[Decoded]:
         words = talk.server.offer.encoding.length
         for number, step in enumerate(STEPS):
@@ -92,7 +103,7 @@ class SecureNodePlayers(NodePlayers):
             for client, message in talk.messages(step).items():
                 own = {"step": step, "message": message, "words": words}
                 self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
-            yield from self._step(talk, opened, step, failed, states)
+            yield from self._step(talk, opened, step, failed, states, masked)
         return talk.decoded()
 
     def _ask_step(self, opened: Opened, ask: Ask) -> None:
@@ -101,7 +112,13 @@ class SecureNodePlayers(NodePlayers):
         self._deliver(opened, ask.client)
 
     def _step(
-        self, talk: Conversation, opened: Opened, step: Step, failed: dict[str, str], states: dict[str, bytes]
+        self,
+        talk: Conversation,
+        opened: Opened,
+        step: Step,
+        failed: dict[str, str],
+        states: dict[str, bytes],
+        masked: dict[str, Receipt],
     ) -> Steps[None]:
         """Take answers in until all that were asked have answered, are given up, or time is up."""
         gone: dict[str, float] = {}
@@ -109,7 +126,7 @@ class SecureNodePlayers(NodePlayers):
             for event in self._stop_if_asked((yield until)):
                 client = getattr(event, "client", "")
                 if isinstance(event, Came):
-                    self._took(talk, opened, step, event, failed, states)
+                    self._took(talk, opened, step, event, failed, states, masked)
                 elif client not in opened.asks:
                     continue
                 elif isinstance(event, Left):
@@ -133,6 +150,7 @@ class SecureNodePlayers(NodePlayers):
         came: Came,
         failed: dict[str, str],
         states: dict[str, bytes],
+        masked: dict[str, Receipt],
     ) -> None:
         """Look at an answer and take it in; whatever is wrong with it makes its client one that dropped out."""
         self.outbox.append(Release(came.token))
@@ -144,6 +162,8 @@ class SecureNodePlayers(NodePlayers):
             if (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, ask.kind):
                 return
             self._taken_in(talk, step, came.client, _update(answer), opened.schema)
+            if step == "mask":
+                masked[came.client] = Receipt(came.client, answer.round, answer.attempt, "done", update=sealed(came))
             if answer.has_state:
                 states[came.client] = write_basis(answer.round, answer.attempt)
         except ClientError as error:
@@ -164,9 +184,6 @@ class SecureNodePlayers(NodePlayers):
         if not isinstance(message, bytes):
             raise ProtocolError("an answer in a secure round has a message")
         talk.took(step, client, message)
-
-    def account(self) -> dict[str, Any]:
-        return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         return None

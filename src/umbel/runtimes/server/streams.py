@@ -203,7 +203,7 @@ class StreamPlayers(NodePlayers):
             failed = [replace(receipt, verdict="failed", reason="has no examples") for receipt in empty]
             self._unsettled = [(c, n, a, kept and step.began.get(c) != n) for c, n, a, kept in self._unsettled]
             step.failures += failed
-            step.tally, step.began = Tally(receipts=Receipts(step.failures)), {}
+            step.tally, step.began, self._contributed = Tally(receipts=Receipts(step.failures)), {}, []
             close = step.coordinator.refuse(failed)
         if len(step.failures) >= GIVES_UP and not step.tally.examples.value:
             first = step.failures[0].reason
@@ -227,11 +227,12 @@ class StreamPlayers(NodePlayers):
         self._forget()
 
     def account(self) -> dict[str, Any]:
-        """By how many steps the model was ahead of the updates, and which version each began from."""
+        """As for all nodes, and by how many steps the model was ahead of the updates, which version each began from."""
         (number, began), self._began = self._began, (0, {})
+        found = super().account()
         if not began:
-            return {}
-        found: dict[str, Any] = {"staleness": sum(number - version for version in began.values()) / len(began)}
+            return found
+        found["staleness"] = sum(number - version for version in began.values()) / len(began)
         if len(began) <= LISTED_CLIENTS:
             found["versions"] = sorted([client, version] for client, version in began.items())
         return found
