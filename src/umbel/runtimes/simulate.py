@@ -69,7 +69,9 @@ def simulate(
         strategy: default `FedAvg()`.
         config: default `ServerConfig()`.
         initial_parameters: a list or mapping of arrays; None asks a client.
-        evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None.
+        evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None. With worker
+            processes it may run while the next round's clients train, unless one of the functions below, `target`,
+            `patience` or `client_timeout` is given.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         system: how fast clients are and when they are there; None has no time.

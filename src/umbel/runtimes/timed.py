@@ -22,6 +22,7 @@ from umbel.coordinators.population import Either
 from umbel.errors import RoundError, TooFewClients
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.asynchronous import GIVES_UP
+from umbel.runtimes.engine import Meanwhile
 from umbel.runtimes.players import Players, Steps, VirtualPlayers
 from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
@@ -193,6 +194,9 @@ class TimedPlayers(Players):
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
         """Let a cohort evaluate: it is measuring, and takes no simulated time."""
         return (yield from self.virtual.evaluate(phase, task))
+
+    def beside(self, work: Meanwhile) -> bool:
+        return self.virtual.beside(work)
 
     def kept(self, round: int, tally: Tally) -> None:
         self.virtual.kept(round, tally)
