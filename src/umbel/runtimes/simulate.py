@@ -16,7 +16,7 @@ from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
 from umbel.plan import FORMAT, describe
-from umbel.runtimes import choose, keeping, probe, trial
+from umbel.runtimes import choose, devices, keeping, probe, trial
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History
@@ -52,7 +52,7 @@ def simulate(
     block: int | None = None,
     cluster: Cluster | None = None,
     threads: int = 1,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     settings: Mapping[str, Any] | None = None,
     store: Store | str | Path | None = None,
     resume: str | None = None,
@@ -90,7 +90,9 @@ def simulate(
             machine's cores, and equal bits need equal blocks.
         cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
-        device: a torch device name for `context.device`.
+        device: a torch device name for `context.device`, or several, which the workers take in turn. Where it is not
+            "cpu" the memory that clients need there is estimated, said and, where it can be seen that it is not free,
+            refused before the first round.
         settings: the app's plain settings, for `context.config`.
         store: where events and checkpoints go: a path of an SQLite file, or a store. None is `MemoryStore()`.
         resume: id (or its beginning) of a run in `store` to continue.
@@ -141,9 +143,11 @@ def simulate(
         assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         hears = config.selector.hears
+        names = devices.named(device)
         program = Program(
-            client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named, hears=hears
+            client_fn, strategy, config.seed, num_clients, dict(settings or {}), names[0], threads, named, hears=hears
         )
+        program = program if len(names) == 1 else replace(program, devices=names)
         asked = population(config, num_clients, attributes)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
@@ -156,7 +160,13 @@ def simulate(
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
+        # What nodes of a cluster have is not seen from here.
+        quiet = names == ("cpu",) or choice["name"] == "ray"
+        said = (
+            [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
+        )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
+        session.notes = [*session.notes, *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         session.observers = [*observers, *([plain_progress()] if wanted else [])]

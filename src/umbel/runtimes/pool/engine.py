@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -242,11 +243,19 @@ class PoolEngine(Engine):
             ours, theirs = pair()
             arena = Arena(anonymous_file())
             fds = Descriptors(theirs, self._tokens_out, self._input.fd, self._board.fd, arena.fd)
-            index = self._next_index
-            self._next_index += 1
+            index = self._new_index()
             pid = self._nursery.bear(index, fds, [ours, *(w.control.fileno() for w in self._workers.values())])
             os.close(theirs)
             self._workers[index] = _Worker(index, pid, Connection(ours), arena)
+
+    def _new_index(self) -> int:
+        """A number that no worker had, which stands for the device that has the fewest workers."""
+        count = len(self.program.devices) or 1
+        taken = Counter(worker % count for worker in self._workers)
+        fewest = min(taken[place] for place in range(count))
+        index = next(at for at in range(self._next_index, self._next_index + count) if taken[at % count] == fewest)
+        self._next_index = index + 1
+        return index
 
     def _found(self) -> Nursery:
         return ForkNursery(self.program) if why_not_fork() is None else SeedNursery(self.program)

@@ -123,6 +123,7 @@ def _pieces(data: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: 
 
 def work(index: int, program: Program, fds: Descriptors) -> None:
     """The life of worker `index`: until the parent closes its end."""
+    program = program.at(index)
     one_thread_each(program.threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = Connection(fds.control)
