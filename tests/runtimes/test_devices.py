@@ -143,13 +143,13 @@ class Tells(fl.NumPyClient):
         return [parameters[0] + 1], 1, {"place": float(self.context.device.split(":")[1])}
 
 
-def test_workers_share_devices_in_turn_also_when_one_is_replaced():
-    for settings in ({}, {"dies": 3}):
-        history = run(("cpu:0", "cpu:1"), Tells, engine="pool", workers=2, settings=settings)
-        places = {entry["metrics"]["place"] for record in history.rounds for entry in record.clients}
-        assert places <= {0.0, 1.0}
-        assert history.parameters["0"].tolist() == [2.0, 2.0]
-        assert any("shared by 1 workers" in text for text in history.warnings)
+def test_a_worker_that_is_replaced_goes_to_the_device_that_has_the_fewest():
+    # Client 3 kills its worker on the first device only, so that it is played on the second.
+    history = run(("cpu:0", "cpu:1"), Tells, engine="pool", workers=1, settings={"dies": 3})
+    assert [(record.participants, len(record.failures)) for record in history.rounds] == [(6, 0), (6, 0)]
+    places = {entry["client"]: entry["metrics"]["place"] for entry in history.rounds[0].clients}
+    assert places["3"] == 1.0
+    assert any("shared by 1 workers" in text for text in history.warnings)
 
 
 def test_training_on_a_named_device_gives_the_same_bits_and_says_what_it_takes():

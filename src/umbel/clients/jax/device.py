@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -19,7 +19,7 @@ def place_of(name: str) -> Any:
         ConfigError: JAX has no such device.
     """
     kind, _, number = name.partition(":")
-    devices: Any = jax.devices
+    devices: Any = cast("Any", jax).devices
     found: list[Any]
     try:
         found = devices(BACKENDS.get(kind, kind))
