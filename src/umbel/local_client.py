@@ -109,6 +109,11 @@ class StepClient(LocalClient):
         """Optimiser steps since `load`, and the sum of their sizes (momentum included)."""
 
     @property
+    def turn_steps(self) -> int | None:
+        """How many batches a whole turn has; None if only going through them can tell."""
+        return None
+
+    @property
     @abstractmethod
     def num_examples(self) -> float | None:
         """How many examples the client has; None if only a pass over the data can tell."""

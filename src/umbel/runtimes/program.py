@@ -63,6 +63,7 @@ class Program:
             device=self.device,
             memory=ClientState() if memory is None else read_memory(memory),
             key=key,
+            share=ask.share,
         )
 
     def build(self, ctx: Context) -> LocalClient:

@@ -173,13 +173,13 @@ class TimedPlayers(Players):
             return
         down = task.arrays.nbytes + sum(arrays.nbytes for arrays in task.extra.values())
         up = sum(schema.nbytes for schema in self.strategy.schema(task, {}).values())
-        self.timeline.start(clients, phase.round, phase.attempt, down, up)
+        self.timeline.start(clients, phase.round, phase.attempt, down, up, phase.ends_at_s)
 
     def _ask(self, turn: Turn, current: Task, coordinator: Coordinator) -> Ask:
         task, mixed = self.timeline.tasks[turn.round], coordinator.mixes
         onto = current.arrays if mixed and task is not current else None
         scale = coordinator.scale(turn.round)
-        return Ask(turn.client, "fit", task, attempt=turn.attempt, scale=scale, onto=onto)
+        return Ask(turn.client, "fit", task, attempt=turn.attempt, scale=scale, onto=onto, share=turn.share)
 
     def _play(self, asks: Sequence[Ask], round: int, *, more: bool) -> Tally:
         """Play asks of several tasks."""

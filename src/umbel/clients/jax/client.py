@@ -3,7 +3,7 @@ enter."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
 from typing import Any, cast, final
 
 import jax
@@ -16,7 +16,7 @@ from umbel.clients.jax.data import Shuffle, is_columns, length, one_pass, prepar
 from umbel.clients.jax.device import place_of, placed
 from umbel.clients.jax.step import Compiled, Loss, Metric, Recipe, Sgd, compiled, key_of, path_length
 from umbel.clients.jax.tree import Leaves, Tree, filled, host, leaves
-from umbel.clients.order import Numbers, Order, Passes
+from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.errors import ConfigError, NotSupported
 from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, is_number, require
@@ -117,6 +117,13 @@ class JaxClient(BlockClient):
     @property
     def num_examples(self) -> float | None:
         return length(self._train) if is_columns(self._train) else self._counted
+
+    @property
+    def turn_steps(self) -> int | None:
+        data = self._train
+        known = len(data) if isinstance(data, Sized) else None
+        batches = -(-int(length(data)) // self._batch_size) if is_columns(data) else known
+        return turn_steps(batches, self._epochs, self._max_steps)
 
     @property
     def progress(self) -> tuple[int, float]:

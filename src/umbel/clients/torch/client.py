@@ -13,11 +13,21 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Descent, Member, Trained
-from umbel.clients.order import Numbers, Order, Passes
+from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
-from umbel.clients.torch.data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
+from umbel.clients.torch.data import (
+    batches_of,
+    examples,
+    joined,
+    length,
+    on_device,
+    one_pass,
+    prepared,
+    reseed,
+    shuffler,
+)
 from umbel.clients.torch.footprint import measured
 from umbel.clients.torch.kind import fixed, kind
 from umbel.clients.torch.masked import by_row
@@ -149,6 +159,10 @@ class TorchClient(BlockClient):
     @property
     def num_examples(self) -> float | None:
         return length(self._train) if self._counted is None else self._counted
+
+    @property
+    def turn_steps(self) -> int | None:
+        return turn_steps(batches_of(self._train, self._batch_size), self._epochs, self._max_steps)
 
     @property
     def progress(self) -> tuple[int, float]:
