@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +40,11 @@ def run_steps(client: StepClient, start: Arrays, ctx: Context, correction: Corre
     """The local loop: load, step over the batches with the correction, dump.
 
     Stops early when the context says so; what was done by then counts (partial work).
+
+    Raises:
+        ClientError: a simulated deadline comes before the first step is done, or nobody knows how many a turn has.
     """
+    steps_left = _most_steps(client, ctx)
     try:
         client.load(start, ctx)
         correct = None if correction is None else _bound(client, correction, start)
@@ -48,7 +53,8 @@ def run_steps(client: StepClient, start: Arrays, ctx: Context, correction: Corre
             loss, examples = client.step(batch, correct)
             loss_sum += loss * examples
             seen += examples
-            if ctx.clock is not None and ctx.should_stop():
+            steps_left -= 1
+            if steps_left < 1 or (ctx.clock is not None and ctx.should_stop()):
                 break
         arrays = client.dump()
     finally:
@@ -58,6 +64,25 @@ def run_steps(client: StepClient, start: Arrays, ctx: Context, correction: Corre
     trained_on = seen if whole is None else min(whole, seen)
     metrics = {"loss": loss_sum / seen} if seen else {}
     return Fitted(arrays, trained_on, steps, path, metrics)
+
+
+def _most_steps(client: StepClient, ctx: Context) -> float:
+    """How many batches may be trained on: floor(share of time · all), as a simulated deadline has it."""
+    if ctx.share >= 1:
+        return math.inf
+    ctx.is_cut = True
+    whole = client.turn_steps
+    if whole is None:
+        raise ClientError(
+            ctx.client,
+            "was not done at the deadline, and how much it had done cannot be told: its data do not say how many "
+            "batches there are; give arrays, a Dataset or a DataLoader",
+        )
+    # A product such as 0.29 · 100 lies a hair below 29; rounding to nine digits first keeps it at 29.
+    done = math.floor(round(ctx.share * whole, 9))
+    if done < 1:
+        raise ClientError(ctx.client, f"had done none of its {whole} steps at the deadline")
+    return done
 
 
 def _bound(client: StepClient, correction: Correction, start: Arrays) -> Correct:

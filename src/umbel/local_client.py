@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, final
 from umbel.arrays import Arrays
 from umbel.dtypes import Array
 from umbel.errors import ClientError
+from umbel.footprint import Footprint
 from umbel.message import Context, Evaluation, Task, Update
 
 Capability: TypeAlias = Literal["fit", "evaluate", "inside", "partial", "queries", "properties"]
@@ -54,6 +55,10 @@ class LocalClient(ABC):
     @abstractmethod
     def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
         """Evaluate `model` on the client's data."""
+
+    def footprint(self) -> Footprint | None:
+        """Bytes that a turn takes on its device, estimated; None where that cannot be told."""
+        return None
 
     def properties(self, ctx: Context) -> Mapping[str, Any]:
         """What the client tells about itself: plain data."""
@@ -102,6 +107,11 @@ class StepClient(LocalClient):
     @abstractmethod
     def progress(self) -> tuple[int, float]:
         """Optimiser steps since `load`, and the sum of their sizes (momentum included)."""
+
+    @property
+    def turn_steps(self) -> int | None:
+        """How many batches a whole turn has; None if only going through them can tell."""
+        return None
 
     @property
     @abstractmethod

@@ -50,7 +50,8 @@ class Task:
 class Ask:
     """One request to one client. `own` is this client's small plain data; `attempt` counts from 0.
 
-    `key` is the root of the client's randomness for this turn; None derives it from the run's seed.
+    `key` is the root of the client's randomness for this turn; None derives it from the run's seed. `share` is below 1
+    where a simulated deadline comes before the turn is done: that much of its steps it can take.
 
     What the server makes of the answer, of which the client is not told: `scale` is a factor on the update, below 1 for
     a stale one, and `onto` the model that it is to move, if that is no longer the task's.
@@ -65,6 +66,7 @@ class Ask:
     key: int | None = None
     scale: float = 1.0
     onto: Arrays | None = None
+    share: float = 1.0
 
 
 @final
@@ -171,6 +173,9 @@ class Context:
     clock: Callable[[], float] | None = None
     ends_at_s: float = math.inf
     on_report: Callable[[float], None] | None = None
+    share: float = 1.0
+    is_cut: bool = False
+    """Whether a loop has heeded `share`."""
 
     @property
     def state(self) -> dict[str, Any]:

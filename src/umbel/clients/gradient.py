@@ -78,6 +78,11 @@ class GradientClient(StepClient):
         return len(self._data[0]) if self._data else 1
 
     @property
+    def turn_steps(self) -> int:
+        count = self.num_examples
+        return self._epochs * (-(-count // (self._batch_size or count)) if count else 0)
+
+    @property
     def progress(self) -> tuple[int, float]:
         return self._steps, self._path
 

@@ -51,6 +51,13 @@ class Passes:
     shuffle: bool
 
 
+def turn_steps(batches: int | None, epochs: int, most: int | None) -> int | None:
+    """How many steps a turn has whose passes have so many batches; None if that is not known."""
+    if batches is None:
+        return None
+    return epochs * batches if most is None else min(most, epochs * batches)
+
+
 @final
 @dataclass(frozen=True)
 class Order:

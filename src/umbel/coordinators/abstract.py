@@ -185,27 +185,46 @@ class Coordinator(ABC):
         Args:
             metrics: what was measured after the round; `monitor` is looked up here, and may be missing.
         """
+        self.count()
+        return self.judge(self.round, metrics)
+
+    def count(self) -> None:
+        """Count a round as done, before it is known how good it was."""
         self.round += 1
+
+    def judge(self, round: int, metrics: Mapping[str, float]) -> Ended | None:
+        """Take note of what was measured after a round that was counted; says if the run ends with it.
+
+        Args:
+            metrics: as for `finish`.
+        """
         config, value = self.config, metrics.get(self.config.monitor)
         if value is not None and math.isfinite(value):
             sign = 1 if config.less_is_better else -1
             if self.best is None or sign * value < sign * self.best:
-                self.best, self.best_round, self.without_improvement = value, self.round, 0
+                self.best, self.best_round, self.without_improvement = value, round, 0
             else:
                 self.without_improvement += 1
             if config.target is not None and sign * value <= sign * config.target:
                 return Ended("target")
         if config.patience is not None and self.without_improvement >= config.patience:
             return Ended("patience")
-        return Ended("finished") if self.round >= config.num_rounds else None
+        return Ended("finished") if round >= config.num_rounds else None
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """The part of `state` that `judge` changes."""
+        return {
+            "best": self.best,
+            "best_round": self.best_round,
+            "without_improvement": self.without_improvement,
+        }
 
     def state(self) -> dict[str, Any]:
         """Plain data from which `restore` continues."""
         return {
             "round": self.round,
-            "best": self.best,
-            "best_round": self.best_round,
-            "without_improvement": self.without_improvement,
+            **self.judged,
             **({} if self.config.selector.hears is None else {"selection": self.experience.plain()}),
             **self.own_state(),
         }

@@ -91,7 +91,8 @@ def play_block(
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
     fits = asks[0].kind == "fit"
-    if len(asks) >= LEAST and not (fits and any(memories)) and _at_once(program, asks, tally, allocate):
+    apart = fits and (any(memories) or any(ask.share < 1 for ask in asks))
+    if len(asks) >= LEAST and not apart and _at_once(program, asks, tally, allocate):
         return
     if fits and len(asks) >= LEAST:
         turns = [_asked(program, ask, memory, tally) for ask, memory in zip(asks, memories, strict=True)]
@@ -134,6 +135,8 @@ def _at_once(program: Program, asks: Sequence[Ask], tally: Tally, allocate: Allo
 
 def _asked(program: Program, ask: Ask, memory: bytes | None, tally: Tally) -> _Turn | None:
     """A client that was built, with what the strategy wants to have trained; None if it is to be played alone."""
+    if ask.share < 1:
+        return None
     one_thread_each(program.threads)
     try:
         ctx = program.context(ask, memory)

@@ -10,6 +10,7 @@ from umbel.message import Ask
 from umbel.runtimes.tally import Tally
 
 Progress: TypeAlias = Callable[[int, int], None]
+Meanwhile: TypeAlias = Callable[[], None]
 
 
 class Engine(ABC):
@@ -18,9 +19,18 @@ class Engine(ABC):
     several_tasks: bool = False
     """Whether the asks of one call may be of several tasks."""
 
+    elsewhere: bool = False
+    """Whether clients work in other processes, which have all they need, so that this one is free meanwhile."""
+
     @abstractmethod
     def play(
-        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+        self,
+        asks: Sequence[Ask],
+        states: Mapping[str, bytes],
+        progress: Progress | None = None,
+        *,
+        more: bool = False,
+        meanwhile: Meanwhile | None = None,
     ) -> Tally:
         """Let every asked client take its turn.
 
@@ -29,6 +39,7 @@ class Engine(ABC):
             states: client → bytes of its state, for those that have one.
             progress: told (turns done, turns in all) now and then.
             more: this goes on with a phase, whose earlier tallies are still in use.
+            meanwhile: done once in this thread, where clients work `elsewhere` while they do, else before.
 
         Returns:
             A tally with one receipt for every ask.

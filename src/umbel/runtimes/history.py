@@ -32,7 +32,7 @@ class RoundRecord:
         participants: how many updates went in.
         failures: who did not answer, and why.
         bytes_sent, bytes_received: what the server would put on the wire and read from it.
-        seconds: wall time of the round.
+        seconds: wall time of the round, without an `evaluate_fn` that ran beside the next one.
         clients: per-client metrics, if the plan asked for them.
         simulated_s: simulated seconds since the run began; 0 without a system model.
         joules: what the round's clients used.

@@ -16,7 +16,7 @@ from umbel.cohort import Asks, clients_of
 from umbel.coordinators import Coordinator, Phase
 from umbel.errors import UmbelError
 from umbel.message import Ask, Receipt, Task
-from umbel.runtimes.engine import Engine
+from umbel.runtimes.engine import Engine, Meanwhile
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 
@@ -47,6 +47,13 @@ class Players(ABC):
     @abstractmethod
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
         """Let a cohort evaluate."""
+
+    def beside(self, work: Meanwhile) -> bool:
+        """Have `work` done while the clients of the next phase work, if they leave this process free; says if so.
+
+        It may be left undone if that phase fails or asks nobody.
+        """
+        return False
 
     @abstractmethod
     def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
@@ -91,6 +98,7 @@ class VirtualPlayers(Players):
         self.say, self._progress = say, progress
         # A round's evaluation comes before its commit: what its training left at the clients is not in the store yet.
         self.pending: Mapping[str, bytes] = {}
+        self._work: Meanwhile | None = None
 
     def ready(self, round: int, least: int) -> Steps[None]:
         return
@@ -118,9 +126,11 @@ class VirtualPlayers(Players):
         """Play these clients with the states they have before `round`, or for an evaluation in it."""
         kind, clients = asks[0].kind, clients_of(asks)
         states = self.store.states(self.run, clients, round - (kind == "fit"))
-        if self.pending and kind == "evaluate":
+        work, self._work = self._work, None
+        # Where work is left to do, the round before is not committed either.
+        if self.pending and (kind == "evaluate" or work is not None):
             states |= {client: self.pending[client] for client in clients if client in self.pending}
-        tally = self.engine.play(asks, states, self._told(round, kind), more=more)
+        tally = self.engine.play(asks, states, self._told(round, kind), more=more, meanwhile=work)
         for sentence in tally.warnings:
             self.say(round, sentence)
         return tally
@@ -130,6 +140,11 @@ class VirtualPlayers(Players):
         if progress is None:
             return None
         return lambda done, total: progress(round, kind, done, total)
+
+    def beside(self, work: Meanwhile) -> bool:
+        if self.engine.elsewhere:
+            self._work = work
+        return self.engine.elsewhere
 
     def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, final
 
@@ -25,7 +25,8 @@ class Program:
     """The clients' side of a run. `client_fn` takes a context, a partition index (`int` or `str`) or nothing.
 
     `partition` is the one partition that there is on a node; None lets the client's id name it. `hears` names the
-    metric of `fit` that receipts tell the run's selector; None tells it nothing.
+    metric of `fit` that receipts tell the run's selector; None tells it nothing. `devices` are those that workers
+    share; without any they are all on `device`.
     """
 
     client_fn: ClientFn
@@ -38,6 +39,11 @@ class Program:
     per_client_metrics: bool = False
     partition: int | None = None
     hears: str | None = None
+    devices: tuple[str, ...] = ()
+
+    def at(self, worker: int) -> Program:
+        """The program as a worker of this number has it: workers take the devices in turn."""
+        return replace(self, device=self.devices[worker % len(self.devices)]) if self.devices else self
 
     def partition_of(self, client: str) -> int:
         """The partition of a client: the program's one, else what its id says."""
@@ -57,6 +63,7 @@ class Program:
             device=self.device,
             memory=ClientState() if memory is None else read_memory(memory),
             key=key,
+            share=ask.share,
         )
 
     def build(self, ctx: Context) -> LocalClient:

@@ -11,7 +11,7 @@ from typing import Any, final
 from umbel.cohort import clients_of
 from umbel.message import Ask
 from umbel.runtimes.blocks import play_block
-from umbel.runtimes.engine import Engine, Progress
+from umbel.runtimes.engine import Engine, Meanwhile, Progress
 from umbel.runtimes.program import Program
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import threads_restored
@@ -33,8 +33,16 @@ class SerialEngine(Engine):
         self.block = block
 
     def play(
-        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+        self,
+        asks: Sequence[Ask],
+        states: Mapping[str, bytes],
+        progress: Progress | None = None,
+        *,
+        more: bool = False,
+        meanwhile: Meanwhile | None = None,
     ) -> Tally:
+        if meanwhile is not None:
+            meanwhile()
         tally = Tally()
         with threads_restored():
             for start in range(0, len(asks), self.block):

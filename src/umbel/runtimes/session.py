@@ -10,14 +10,14 @@ from typing import Any, TypeAlias, final
 
 from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
-from umbel.clients.coerce import to_user
-from umbel.clients.initial import call
 from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
-from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
-from umbel.message import Receipt, Task, numbers
+from umbel.errors import RoundError, StoreError, UmbelError
+from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
+from umbel.runtimes.central import Central, Closing, is_in_order
+from umbel.runtimes.measures import mapping_of, means, summary, worked
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
@@ -82,6 +82,8 @@ class Session:
     wall_clock: Callable[[], float] | None = None
     _owed: list[tuple[int, str, Contribution]] = field(default_factory=list["tuple[int, str, Contribution]"])
     _said: set[str] = field(default_factory=set[str])
+    _closing: Closing | None = None
+    _held: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def drive(self) -> str:
         """Run all rounds with players that never wait; returns why it ended. Raises as `steps`."""
@@ -118,17 +120,26 @@ class Session:
 
     def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""
-        metrics = self._central(0)
-        event = {"kind": "round", "round": 0, "participants": 0, **_summary({}, {}, metrics), **self.players.account()}
-        self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, keep=True)
+        metrics = self._measured(Central(self.hooks.evaluate_fn, 0, self.state.params))
+        event = {"kind": "round", "round": 0, "participants": 0, **summary({}, {}, metrics), **self.players.account()}
+        self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, self._checkpoint())
 
     def _rounds(self) -> Steps[str]:
+        try:
+            return (yield from self._each_round())
+        except (UmbelError, KeyboardInterrupt, Interrupted):
+            # The next round could not be had; this one was, and is written down as if nothing had come after it.
+            self._settle()
+            raise
+
+    def _each_round(self) -> Steps[str]:
         least = self.coordinator.least_available
         while True:
             if self.coordinator.round < self.coordinator.config.num_rounds:
                 yield from self.players.ready(self.coordinator.round + 1, least)
             started = time.perf_counter()
             if self._is_spent():
+                self._settle()
                 return "budget"
             phase = self.coordinator.begin(self.clock())
             if isinstance(phase, Ended):
@@ -140,20 +151,64 @@ class Session:
     def _round(self, phase: Phase, started: float) -> Steps[Ended | None]:
         task = self._task(phase.round, self.hooks.on_fit_config_fn)
         tally, failures = yield from self.players.fit(phase, task, self.coordinator)
+        self._settle()
         if self.coordinator.close(examples=tally.examples.value) == "retry":
             self.say(phase.round, f"round {phase.round} had too few answers and is tried again with another cohort")
             return None
         self.state = self._step(phase.round, task, tally)
         self._learn(phase.round, tally, failures)
-        evaluation = yield from self._evaluate(phase.round, failures)
-        central = self._central(phase.round)
-        ended, event = self._record(phase, task, tally, failures, evaluation, central)
+        central = Central(self.hooks.evaluate_fn, phase.round, self.state.params)
+        later = self._may_wait(phase.round)
+        evaluation = yield from self._evaluate(phase.round, failures, None if later else central)
+        if not later:
+            central.result()
+        event = self._record(phase, task, tally, failures, evaluation)
         event["seconds"] = time.perf_counter() - started
-        last = ended is not None
-        keep = last or phase.round % self.coordinator.config.checkpoint_every == 0
-        self._commit(event, phase.round, tally.states, keep=keep)
+        closing = Closing(phase.round, central, event, tally, evaluation, self.state)
+        self.coordinator.count()
+        if not later:
+            return self._close(closing)
+        if phase.round % self.coordinator.config.checkpoint_every == 0:
+            closing.coordination = {**self.coordinator.state(), **self.players.state()}
+        self._closing = closing
+        if not self.players.beside(self._settle):
+            self._settle()
+        return None
+
+    def _may_wait(self, round: int) -> bool:
+        """Whether a round's model may be evaluated at the server while the next round's clients train."""
+        config, coordinator = self.coordinator.config, self.coordinator
+        if self.hooks.evaluate_fn is None or round >= config.num_rounds or coordinator.overlaps:
+            return False
+        return self.room is None and not is_in_order(self.hooks, config)
+
+    def _settle(self) -> None:
+        """Evaluate the model of the round before at the server, if that is left to do, and write the round down."""
+        closing, self._closing = self._closing, None
+        if closing is None:
+            return
+        try:
+            self._close(closing)
+        finally:
+            held, self._held = self._held, []
+            for event in held:
+                self._append(event)
+
+    def _close(self, closing: Closing) -> Ended | None:
+        number, config = closing.round, self.coordinator.config
+        try:
+            central = self._measured(closing.central)
+        except BaseException:
+            self.coordinator.round = number - 1  # a round that was counted too early
+            raise
+        found = self._summary(closing, central)
+        measured = {**found["metrics"], **({} if found["loss"] is None else {"loss": found["loss"]})}
+        ended = self.coordinator.judge(number, measured)
+        keep = ended is not None or number % config.checkpoint_every == 0
+        event = {**closing.event, **found}
+        self._commit(event, number, closing.tally.states, self._checkpoint(closing) if keep else None)
         if keep:
-            self.players.kept(phase.round, tally, self._receipts())
+            self.players.kept(number, closing.tally, self._receipts())
         return ended
 
     def _is_spent(self) -> bool:
@@ -174,7 +229,7 @@ class Session:
             self.say(round, sentence)
 
     def _task(self, round: int, config_fn: Callable[[int], Mapping[str, Any]] | None) -> Task:
-        config = {} if config_fn is None else _mapping(config_fn, config_fn(round))
+        config = {} if config_fn is None else mapping_of(config_fn, config_fn(round))
         return replace(self.strategy.task(self.state, round), config={"server_round": round, **config})
 
     def progress(self, round: int, kind: str, done: int, total: int) -> None:
@@ -201,30 +256,31 @@ class Session:
                 raise RoundError(round, f"the server's step made {name!r} infinite or NaN; lower the server's lr")
         return state
 
-    def _evaluate(self, round: int, failures: list[Receipt]) -> Steps[Tally | None]:
+    def _evaluate(self, round: int, failures: list[Receipt], central: Central | None) -> Steps[Tally | None]:
+        """Let clients evaluate, and the server beside them if `central` is given and they leave it free."""
         phase = self.coordinator.evaluation(round)
         if phase is None:
             return None
         if not self.evaluates:
             self.say(round, "clients have no evaluate (or no test data); evaluation by clients is skipped")
             return None
-        tally = yield from self.players.evaluate(phase, self._task(round, self.hooks.on_evaluate_config_fn))
+        task = self._task(round, self.hooks.on_evaluate_config_fn)
+        if central is not None and self.coordinator.config.client_timeout is None:
+            self.players.beside(central.run)
+        tally = yield from self.players.evaluate(phase, task)
         failures += tally.receipts.failures()
         return tally
 
-    def _central(self, round: int) -> dict[str, float]:
-        function = self.hooks.evaluate_fn
-        if function is None:
-            return {}
-        result = call(function, round, to_user(self.state.params), {})
-        if result is None:
-            return {}
-        if not isinstance(result, tuple) or len(result) != 2:  # pyright: ignore[reportUnknownArgumentType]
-            raise ConfigError(f"evaluate_fn returned a {type(result).__name__}; it must return (loss, metrics) or None")  # pyright: ignore[reportUnknownArgumentType]
-        kept, sentences = numbers({"loss": result[0], **(result[1] or {})})
+    def _measured(self, central: Central) -> dict[str, float]:
+        found, sentences = central.result()
         for sentence in sentences:
-            self.say(round, f"evaluate_fn: {sentence}")
-        return kept
+            self.say(central.round, sentence)
+        return found
+
+    def _summary(self, closing: Closing, central: dict[str, float]) -> dict[str, Any]:
+        evaluation = closing.evaluation
+        federated = {} if evaluation is None else means(evaluation, self.hooks.evaluate_metrics)
+        return summary(means(closing.tally, self.hooks.fit_metrics), federated, central)
 
     def _record(
         self,
@@ -233,13 +289,9 @@ class Session:
         tally: Tally,
         failures: list[Receipt],
         evaluation: Tally | None,
-        central: dict[str, float],
-    ) -> tuple[Ended | None, dict[str, Any]]:
+    ) -> dict[str, Any]:
+        """The round's record, without what was measured."""
         done = tally.receipts.done
-        federated = {} if evaluation is None else _means(evaluation, self.hooks.evaluate_metrics)
-        summary = _summary(_means(tally, self.hooks.fit_metrics), federated, central)
-        measured = {**summary["metrics"], **({} if summary["loss"] is None else {"loss": summary["loss"]})}
-        ended = self.coordinator.finish(measured)
         model = task.arrays.nbytes
         sent = model + sum(arrays.nbytes for arrays in task.extra.values())
         back = sum(schema.nbytes for schema in (tally.schema or {}).values())
@@ -251,7 +303,6 @@ class Session:
             "failures": [[receipt.client, receipt.reason] for receipt in failures],
             "bytes_sent": sent * len(tally.receipts) + (model * len(evaluation.receipts) if evaluation else 0),
             "bytes_received": back * done,
-            **summary,
             **self.players.account(),
         }
         if self.wall_clock is not None:
@@ -265,19 +316,23 @@ class Session:
             fits = [{"kind": "fit", **entry} for entry in tally.clients]
             evaluations = [{"kind": "evaluate", **entry} for entry in (evaluation.clients if evaluation else [])]
             event["per_client"] = sorted([*fits, *evaluations], key=lambda entry: (entry["kind"], entry["client"]))
-        return ended, event
+        return event
 
-    def _commit(self, event: dict[str, Any], round: int, states: Mapping[str, bytes], *, keep: bool) -> None:
-        parts = self._checkpoint() if keep else None
-        event["checkpoint"] = keep
+    def _commit(
+        self, event: dict[str, Any], round: int, states: Mapping[str, bytes], parts: list[bytes | memoryview] | None
+    ) -> None:
+        event["checkpoint"] = parts is not None
         kept = {*self.store.checkpoints(self.run)[-(KEPT_CHECKPOINTS - 1) :], self.coordinator.best_round}
         written = {"format": 1, **event}
         self.store.commit(self.run, written, round=round, checkpoint=parts, states=states, keep=kept)
         self._owe(event, self._note(written))
         self._tell(event)
 
-    def _checkpoint(self) -> list[bytes | memoryview]:
-        return checkpoint.write(self.state, {**self.coordinator.state(), **self.players.state()})
+    def _checkpoint(self, closing: Closing | None = None) -> list[bytes | memoryview]:
+        """The parts of a checkpoint: of a round that was closed before, or of now."""
+        if closing is None or closing.coordination is None:
+            return checkpoint.write(self.state, {**self.coordinator.state(), **self.players.state()})
+        return checkpoint.write(closing.state, {**closing.coordination, **self.coordinator.judged})
 
     def say(self, round: int, text: str) -> None:
         """Write a warning into the log, once."""
@@ -286,6 +341,10 @@ class Session:
             self._append({"kind": "warning", "round": round, "text": text})
 
     def _append(self, event: dict[str, Any]) -> None:
+        if self._closing is not None:
+            # Of a round after the one that is still to be written down, which comes first.
+            self._held.append(event)
+            return
         written = {"format": 1, **event}
         self.store.append(self.run, written)
         self._note(written)
@@ -332,41 +391,3 @@ class Session:
                     int(event.get("round", 0)),
                     f"an observer failed and is told no more ({type(error).__name__}: {error})",
                 )
-
-
-def _means(tally: Tally, function: Callable[..., Mapping[str, float]] | None) -> dict[str, float]:
-    """Means weighted by examples, with what the user's own aggregation gives in their place."""
-    means = tally.means()
-    if function is None:
-        return means
-    clients = sorted(tally.clients, key=lambda entry: entry["client"])
-    given = function([(entry["examples"], entry["metrics"]) for entry in clients])
-    own, _ = numbers(_mapping(function, given))
-    return {**{name: value for name, value in means.items() if name == "loss"}, **own}
-
-
-def worked(receipt: Receipt) -> float:
-    """The seconds that a node says it worked; what is no time is none."""
-    return receipt.seconds if math.isfinite(receipt.seconds) and receipt.seconds > 0 else 0.0
-
-
-def _mapping(function: Callable[..., Any], value: Any) -> dict[str, Any]:
-    """What one of the user's functions returned, which may be nothing.
-
-    Raises:
-        ConfigError: it is no mapping.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        name = getattr(function, "__name__", "the function")
-        raise ConfigError(f"{name} returned a {type(value).__name__}; return a dict, or None for nothing")
-    return dict(value)  # pyright: ignore[reportUnknownArgumentType]
-
-
-def _summary(fit: Mapping[str, float], federated: Mapping[str, float], central: Mapping[str, float]) -> dict[str, Any]:
-    plain = dict(federated or central)
-    loss = plain.pop("loss", None)
-    trained = {f"train_{name}": value for name, value in fit.items()}
-    named = {f"central_{name}": value for name, value in central.items()}
-    return {"loss": loss, "metrics": {**plain, **trained, **named}}

@@ -18,7 +18,7 @@ from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
-from umbel.runtimes import choose, keeping, probe, trial
+from umbel.runtimes import choose, devices, keeping, probe, trial
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
@@ -57,7 +57,7 @@ def simulate(
     block: int | None = None,
     cluster: Cluster | None = None,
     threads: int = 1,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     settings: Mapping[str, Any] | None = None,
     store: Store | str | Path | None = None,
     resume: str | None = None,
@@ -74,7 +74,9 @@ def simulate(
         strategy: default `FedAvg()`.
         config: default `ServerConfig()`.
         initial_parameters: a list or mapping of arrays; None asks a client.
-        evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None.
+        evaluate_fn: central evaluation, `(server_round, parameters, config) → (loss, metrics)` or None. With worker
+            processes it may run while the next round's clients train, unless one of the functions below, `target`,
+            `patience` or `client_timeout` is given.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
         system: how fast clients are and when they are there; None has no time.
@@ -94,7 +96,9 @@ def simulate(
             machine's cores, and equal bits need equal blocks.
         cluster: which cluster "ray" uses; None starts one on this machine.
         threads: threads that each client may use; equal bits need equal threads.
-        device: a torch device name for `context.device`.
+        device: a torch device name for `context.device`, or several, which the workers take in turn. Where it is not
+            "cpu" the memory that clients need there is estimated, said and, where it can be seen that it is not free,
+            refused before the first round.
         settings: the app's plain settings, for `context.config`.
         store: where events and checkpoints go: a path of an SQLite file, or a store. None is `MemoryStore()`.
         resume: id (or its beginning) of a run in `store` to continue.
@@ -152,8 +156,9 @@ def simulate(
             assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         hears = config.selector.hears
+        names = devices.named(device)
         program = Program(
-            client_fn, strategy, config.seed, num_clients, dict(settings or {}), device, threads, named, hears=hears
+            client_fn, strategy, config.seed, num_clients, dict(settings or {}), names[0], threads, named, hears=hears
         )
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
@@ -166,7 +171,13 @@ def simulate(
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
         plan = {**_plan(program, config, app), **course.plan, "engine": choice}
+        # What nodes of a cluster have is not seen from here.
+        quiet = names == ("cpu",) or choice["name"] == "ray"
+        said = (
+            [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
+        )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
+        session.notes = [*session.notes, *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Private):

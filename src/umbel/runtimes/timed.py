@@ -22,6 +22,7 @@ from umbel.coordinators.population import Either
 from umbel.errors import RoundError, TooFewClients
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.asynchronous import GIVES_UP
+from umbel.runtimes.engine import Meanwhile
 from umbel.runtimes.players import Players, Steps, VirtualPlayers
 from umbel.runtimes.system import Present, Timeline, Turn
 from umbel.runtimes.tally import Tally
@@ -172,13 +173,13 @@ class TimedPlayers(Players):
             return
         down = task.arrays.nbytes + sum(arrays.nbytes for arrays in task.extra.values())
         up = sum(schema.nbytes for schema in self.strategy.schema(task, {}).values())
-        self.timeline.start(clients, phase.round, phase.attempt, down, up)
+        self.timeline.start(clients, phase.round, phase.attempt, down, up, phase.ends_at_s)
 
     def _ask(self, turn: Turn, current: Task, coordinator: Coordinator) -> Ask:
         task, mixed = self.timeline.tasks[turn.round], coordinator.mixes
         onto = current.arrays if mixed and task is not current else None
         scale = coordinator.scale(turn.round)
-        return Ask(turn.client, "fit", task, attempt=turn.attempt, scale=scale, onto=onto)
+        return Ask(turn.client, "fit", task, attempt=turn.attempt, scale=scale, onto=onto, share=turn.share)
 
     def _play(self, asks: Sequence[Ask], round: int, *, more: bool) -> Tally:
         """Play asks of several tasks."""
@@ -193,6 +194,9 @@ class TimedPlayers(Players):
     def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
         """Let a cohort evaluate: it is measuring, and takes no simulated time."""
         return (yield from self.virtual.evaluate(phase, task))
+
+    def beside(self, work: Meanwhile) -> bool:
+        return self.virtual.beside(work)
 
     def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
         self.virtual.kept(round, tally, receipts)

@@ -83,6 +83,12 @@ def _work(program: Program, ask: Ask, ctx: Context) -> Update | Evaluation | str
     seed_process(ctx.key)
     if ask.kind == "fit" or program.strategy.evaluates:
         update, ctx.memory = program.strategy.local(ask, client, ctx)
+        if ctx.share < 1 and not ctx.is_cut:
+            raise ClientError(
+                ask.client,
+                "was not done at the deadline, and what it had done is not known: partial work needs a client and a "
+                "strategy that train step by step, such as TorchClient or GradientClient and FedAvg",
+            )
         return update
     if "evaluate" not in client.capabilities:
         return f"{type(getattr(client, 'user', client)).__name__} has no evaluate; evaluation is skipped"

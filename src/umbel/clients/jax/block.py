@@ -14,6 +14,7 @@ import numpy as np
 from umbel.arrays import Arrays
 from umbel.block import Member
 from umbel.clients.jax.data import rows
+from umbel.clients.jax.device import placed
 from umbel.clients.jax.step import Recipe, key_of, path_length
 from umbel.clients.jax.tree import Leaves, filled, host, tree_map
 from umbel.clients.order import Numbers, Order
@@ -24,11 +25,12 @@ from umbel.local_client import Fitted
 @final
 @dataclass(frozen=True)
 class Steps:
-    """How the clients of one kind step: by this recipe, with steps of this size as strategies see them."""
+    """How the clients of one kind step: by this recipe, with steps of this size as strategies see them, and where."""
 
     recipe: Recipe
     lr: float
     momentum: float
+    place: Any = None
 
 
 def train_block(steps: Steps, members: Sequence[Member], columns: Any, order: Order) -> list[Fitted]:
@@ -56,12 +58,12 @@ class _Block:
     def __init__(self, steps: Steps, members: Sequence[Member], columns: Any, order: Order) -> None:
         self.steps, self.members, self.columns, self.order = steps, members, columns, order
         recipe = steps.recipe
-        whole = _stacked([member.start for member in members])
+        whole = placed(_stacked([member.start for member in members]), steps.place)
         self.origin = {name: whole[name] for name in recipe.tree.trained_names}
         self.rest = {name: whole[name] for name in recipe.tree.names if name not in self.origin}
         corrections = [member.correction for member in members if member.correction is not None]
         extras = [correction.extra for correction in corrections if correction.extra is not None]
-        self.extra = _stacked(extras) if extras else {}
+        self.extra = placed(_stacked(extras), steps.place) if extras else {}
         self.step = _compiled(recipe, Alike(corrections[0].rule if corrections else None))
         self.trained = self.origin
         self.memory = jax.vmap(recipe.start)(self.trained)

@@ -3,7 +3,7 @@ enter."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
 from typing import Any, cast, final
 
 import jax
@@ -13,9 +13,10 @@ from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
 from umbel.clients.jax.block import Steps, train_block
 from umbel.clients.jax.data import Shuffle, is_columns, length, one_pass, prepared
+from umbel.clients.jax.device import place_of, placed
 from umbel.clients.jax.step import Compiled, Loss, Metric, Recipe, Sgd, compiled, key_of, path_length
 from umbel.clients.jax.tree import Leaves, Tree, filled, host, leaves
-from umbel.clients.order import Numbers, Order, Passes
+from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.errors import ConfigError, NotSupported
 from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, is_number, require
@@ -46,6 +47,7 @@ class JaxClient(BlockClient):
         shuffle: draw a new order each pass (whole arrays).
         clip_grad_norm: clip the raw gradient to this norm, before a strategy's correction.
         metrics: name → `(params, batch) → mean over the batch`, which `jax.jit` can compile.
+        device: where to train, such as "cuda:1"; None takes the context's.
 
     Leaves of floating point have the role `trained` and keep their dtype, bfloat16 included (float64 becomes float32
     unless JAX has been told to `enable_x64`); integers and bools are `frozen`. A step is compiled once for each shape
@@ -81,6 +83,7 @@ class JaxClient(BlockClient):
         shuffle: bool = True,
         clip_grad_norm: float | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        device: str | None = None,
     ) -> None:
         require(callable(loss), f"loss must be a function (params, batch) → mean loss, got {loss!r}")
         require(lr is None or (is_number(lr) and lr > 0), f"lr must be a number above 0, got {lr!r}; try 0.1")
@@ -109,10 +112,18 @@ class JaxClient(BlockClient):
             can.add("evaluate")
         self.capabilities = frozenset(can)
         self._counted: int | None = None
+        self._device = device
 
     @property
     def num_examples(self) -> float | None:
         return length(self._train) if is_columns(self._train) else self._counted
+
+    @property
+    def turn_steps(self) -> int | None:
+        data = self._train
+        known = len(data) if isinstance(data, Sized) else None
+        batches = -(-int(length(data)) // self._batch_size) if is_columns(data) else known
+        return turn_steps(batches, self._epochs, self._max_steps)
 
     @property
     def progress(self) -> tuple[int, float]:
@@ -124,15 +135,15 @@ class JaxClient(BlockClient):
     def load(self, arrays: Arrays, ctx: Context) -> None:
         self._compiled: Compiled = compiled(self._recipe)
         self._loaded = arrays.schema
-        self._trained, self._rest = self._split(arrays)
+        self._trained, self._rest = self._split(arrays, ctx)
         self._memory = self._compiled.start(self._trained)
         self._key = key_of(ctx.key) if self._recipe.takes_key else None
         self._steps, self._counted = 0, None
 
-    def _split(self, arrays: Arrays) -> tuple[Leaves, Leaves]:
-        """The leaves that are trained, and the rest."""
+    def _split(self, arrays: Arrays, ctx: Context) -> tuple[Leaves, Leaves]:
+        """The leaves that are trained, and the rest, on the client's device."""
         self._tree.check(arrays.schema, self._initial.schema)
-        given = leaves(arrays)
+        given = placed(leaves(arrays), place_of(self._device or ctx.device))
         trained = {name: given[name] for name in self._tree.trained_names}
         return trained, {name: given[name] for name in self._tree.names if name not in trained}
 
@@ -203,17 +214,17 @@ class JaxClient(BlockClient):
         return total, loss_sum, count
 
     def loss(self, start: Arrays, ctx: Context) -> float:
-        return self._assess(self._train, start)[0]
+        return self._assess(self._train, start, ctx)[0]
 
     def evaluate_arrays(self, model: Arrays, ctx: Context) -> Evaluation:
-        loss, count, metrics = self._assess(self._test, model)
+        loss, count, metrics = self._assess(self._test, model, ctx)
         return Evaluation(loss, count, metrics)
 
-    def _assess(self, data: Any, arrays: Arrays) -> tuple[float, float, dict[str, float]]:
+    def _assess(self, data: Any, arrays: Arrays, ctx: Context) -> tuple[float, float, dict[str, float]]:
         sums: dict[str, float] = {}
         count = 0.0
         measured = compiled(self._recipe).measured
-        trained, rest = self._split(arrays)
+        trained, rest = self._split(arrays, ctx)
         for batch in () if data is None else one_pass(data, self._batch_size, None):
             size = length(batch)
             for name, value in measured(trained, rest, batch).items():
@@ -227,7 +238,7 @@ class JaxClient(BlockClient):
             raise NotSupported("its training data are batches, and not whole arrays")
         columns, form = cast("tuple[list[Any], Hashable]", jax.tree_util.tree_flatten(self._train))
         looks = tuple((column.dtype, column.shape[1:]) for column in columns)
-        found = (self._recipe.kind, self._initial.schema, self._lr, self._momentum, form, looks)
+        found = (self._recipe.kind, self._initial.schema, self._lr, self._momentum, form, looks, self._device)
         try:
             hash(found)
         except TypeError as error:
@@ -247,7 +258,8 @@ class JaxClient(BlockClient):
         keys, passes = [member.ctx.key for member in members], [client._passes(most_steps) for client in clients]
         columns = jax.tree_util.tree_map(lambda *parts: np.concatenate(parts), *(client._train for client in clients))
         first = clients[0]
-        steps = Steps(first._recipe, first._lr, first._momentum)
+        place = place_of(first._device or members[0].ctx.device)
+        steps = Steps(first._recipe, first._lr, first._momentum, place)
         return train_block(steps, members, columns, Order.drawn(lots, keys, passes, shuffler))
 
     def _passes(self, most_steps: int | None) -> Passes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
@@ -12,11 +13,22 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Descent, Member, Trained
-from umbel.clients.order import Numbers, Order, Passes
+from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
-from umbel.clients.torch.data import examples, joined, length, on_device, one_pass, prepared, reseed, shuffler
+from umbel.clients.torch.data import (
+    batches_of,
+    examples,
+    joined,
+    length,
+    on_device,
+    one_pass,
+    prepared,
+    reseed,
+    shuffler,
+)
+from umbel.clients.torch.footprint import measured
 from umbel.clients.torch.kind import fixed, kind
 from umbel.clients.torch.masked import by_row
 from umbel.clients.torch.optimizer import (
@@ -29,6 +41,7 @@ from umbel.clients.torch.optimizer import (
 )
 from umbel.clients.torch.stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
+from umbel.footprint import Footprint
 from umbel.local import Correction
 from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, require
@@ -148,8 +161,46 @@ class TorchClient(BlockClient):
         return length(self._train) if self._counted is None else self._counted
 
     @property
+    def turn_steps(self) -> int | None:
+        return turn_steps(batches_of(self._train, self._batch_size), self._epochs, self._max_steps)
+
+    @property
     def progress(self) -> tuple[int, float]:
         return self._steps, self._path
+
+    def footprint(self) -> Footprint | None:
+        """Bytes that a turn takes on its device: parameters, gradients and optimiser by size, activations by one step.
+
+        The step is taken on a copy, on the `meta` device; where the model looks at values, on the CPU.
+
+        Returns:
+            None without training data.
+        """
+        with torch.random.fork_rng(devices=[]):
+            batch = (
+                None
+                if self._train is None
+                else next(iter(one_pass(self._train, self._batch_size, shuffle=False)), None)
+            )
+        if batch is None:
+            return None
+
+        def forward(model: nn.Module, placed: Any, device: torch.device) -> Tensor:
+            stand_in = copy.copy(self)
+            stand_in.model, stand_in.device = model, device
+            return stand_in._forward(placed)[0]
+
+        return measured(lambda device: copy.deepcopy(self.model).to(device), forward, self._optimizer_of, batch)
+
+    def _optimizer_of(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser as it would be for another model of the same shape."""
+        if not isinstance(self._optimizer, torch.optim.Optimizer):
+            return self._optimizer([param for param in model.parameters() if param.requires_grad])
+        fresh = copy_without_memory(self._optimizer)
+        theirs = {id(mine): other for mine, other in zip(self.model.parameters(), model.parameters(), strict=True)}
+        for group in fresh.param_groups:
+            group["params"] = [theirs[id(param)] for param in group["params"] if id(param) in theirs]
+        return fresh
 
     def parameters(self, ctx: Context) -> Arrays:
         self._state = _state_of(self.model)

@@ -110,6 +110,17 @@ def length(data: Any) -> int | None:
     return len(data) if _is_dataset(data) else None
 
 
+def batches_of(data: Any, batch_size: int) -> int | None:
+    """How many batches a pass over `data` gives; None if only the pass can tell."""
+    if _is_columns(data) or _is_dataset(data):
+        count = length(data)
+        return None if count is None else -(-count // batch_size)
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
 def examples(batch: Any) -> int:
     """How many examples a batch has: the length of its first array."""
     if hasattr(batch, "shape"):

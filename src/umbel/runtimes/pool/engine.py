@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -14,7 +15,7 @@ from typing import Any, cast, final
 from umbel.cohort import Receipts, clients_of, joined
 from umbel.errors import EngineError, NotSupported
 from umbel.message import Ask, Receipt
-from umbel.runtimes.engine import Engine, Progress
+from umbel.runtimes.engine import Engine, Meanwhile, Progress
 from umbel.runtimes.pool.board import STARTED, Board, put_tokens
 from umbel.runtimes.pool.forking import ForkNursery, Nursery, SeedNursery, pair
 from umbel.runtimes.pool.safety import why_not_fork
@@ -59,6 +60,8 @@ class PoolEngine(Engine):
             once a worker has died with one, its clients are played alone.
     """
 
+    elsewhere = True
+
     def __init__(self, program: Program, *, workers: int, client_timeout: float | None = None, block: int = 1) -> None:
         self.program, self.block = program, block
         self.client_timeout = client_timeout
@@ -79,7 +82,13 @@ class PoolEngine(Engine):
         self._closed = False
 
     def play(
-        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+        self,
+        asks: Sequence[Ask],
+        states: Mapping[str, bytes],
+        progress: Progress | None = None,
+        *,
+        more: bool = False,
+        meanwhile: Meanwhile | None = None,
     ) -> Tally:
         if not more:
             for arena in self._lost_arenas:
@@ -90,9 +99,9 @@ class PoolEngine(Engine):
         total = Tally()
         left = self._longest_first([asks[at : at + self.block] for at in range(0, len(asks), self.block)])
         while left:
-            tally, again = self._run(left, states, progress, more=more)
+            tally, again = self._run(left, states, progress, meanwhile, more=more)
             total.absorb(tally)
-            left, more = [[ask] for ask in again], True
+            left, more, meanwhile = [[ask] for ask in again], True, None
         self._learn(total.receipts)
         return total
 
@@ -117,7 +126,13 @@ class PoolEngine(Engine):
         return sorted(blocks, key=lambda block: -sum(costs.get(client, math.inf) for client in clients_of(block)))
 
     def _run(
-        self, blocks: Sequence[Sequence[Ask]], states: Mapping[str, bytes], progress: Progress | None, *, more: bool
+        self,
+        blocks: Sequence[Sequence[Ask]],
+        states: Mapping[str, bytes],
+        progress: Progress | None,
+        meanwhile: Meanwhile | None,
+        *,
+        more: bool,
     ) -> tuple[Tally, list[Ask]]:
         """Play `blocks` once; returns the tally and the asks that have to be played again."""
         asks, ends = joined(blocks), [0, *accumulate(map(len, blocks))]
@@ -132,6 +147,10 @@ class PoolEngine(Engine):
                 worker.control.send((self._job, length, ends, not more))
             except OSError:
                 self._died(worker, job)
+        if meanwhile is not None:
+            # Here, and not in a thread: what it finds (thread counts, generators, locks) is as it always is, and no
+            # worker is forked while it works. Workers take their units from the pipe of tokens without this process.
+            meanwhile()
         while job.waiting:
             self._listen(job, progress)
         total = Tally()
@@ -224,11 +243,19 @@ class PoolEngine(Engine):
             ours, theirs = pair()
             arena = Arena(anonymous_file())
             fds = Descriptors(theirs, self._tokens_out, self._input.fd, self._board.fd, arena.fd)
-            index = self._next_index
-            self._next_index += 1
+            index = self._new_index()
             pid = self._nursery.bear(index, fds, [ours, *(w.control.fileno() for w in self._workers.values())])
             os.close(theirs)
             self._workers[index] = _Worker(index, pid, Connection(ours), arena)
+
+    def _new_index(self) -> int:
+        """A number that no worker had, which stands for the device that has the fewest workers."""
+        count = len(self.program.devices) or 1
+        taken = Counter(worker % count for worker in self._workers)
+        fewest = min(taken[place] for place in range(count))
+        index = next(at for at in range(self._next_index, self._next_index + count) if taken[at % count] == fewest)
+        self._next_index = index + 1
+        return index
 
     def _found(self) -> Nursery:
         return ForkNursery(self.program) if why_not_fork() is None else SeedNursery(self.program)

@@ -78,6 +78,7 @@ def _each(asks: Sequence[Ask]) -> dict[str, Any]:
         "places": np.array([places[id(ask.task)] for ask in asks]),
         "attempts": np.array([ask.attempt for ask in asks]),
         "scales": np.array([ask.scale for ask in asks], np.float64),
+        "shares": np.array([ask.share for ask in asks], np.float64),
         "own": {str(place): [ask.phase, dict(ask.own)] for place, ask in enumerate(asks) if ask.own or ask.phase},
     }
 
@@ -100,17 +101,18 @@ class _Job:
         if "attempt" in tree:
             asks = Asks(names, tree["kind"], self._tasks[0], tree["attempt"])
         else:
-            numbers = (tree[key][start:stop].tolist() for key in ("places", "attempts", "scales"))
+            numbers = (tree[key][start:stop].tolist() for key in ("places", "attempts", "scales", "shares"))
             asks = [self._ask(at, each) for at, each in enumerate(zip(names, *numbers, strict=True), start)]
         if not len(tree["ends"]):
             return asks, [None] * len(asks)
         return asks, [piece or None for piece in _pieces(tree["states"], tree["ends"], start, stop)]
 
-    def _ask(self, at: int, own: tuple[str, int, int, float]) -> Ask:
-        name, place, attempt, scale = own
+    def _ask(self, at: int, own: tuple[str, int, int, float, float]) -> Ask:
+        name, place, attempt, scale, share = own
         phase, settings = self._tree["own"].get(str(at), (0, {}))
         task = self._tasks[place]
-        return Ask(name, self._tree["kind"], task, settings, phase, attempt, scale=scale, onto=self._onto)
+        kind, onto = self._tree["kind"], self._onto
+        return Ask(name, kind, task, settings, phase, attempt, scale=scale, onto=onto, share=share)
 
 
 def _pieces(data: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> list[bytes]:
@@ -123,6 +125,7 @@ def _pieces(data: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: 
 
 def work(index: int, program: Program, fds: Descriptors) -> None:
     """The life of worker `index`: until the parent closes its end."""
+    program = program.at(index)
     one_thread_each(program.threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = Connection(fds.control)

@@ -12,7 +12,7 @@ import numpy as np
 from umbel.errors import EngineError
 from umbel.message import Ask, Task
 from umbel.runtimes.cluster import Cluster
-from umbel.runtimes.engine import Engine, Progress
+from umbel.runtimes.engine import Engine, Meanwhile, Progress
 from umbel.runtimes.parcel import task_tree
 from umbel.runtimes.pool.seed import dump
 from umbel.runtimes.program import Program
@@ -51,8 +51,17 @@ class RayEngine(Engine):
         self._closed = False
 
     def play(
-        self, asks: Sequence[Ask], states: Mapping[str, bytes], progress: Progress | None = None, *, more: bool = False
+        self,
+        asks: Sequence[Ask],
+        states: Mapping[str, bytes],
+        progress: Progress | None = None,
+        *,
+        more: bool = False,
+        meanwhile: Meanwhile | None = None,
     ) -> Tally:
+        # Calls are dealt out in turn: nodes would stand idle while this process does something else.
+        if meanwhile is not None:
+            meanwhile()
         if self._closed:
             raise EngineError("the engine was closed")
         try:

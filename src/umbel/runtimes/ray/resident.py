@@ -38,16 +38,16 @@ class Errand:
 @final
 @dataclass(frozen=True)
 class Call:
-    """Some asks of a phase without their task; `own`, `phase`, `attempt`, `scale` and `onto` as in `Ask`."""
+    """Some asks of a phase without their task; `own`, `phase`, `attempt`, `scale`, `share` and `onto` as in `Ask`."""
 
     kind: Kind
-    asks: Sequence[tuple[str, Mapping[str, Any], int, int, float]]
+    asks: Sequence[tuple[str, Mapping[str, Any], int, int, float, float]]
     states: Mapping[str, bytes]
     onto: Arrays | None = None
 
     @classmethod
     def of(cls, asks: Sequence[Ask], states: Mapping[str, bytes]) -> Call:
-        told = [(ask.client, dict(ask.own), ask.phase, ask.attempt, ask.scale) for ask in asks]
+        told = [(ask.client, dict(ask.own), ask.phase, ask.attempt, ask.scale, ask.share) for ask in asks]
         return cls(asks[0].kind, told, {c: states[c] for c, *_ in told if c in states}, asks[0].onto)
 
 
@@ -98,8 +98,8 @@ class Resident:
         """Let these clients take their turns; the sums stay in this node's store until somebody wants them."""
         task = task_in(unpack("task", frame, verify=False))
         asks = [
-            Ask(client, call.kind, task, own, phase, attempt, scale=scale, onto=call.onto)
-            for client, own, phase, attempt, scale in call.asks
+            Ask(client, call.kind, task, own, phase, attempt, scale=scale, onto=call.onto, share=share)
+            for client, own, phase, attempt, scale, share in call.asks
         ]
         self._done = 0
         try:

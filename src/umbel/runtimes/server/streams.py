@@ -14,6 +14,7 @@ from umbel.coordinators import Overlapping, Phase
 from umbel.errors import NotSupported, RoundError
 from umbel.message import Ask, Receipt, Task
 from umbel.runtimes.asynchronous import GIVES_UP
+from umbel.runtimes.measures import worked
 from umbel.runtimes.parcel import task_in, task_tree
 from umbel.runtimes.players import Steps
 from umbel.runtimes.program import turn_key
@@ -21,7 +22,7 @@ from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, S
 from umbel.runtimes.server.looking import looked_at
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.players import NodePlayers
-from umbel.runtimes.session import LISTED_CLIENTS, worked
+from umbel.runtimes.session import LISTED_CLIENTS
 from umbel.runtimes.staleness import counted
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema

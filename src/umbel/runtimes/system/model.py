@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from umbel.message import is_number, require
@@ -36,6 +36,7 @@ class Turn:
         download_s, work_s: seconds of the first two parts; uploading is the rest.
         bytes_down, bytes_up: what travels if it is finished.
         watts, joules_per_byte: what working and travelling cost.
+        share: how much of the work is done; below 1 if it was cut at a deadline.
     """
 
     client: str
@@ -51,6 +52,21 @@ class Turn:
     bytes_up: int
     watts: float = 0.0
     joules_per_byte: float = 0.0
+    share: float = 1.0
+
+    def cut(self, due_s: float) -> Turn:
+        """The turn with its work broken off in time for its answer to be there at `due_s`.
+
+        It is the same turn if it ends by then, or if there is no time to work at all. One that would have been lost
+        later on is not lost any more.
+        """
+        left_s = due_s - self.begins_s - self.download_s - self.upload_s
+        if self.ends_s <= due_s or left_s <= 0:
+            return self
+        seconds = due_s - self.begins_s
+        while self.begins_s + seconds > due_s:
+            seconds = math.nextafter(seconds, 0.0)  # a rounding must not make it late
+        return replace(self, seconds=seconds, lost="", work_s=left_s, share=left_s / self.work_s)
 
     @property
     def ends_s(self) -> float:
@@ -93,6 +109,10 @@ class SystemModel:
         dropout: chance of each turn to be lost at a random moment, 0 to 1.
         watts: power of a client while it works.
         joules_per_byte: energy of a byte that it sends or receives.
+        partial: whether a client that would miss its round's deadline (`ServerConfig(round_timeout=…)`) sends in time
+            what it has done: floor(share of its working time · steps of a turn) steps, weighted by the examples of
+            those. As on real nodes, that is for clients whose loop the strategy enters (`TorchClient`, `JaxClient`,
+            `GradientClient`); others have failed at the deadline.
 
     Raises:
         ConfigError: an argument is not what it has to be.
@@ -117,10 +137,15 @@ class SystemModel:
     dropout: float = 0.0
     watts: Quantity = 0.0
     joules_per_byte: Quantity = 0.0
+    partial: bool = False
 
     def __post_init__(self) -> None:
         for name in QUANTITIES:
             check(name, getattr(self, name))
+        require(
+            isinstance(self.partial, bool),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"partial must be True or False, got {self.partial!r}",
+        )
         require(
             is_number(self.dropout) and 0 <= self.dropout <= 1, f"dropout must be from 0 to 1, got {self.dropout!r}"
         )

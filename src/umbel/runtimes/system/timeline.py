@@ -47,8 +47,20 @@ class Timeline:
         """The time, as a clock tells it."""
         return self.now_s
 
-    def start(self, clients: Sequence[str], round: int, attempt: int, bytes_down: int, bytes_up: int) -> None:
-        """Ask these clients now. Of those that end at the same time, who was asked first comes first."""
+    def start(
+        self,
+        clients: Sequence[str],
+        round: int,
+        attempt: int,
+        bytes_down: int,
+        bytes_up: int,
+        due_s: float = math.inf,
+    ) -> None:
+        """Ask these clients now. Of those that end at the same time, who was asked first comes first.
+
+        Args:
+            due_s: when their answers count at the latest; where work may be partial they stop in time for that.
+        """
         for client in clients:
             turn = self.system.turn(
                 client,
@@ -59,6 +71,7 @@ class Timeline:
                 bytes_down=bytes_down,
                 bytes_up=bytes_up,
             )
+            turn = turn.cut(due_s) if self.system.partial else turn
             heapq.heappush(self._queue, (turn.ends_s, self._started, turn))
             self._started += 1
             self._bill.sent += bytes_down
