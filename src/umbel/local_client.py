@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
 from umbel.dtypes import Array
-from umbel.errors import ClientError
+from umbel.errors import ClientError, NotSupported
 from umbel.footprint import Footprint
 from umbel.message import Context, Evaluation, Task, Update
 
@@ -98,6 +98,16 @@ class StepClient(LocalClient):
     @abstractmethod
     def gradient(self, start: Arrays, ctx: Context) -> Fitted:
         """The mean gradient over all data at `start`; `averaged` arrays hold their new values' change."""
+
+    def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
+        """The gradient of each example's own loss at `start`, negated, one after the other.
+
+        Raises:
+            NotSupported: the client has none; `TorchClient` and `GradientClient` do.
+        """
+        raise NotSupported(
+            f"{type(self).__name__} gives no gradients of single examples; use TorchClient or GradientClient"
+        )
 
     @abstractmethod
     def loss(self, start: Arrays, ctx: Context) -> float:

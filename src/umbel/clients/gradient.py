@@ -145,6 +145,16 @@ class GradientClient(StepClient):
                 np.negative(gradients[name], out=result.views[name], casting="same_kind")
         return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
 
+    def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
+        views = start.copy().views
+        for number in range(self.num_examples if self._data else 0):
+            result = Arrays.zeros(start.schema.delta)
+            _, gradients = self._function(views, *(part[number : number + 1] for part in self._data))
+            for name in result:
+                if name in gradients:
+                    np.negative(gradients[name], out=result.views[name], casting="same_kind")
+            yield result.frozen()
+
     def loss(self, start: Arrays, ctx: Context) -> float:
         return float(self._function(start.copy().views, *self._data)[0]) if self.num_examples else 0.0
 

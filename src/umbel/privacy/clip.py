@@ -9,6 +9,8 @@ import numpy as np
 from umbel.arrays import Arrays, Vector
 
 GRID_BITS, WEIGHT_BITS = 20, 10
+EXAMPLE_BITS = 14
+"""Of gradients of single examples, whose sums have to be exact before they are sent."""
 
 
 def grid_of(bound: float, bits: int = GRID_BITS) -> float:
@@ -16,7 +18,7 @@ def grid_of(bound: float, bits: int = GRID_BITS) -> float:
     return math.ldexp(1.0, math.frexp(bound)[1] - 1 - bits)
 
 
-def clipped(arrays: Arrays, bound: float) -> tuple[Arrays, bool]:
+def clipped(arrays: Arrays, bound: float, bits: int = GRID_BITS) -> tuple[Arrays, bool]:
     """x · min(1, C / ‖x‖) with each number cut off to the grid, and whether x was no longer than C.
 
     Cutting off makes numbers smaller in size only, so the norm is at most C whatever rounding does. In single
@@ -24,12 +26,13 @@ def clipped(arrays: Arrays, bound: float) -> tuple[Arrays, bool]:
 
     Args:
         bound: C, above 0.
+        bits: how much finer than C the grid is.
     """
     vector = Vector.of(arrays)
     # Scaled by the largest number first: the square of a finite one may be infinite, or nothing.
     largest = float(np.abs(vector.values).max(initial=0.0))
     norm = 0.0 if largest == 0 else largest * float(np.linalg.norm(vector.values / largest))
-    within, grid = norm <= bound, grid_of(bound)
+    within, grid = norm <= bound, grid_of(bound, bits)
     if not within:
         vector.values *= bound / norm * (1 - 2**-40)
     vector.values /= grid

@@ -46,7 +46,7 @@ class Adaptive:
 @final
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
-    """Differential privacy for clients, noise added by the server: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
+    """Differential privacy with noise added by the server: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
 
     After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
     whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
@@ -69,6 +69,10 @@ class PrivacyPlan:
             None is `weight_cap`.
         min_cohort: refuse runs whose cohorts are expected to be smaller, at least 1.
         adaptive: how the clip follows the norms of the updates; None leaves it as it is.
+        unit: whom it hides: a whole "client", or each "example" of one. Examples are for FedSGD: clients clip the
+            gradient of each example to `clip`, and the server adds noise to the sum of all of them.
+        expected_examples: for unit "example", how many all clients have together, at least 1; public. The sum is
+            divided by it, and no client may have more.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -91,7 +95,8 @@ class PrivacyPlan:
     expected_weight: float | None = None
     min_cohort: int = 1
     adaptive: Adaptive | None = None
-    unit: Literal["client"] = "client"
+    unit: Literal["client", "example"] = "client"
+    expected_examples: int | None = None
 
     def __post_init__(self) -> None:
         _check_positive("clip", self.clip, 1.0)
@@ -122,7 +127,22 @@ class PrivacyPlan:
             self.adaptive is None or isinstance(self.adaptive, Adaptive),  # pyright: ignore[reportUnnecessaryIsInstance]
             f"adaptive must be Adaptive(...) or None, got {self.adaptive!r}",
         )
-        require(self.unit == "client", f'unit must be "client", got {self.unit!r}; records are not protected yet')
+        require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
+        self._check_examples()
+
+    def _check_examples(self) -> None:
+        few = self.expected_examples
+        if self.unit == "client":
+            require(few is None, f'expected_examples={few!r} is for unit="example"; leave it out')
+            return
+        require(
+            type(few) is int and few >= 1,
+            f'unit="example" needs expected_examples, about how many examples all clients have together, got {few!r}',
+        )
+        require(self.sampling == "every", f'unit="example" needs sampling="every", got {self.sampling!r}')
+        for name in ("weight_cap", "adaptive"):
+            value = getattr(self, name)
+            require(value is None, f'{name} is for unit="client", got {value!r}; leave it out')
 
 
 def _check_positive(name: str, value: object, try_this: float) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from umbel.arrays import Arrays, Vector
 from umbel.errors import NotSupported
-from umbel.local_client import LocalClient
+from umbel.local import assemble
+from umbel.local_client import LocalClient, StepClient
 from umbel.message import ClientState, Context, Group, Task, Update
-from umbel.privacy.clip import GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
+from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh, on_grid
 from umbel.privacy.plan import PrivacyPlan
@@ -23,6 +24,8 @@ from umbel.strategy import State, Strategy
 
 CLIP = "privacy.clip"
 BIT = "privacy.unclipped"
+MOST_EXAMPLES = {"F32": 2 ** (23 - EXAMPLE_BITS), "F64": 2 ** (52 - EXAMPLE_BITS)}
+"""Of so many clipped gradients a type of array holds the sum exactly."""
 
 
 @final
@@ -61,6 +64,8 @@ class Private(Strategy):
     @property
     def denominator(self) -> float:
         """What the sum is divided by: public, and the same whoever answers."""
+        if self.plan.expected_examples is not None:
+            return float(self.plan.expected_examples)
         expected = self.plan.expected_weight if self.plan.expected_weight is not None else self.weight_cap
         return self.mechanism.cohort * expected
 
@@ -78,13 +83,41 @@ class Private(Strategy):
         return expected if self.plan.adaptive is None else {**expected, BIT: _bit(True).schema}
 
     def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        if self.plan.unit == "example":
+            return self._summed_by_example(ask, client, ctx), ctx.memory
         update, memory = self.inner.local(replace(ask, task=_without_clip(ask.task)), client, ctx)
         groups = self._protected(update.groups, ask.task, None)
         # What else a client tells of itself, such as its loss, is not in the budget and stays where it is.
         return Update(groups, 1.0, update.steps), memory
 
+    def _summed_by_example(self, ask: Any, client: LocalClient, ctx: Context) -> Update:
+        """Σ clip(-∇ℓᵢ(x)) over the client's examples."""
+        if not isinstance(client, StepClient):
+            raise NotSupported(
+                f'unit="example" clips each example\'s gradient, which {type(client).__name__} does not give; use '
+                "TorchClient or GradientClient"
+            )
+        start, count = assemble(_without_clip(ask.task), client, ctx), 0
+        bound, most = float(ask.task.extra[CLIP]["bound"][0]), self.plan.expected_examples or 0
+        total = Vector.of(Arrays.zeros(start.schema.delta))
+        for gradient in client.example_gradients(start, ctx):
+            total.values += Vector.of(clipped(gradient, bound, EXAMPLE_BITS)[0]).values
+            count += 1
+        exact = min(MOST_EXAMPLES[spec.dtype] for spec in start.schema.delta.specs)
+        if count > min(most, exact):
+            raise NotSupported(
+                f"client {ctx.client} has {count} examples, more than expected_examples={most} or than the {exact} "
+                "whose sum does not round; correct the plan, or have a model of float64"
+            )
+        return Update({"delta": Group(total.arrays(), 1.0)}, 1.0, 1)
+
     def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
-        """The bound is the server's promise, so it is the server that sees to it, whatever the client did."""
+        """The bound is the server's promise, so it is the server that sees to it, whatever the client did.
+
+        Of single examples it sees nothing: that those are clipped is their owner's word.
+        """
+        if self.plan.unit == "example":
+            return {"delta": Group(update.groups["delta"].arrays, 1.0)}
         inner = replace(update, groups={name: g for name, g in update.groups.items() if name != BIT})
         opened = self.inner.open(inner, _without_clip(task), own)
         return self._protected(opened, task, update.groups.get(BIT))
@@ -110,7 +143,8 @@ class Private(Strategy):
         return replace(after, scalars={**after.scalars, CLIP: following})
 
     def _noisy(self, total: Vector, bound: float) -> Vector:
-        grid = grid_of(bound, GRID_BITS) * (
+        bits = EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
+        grid = grid_of(bound, bits) * (
             1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS)
         )
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)

@@ -11,7 +11,7 @@ from umbel.coordinators.abstract import count_of
 from umbel.coordinators.selection.poisson import Poisson
 from umbel.errors import ConfigError, NotSupported
 from umbel.privacy.accounting import epsilon, noise_for
-from umbel.privacy.clip import grid_of
+from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, grid_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
@@ -101,10 +101,11 @@ def _mechanism(plan: PrivacyPlan, config: ServerConfig, clients: int) -> Mechani
             f"cohorts of {cohort:g} clients are expected, min_cohort is {plan.min_cohort}; raise fraction_fit or "
             "have more clients"
         )
-    if plan.delta * clients >= 1:
+    hidden = plan.expected_examples or clients
+    if plan.delta * hidden >= 1:
         raise NotSupported(
-            f"delta={plan.delta} is no promise to {clients} clients: one of them may be told in full; it must be below "
-            f"1 / {clients}"
+            f"delta={plan.delta} is no promise to {hidden} {plan.unit}s: one of them may be told in full; it must be "
+            f"below 1 / {hidden}"
         )
     noise, rounds = plan.noise_multiplier, max(1, config.num_rounds)
     if noise is None:
@@ -128,11 +129,13 @@ def _summed(coordinator: Overlap | Secure | None, plan: PrivacyPlan, clients: in
     """
     if not isinstance(coordinator, Secure):
         return coordinator
+    each = plan.expected_examples or 1
+    grid = grid_of(plan.clip, GRID_BITS if plan.unit == "client" else EXAMPLE_BITS)
     # The encoding's step is the next power of two above clip · clients / 2^31.
-    most = int(2**EXACT_BITS * grid_of(plan.clip) / plan.clip / 2)
+    most = int(2**EXACT_BITS * grid / (each * plan.clip) / 2)
     if clients > most:
         raise NotSupported(
             f"privacy= with Secure() sums up to {most} clients exactly, here may be {clients}; have fewer, or leave "
             "Secure() out"
         )
-    return replace(coordinator, clip=plan.clip, weight_cap=1.0, metrics=())
+    return replace(coordinator, clip=each * plan.clip, weight_cap=1.0, metrics=())

@@ -51,6 +51,10 @@ def _unsound_strategy(strategy: Strategy, plan: PrivacyPlan) -> Iterator[str]:
         )
     if strategy.counts_clients:
         yield f"privacy= cannot be combined with {name}, whose step uses how many clients there are; use FedAvg"
+    if plan.unit == "example":
+        if not getattr(strategy, "one_gradient", False):
+            yield f'unit="example" needs a strategy that asks for gradients, got {name}; use FedSGD'
+        return
     if plan.weight_cap is None and getattr(strategy, "weighting", "uniform") != "uniform":
         yield (
             f'privacy= without a weight_cap weighs all clients alike, {name} has weighting="examples"; give '

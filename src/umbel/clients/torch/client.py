@@ -534,6 +534,17 @@ class TorchClient(BlockClient):
             loss_sum, count = loss_sum + loss.item() * size, count + size
         return loss_sum, count
 
+    def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
+        try:
+            self.load(start, ctx)
+            for batch in one_pass(self._train, 1, shuffle=False):
+                for tensor in self._state.values():
+                    tensor.grad = None
+                self._forward(on_device(batch, self.device))[0].backward()
+                yield self._downhill(start, 1.0)
+        finally:
+            self.release()
+
     def loss(self, start: Arrays, ctx: Context) -> float:
         return self._assess(self._train, start, ctx)[0]
 
