@@ -79,7 +79,7 @@ class History:
         parameters: the final model, name → array.
         rounds: one record per round, round 0 (if it was evaluated) first.
         run: the run's id in its store.
-        ended: "finished", "target", "patience" or "interrupted".
+        ended: "finished", "target", "patience", "stopped" (by `stop_when`) or "interrupted".
         warnings: each thing worth knowing, once.
         plan: the run as plain data.
     """
