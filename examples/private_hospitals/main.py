@@ -114,7 +114,8 @@ def main() -> None:
     print(f"One logistic regression, {ROUNDS} rounds, {repeats} splits; AUC on all hospitals' held-out patients.\n")
     for name, mean, spread in zip(names, table.mean(axis=0), error, strict=True):
         print(f"  {name:<28} {mean:.3f} ± {2 * spread:.3f}")
-    print(f"\nε is per patient, at δ = {DELTA:g}, for all {ROUNDS} models together. {time.perf_counter() - started:.0f} s.")
+    took = f"{time.perf_counter() - started:.0f} s"
+    print(f"\nε is per patient, at δ = {DELTA:g}, for all {ROUNDS} models together. {took}.")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def _most_steps(client: StepClient, ctx: Context) -> float:
     """How many batches may be trained on: floor(share of time · all), as a simulated deadline has it."""
     if ctx.share >= 1:
         return math.inf
-    ctx.is_cut = True
+    share, ctx.share = ctx.share, 1.0
     whole = client.turn_steps
     if whole is None:
         raise ClientError(
@@ -79,7 +79,7 @@ def _most_steps(client: StepClient, ctx: Context) -> float:
             "batches there are; give arrays, a Dataset or a DataLoader",
         )
     # A product such as 0.29 · 100 lies a hair below 29; rounding to nine digits first keeps it at 29.
-    done = math.floor(round(ctx.share * whole, 9))
+    done = math.floor(round(share * whole, 9))
     if done < 1:
         raise ClientError(ctx.client, f"had done none of its {whole} steps at the deadline")
     return done

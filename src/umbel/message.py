@@ -160,6 +160,7 @@ class Context:
         state: this client's own memory: name → array or plain scalar. Kept only if this turn's answer is kept.
         device: a torch device name.
         memory: all that lasts of this client; `state` is the user's part of it.
+        share: how much of its steps a turn can take before a simulated deadline. A loop that heeds it sets it to 1.
     """
 
     client: str
@@ -174,8 +175,6 @@ class Context:
     ends_at_s: float = math.inf
     on_report: Callable[[float], None] | None = None
     share: float = 1.0
-    is_cut: bool = False
-    """Whether a loop has heeded `share`."""
 
     @property
     def state(self) -> dict[str, Any]:

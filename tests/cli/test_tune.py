@@ -81,6 +81,17 @@ def test_optuna_names_the_points_when_trials_are_given(here, app):
     assert swept[-1]["kind"] == "sweep"
 
 
+def test_points_that_do_worse_are_broken_off_and_stay_so(here, app):
+    pytest.importorskip("optuna")
+    words = ("tune", "means", "--set", "lr=0.001:0.5:log", "--trials", "9", "--pruner", "median", "--json")
+    first, again = lines(here(*words)), lines(here(*words))
+    assert any(line["pruned"] and line["rounds"] < 3 and line["value"] is None for line in first[:-1])
+    assert [(line["point"], line["pruned"], line["rounds"]) for line in first[:-1]] == [
+        (line["point"], line["pruned"], line["rounds"]) for line in again[:-1]
+    ]
+    assert all(line["kept"] for line in again[:-1])
+
+
 def test_the_apps_own_monitor_is_the_metric(here, tmp_path):
     run = RUN.replace("num_rounds=config", 'monitor="size", mode="max", num_rounds=config')
     write_app(tmp_path / "means", run=run)

@@ -328,10 +328,10 @@ class OneTask(Engine):
     def __init__(self, inner):
         self.inner, self.calls = inner, []
 
-    def play(self, asks, states, progress=None, *, more=False):
+    def play(self, asks, states, progress=None, *, more=False, meanwhile=None):
         assert len({id(ask.task) for ask in asks}) == 1
         self.calls.append(more)
-        return self.inner.play(asks, states, progress, more=more)
+        return self.inner.play(asks, states, progress, more=more, meanwhile=meanwhile)
 
     def close(self):
         self.inner.close()

@@ -152,13 +152,17 @@ def test_it_changes_nothing_where_a_round_is_tried_again():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"target": 20.0, "monitor": "central_loss", "mode": "max"}, {"patience": 2, "monitor": "central_loss"}],
-    ids=["target", "patience"],
+    [
+        {"target": 20.0, "monitor": "central_loss", "mode": "max"},
+        {"patience": 2, "monitor": "central_loss"},
+        {"functions": {"stop_when": lambda record: record.loss > 20.0}},
+    ],
+    ids=["target", "patience", "stop_when"],
 )
 def test_a_run_that_its_numbers_end_ends_in_the_same_round(changes):
     pool, serial = (told(engine, num_rounds=9, **changes) for engine in ("pool", "serial"))
     assert pool == serial
-    assert pool[0][-1]["reason"] in ("target", "patience")
+    assert pool[0][-1]["reason"] in ("target", "patience", "stopped")
     assert pool[0][-1]["round"] < 9
 
 

@@ -460,3 +460,139 @@ def test_the_plot_has_a_panel_per_setting_that_varies():
     figure = sweep.plot()
     assert [axes.get_xlabel() for axes in figure.axes] == ["lr"]
     assert figure.axes[0].get_ylabel() == "loss"
+
+
+def test_a_run_ends_where_it_is_told_to_and_can_go_on():
+    store, seen = fl.MemoryStore(), []
+
+    def enough(record):
+        seen.append((record.round, record.loss))
+        return record.round == 2
+
+    def run(rounds, **more):
+        return fl.simulate(
+            Quadratics().client,
+            4,
+            config=fl.ServerConfig(num_rounds=rounds, fraction_fit=0.5, seed=1),
+            progress=False,
+            **more,
+        )
+
+    stopped = run(5, stop_when=enough, store=store, engine="pool", workers=2)
+    whole = run(5)
+    assert (stopped.ended, [record.round for record in stopped.rounds]) == ("stopped", [1, 2])
+    assert seen == [(record.round, record.loss) for record in whole.rounds[:2]]
+    assert run(5, store=store, resume="last").parameters == whole.parameters
+    assert run(2, stop_when=enough).ended == "finished"
+
+
+class Half:
+    """A pruner that needs nothing but what it was told: it breaks off what is worse than the best at that step."""
+
+    def __new__(cls):
+        optuna = pytest.importorskip("optuna")
+
+        class Pruner(optuna.pruners.BasePruner):
+            def prune(self, study, trial):
+                step = trial.last_step
+                others = [t.intermediate_values.get(step) for t in study.trials if t.number < trial.number]
+                known = [value for value in others if value is not None]
+                return bool(known) and trial.intermediate_values[step] > min(known)
+
+        return Pruner()
+
+
+def pruned(store=None, toy=None, seeds=2, trials=6, **more):
+    toy = toy or Toy(rounds=4)
+    space = {"lr": fl.Range(1e-3, 0.2, log=True)}
+    return fl.sweep(toy, space, seeds=seeds, trials=trials, pruner=Half(), store=store, progress=False, **more)
+
+
+def told(sweep):
+    return [(run.point, run.seed, run.value, run.error, run.pruned, run.last_round) for run in sweep.runs]
+
+
+def test_a_point_that_does_worse_is_broken_off_and_the_others_are_what_they_are_without():
+    toy = Toy(rounds=4)
+    sweep = pruned(toy=toy)
+    broken = [run for run in sweep.runs if run.pruned]
+    assert broken
+    assert all(run.last_round < 4 and run.value is None for run in broken)
+    assert all(f"pruned after round {run.last_round}, where loss was" in run.error for run in broken)
+    # Its other seeds are not begun, and it has no mean.
+    for result in sweep.points:
+        runs = [run for run in sweep.runs if run.point == result.point]
+        assert result.pruned == sum(run.pruned for run in runs)
+        assert not any(run.pruned for run in runs[:-1])
+        assert result.mean is None if result.pruned else len(runs) == 2
+    for run in sweep.runs:
+        if not run.pruned:
+            assert run.value == Toy(rounds=4)(run.seed, **run.point).loss
+    assert sweep.cells()[0] == ["lr", "loss", "spread", "runs", "failed", "pruned", ""]
+
+
+def test_a_sweep_that_prunes_goes_on_to_the_same_end(tmp_path):
+    whole = told(pruned(tmp_path / "whole.db"))
+    for rounds in range(1, 9):
+        path = tmp_path / f"{rounds}.db"
+        left = rounds
+
+        def interrupt(event):
+            nonlocal left
+            if event["kind"] == "round":
+                left -= 1
+                if not left:
+                    raise KeyboardInterrupt
+
+        assert pruned(path, Toy([interrupt], rounds=4)).ended == "interrupted"
+        assert told(pruned(path)) == whole
+        assert all(run.kept for run in pruned(path).runs)
+        assert told(pruned(path)) == whole
+
+
+def test_without_a_pruner_what_was_pruned_goes_on(tmp_path):
+    path = tmp_path / "sweep.db"
+    first = pruned(path, seeds=1)
+    points = {"lr": [run.point["lr"] for run in first.runs if run.pruned]}
+    sweep = fl.sweep(Toy(rounds=4), points, store=path, progress=False)
+    assert [run.value for run in sweep.runs] == [Toy(rounds=4)(0, lr=lr).loss for lr in points["lr"]]
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_pruners_have_names(pruner):
+    pytest.importorskip("optuna")
+    sweep = fl.sweep(Toy(rounds=4), {"lr": fl.Range(1e-3, 0.2, log=True)}, trials=9, pruner=pruner, progress=False)
+    assert any(run.pruned for run in sweep.runs)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pruner": "median"}, "compares the points of an Optuna search, got search='grid'"),
+        ({"pruner": "median", "trials": 3, "search": "random"}, "got search='random'"),
+        ({"pruner": "worst", "trials": 3}, 'pruner must be "median", "halving"'),
+    ],
+)
+def test_a_pruner_that_cannot_be_is_refused(options, said):
+    pytest.importorskip("optuna")
+    with pytest.raises(ConfigError, match=said):
+        fl.sweep(Toy(), {"lr": [0.1]}, progress=False, **options)
+
+
+def test_a_pruner_hears_of_the_rounds_of_all_seeds_and_of_what_was_pruned():
+    optuna = pytest.importorskip("optuna")
+    heard = []
+
+    class Second(optuna.pruners.BasePruner):
+        """Breaks off the second point in its sixth round, which is the second of its second seed."""
+
+        def prune(self, study, trial):
+            heard.append((trial.number, trial.last_step))
+            states = [other.state.name for other in study.trials if other.number < trial.number]
+            assert states == ["COMPLETE", "PRUNED"][: trial.number]
+            return (trial.number, trial.last_step) == (1, 6)
+
+    space = {"lr": fl.Range(1e-3, 0.2, log=True)}
+    sweep = fl.sweep(Toy(rounds=4), space, seeds=3, trials=3, pruner=Second(), progress=False)
+    assert heard == [*((0, n) for n in range(1, 13)), *((1, n) for n in range(1, 7)), *((2, n) for n in range(1, 13))]
+    assert [run.last_round for run in sweep.runs] == [4, 4, 4, 4, 2, 4, 4, 4]

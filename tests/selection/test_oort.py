@@ -4,11 +4,12 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import umbel as fl
 from umbel.coordinators import Everyone, Experience, Seen
-from umbel.coordinators.selection.oort import quantile, use
+from umbel.coordinators.selection.oort import LARGEST, quantile, use
 from umbel.errors import ConfigError
 from umbel.message import Receipt
 
@@ -142,3 +143,44 @@ def test_a_quantile_is_a_value_of_the_list():
 def test_arguments_that_are_none_are_refused(arguments, sentence):
     with pytest.raises(ConfigError, match=sentence):
         fl.Oort(**arguments)
+
+
+def worth_one_by_one(oort, experience):
+    """The formula of the class, client after client, in Python's own numbers."""
+    seen = experience.clients
+    useful = {c: 0.0 if s.loss is None else min(s.examples * abs(s.loss), LARGEST) for c, s in seen.items()}
+    ordered, times = sorted(useful.values()), sorted(s.took_s for s in seen.values() if s.took_s is not None)
+
+    def smallest(values, share):
+        return values[max(math.ceil(round(share * len(values), 9)) - 1, 0)] if values else 0.0
+
+    clip = smallest(ordered, oort.clip_share) or 1.0
+    preferred_s = smallest(times, experience.numbers.get("pace", oort.pace))
+    found = {}
+    for client, one in seen.items():
+        if oort.most_picks is not None and one.picks >= oort.most_picks:
+            continue
+        recent = 0.1 * math.log(experience.round + 1) / max(one.round, 1)
+        found[client] = min(useful[client], clip) / clip + math.sqrt(recent)
+        if one.took_s is not None and one.took_s > preferred_s:
+            found[client] *= (preferred_s / one.took_s) ** oort.alpha
+    return found
+
+
+@pytest.mark.parametrize("settings", [{}, {"alpha": 0.7, "most_picks": 5}, {"clip_share": 0.0, "pace": 0.0}], ids=str)
+def test_the_worth_of_many_in_arrays_is_that_of_each_to_the_bit(settings):
+    rng = np.random.default_rng(3)
+    losses, times, examples = rng.lognormal(size=10_000), rng.lognormal(size=10_000), rng.integers(0, 500, 10_000)
+    clients = {
+        str(i): Seen(
+            None if i % 7 == 0 else 1e308 if i == 8 else float(losses[i]) * (-1) ** i,
+            float(examples[i]),
+            None if i % 5 == 0 else float(times[i]),
+            i % 50,
+            i % 9,
+        )
+        for i in range(10_000)
+    }
+    known, oort = Experience(50, clients, {}), fl.Oort(**settings)
+    assert oort.worth(known, dict(clients)) == worth_one_by_one(oort, known)
+    assert oort.worth(Experience(), {}) == {}

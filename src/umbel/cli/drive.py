@@ -18,7 +18,7 @@ from umbel.observe.progress import LiveProgress, duration
 from umbel.observe.table import rounds_table
 from umbel.runtimes.app import App
 from umbel.runtimes.cluster import Cluster
-from umbel.runtimes.history import History
+from umbel.runtimes.history import History, RoundRecord
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.run import Run
 from umbel.runtimes.session import Observer
@@ -44,6 +44,7 @@ class Job:
     workers: int | None = None
     cluster: str | None = None
     resume: str | None = None
+    stop_when: Callable[[RoundRecord], bool] | None = None
     out: TextIO | None = None
     """Where JSON goes; None tells people instead."""
 
@@ -101,6 +102,7 @@ def simulated(job: Job, observers: Sequence[Observer]) -> History:
         system=run.system,
         coordinator=run.coordinator,
         privacy=run.privacy,
+        stop_when=job.stop_when,
         engine=job.engine,
         workers=job.workers,
         cluster=None if job.cluster is None else Cluster(address=job.cluster),

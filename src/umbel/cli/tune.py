@@ -44,6 +44,9 @@ from umbel.stores import Store
 @click.option("--seeds", type=int, default=1, show_default=True, help="Runs per point, with the seeds 0, 1, ….")
 @click.option("--trials", type=int, help="How many points to try; default all that the values of --set make.")
 @click.option("--search", help=f"Who names points: {', '.join(SEARCHES)}; default grid, and optuna with --trials.")
+@click.option(
+    "--pruner", type=click.Choice(["median", "halving"]), help="Break off points that do worse than others did."
+)
 @click.option("--metric", help="What to compare, after the last round; default the app's monitor, which is loss.")
 @click.option("--mode", help="min or max: which of the metric is better; default by its name.")
 @click.option("--plot", "picture", type=Path, help="Draw the metric over each setting into this .png, .svg or .pdf.")
@@ -58,6 +61,7 @@ def tune(
     seeds: int,
     trials: int | None,
     search: str | None,
+    pruner: str | None,
     metric: str | None,
     mode: str | None,
     picture: Path | None,
@@ -85,7 +89,7 @@ def tune(
         choose(engine, workers, config, described.num_clients, None if cluster is None else Cluster(address=cluster))
         metric, mode = metric or config.monitor, mode or ("auto" if metric else config.mode)
         less = goal(metric, mode)
-        chosen, every = search_for(space, search, trials, 0, less), seeds_of(seeds)
+        chosen, every = search_for(space, search, trials, 0, less, pruner), seeds_of(seeds)
         _check_picture(picture)
         name = name or f"{found.name} sweep"
         check_name(name)
@@ -98,6 +102,7 @@ def tune(
                 less_is_better=less,
                 store=store,
                 name=name,
+                prunes=pruner is not None,
                 observers=[plain_lines(metric, chosen.count * len(every)) if out is None else _json_lines(out)],
             )
             return _tell(leader.lead(chosen), app, picture, out)
@@ -129,6 +134,7 @@ class _Simulated:
             workers=self.workers,
             cluster=self.cluster,
             resume=kept["resume"],
+            stop_when=kept.get("stop_when"),
         )
         return simulated(job, [])
 
@@ -163,6 +169,7 @@ def _json_lines(out: TextIO) -> Observer:
     def observe(run: SweepRun) -> None:
         last = max((record.round for record in run.rounds), default=0)
         told = {"point": dict(run.point), "seed": run.seed, "value": run.value, "error": run.error, "run": run.run}
+        told["pruned"] = run.pruned
         out.write(json.dumps({"kind": "run", **told, "rounds": last, "seconds": run.seconds, "kept": run.kept}) + "\n")
         out.flush()
 

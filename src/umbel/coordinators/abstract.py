@@ -15,7 +15,7 @@ from umbel.coordinators.selection import Experience, Uniform
 from umbel.errors import ConfigError
 from umbel.message import Receipt
 
-Reason: TypeAlias = Literal["finished", "target", "patience", "interrupted"]
+Reason: TypeAlias = Literal["finished", "target", "patience", "stopped", "interrupted"]
 
 
 @final

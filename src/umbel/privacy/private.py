@@ -144,9 +144,7 @@ class Private(Strategy):
 
     def _noisy(self, total: Vector, bound: float) -> Vector:
         bits = EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
-        grid = grid_of(bound, bits) * (
-            1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS)
-        )
+        grid = grid_of(bound, bits) * (1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS))
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
         return Vector(total.schema, total.values + noise)
 

@@ -95,6 +95,12 @@ def is_in_order(hooks: Hooks, config: ServerConfig) -> bool:
     run and not of the moment, so that a run does the same each time.
     """
     ends_it = config.target is not None or config.patience is not None
-    others = (hooks.on_fit_config_fn, hooks.on_evaluate_config_fn, hooks.fit_metrics, hooks.evaluate_metrics)
+    others = (
+        hooks.on_fit_config_fn,
+        hooks.on_evaluate_config_fn,
+        hooks.fit_metrics,
+        hooks.evaluate_metrics,
+        hooks.stop_when,
+    )
     # A client's time-out is watched by the process that evaluates, which would look too late.
     return ends_it or config.client_timeout is not None or any(function is not None for function in others)

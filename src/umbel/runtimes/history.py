@@ -95,7 +95,7 @@ class History:
         parameters: the final model, name → array.
         rounds: one record per round, round 0 (if it was evaluated) first.
         run: the run's id in its store.
-        ended: "finished", "target", "patience", "budget" or "interrupted".
+        ended: "finished", "target", "patience", "stopped" (by `stop_when`), "budget" (of privacy) or "interrupted".
         warnings: each thing worth knowing, once.
         plan: the run as plain data.
         privacy: what a private run released, and the ε that all of it up to there costs.

@@ -17,6 +17,7 @@ from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.central import Central, Closing, is_in_order
+from umbel.runtimes.history import RoundRecord
 from umbel.runtimes.measures import mapping_of, means, summary, worked
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
@@ -40,6 +41,7 @@ class Hooks:
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None
     fit_metrics: Callable[..., Mapping[str, float]] | None = None
     evaluate_metrics: Callable[..., Mapping[str, float]] | None = None
+    stop_when: Callable[[RoundRecord], bool] | None = None
 
     @property
     def per_client(self) -> bool:
@@ -203,9 +205,12 @@ class Session:
             raise
         found = self._summary(closing, central)
         measured = {**found["metrics"], **({} if found["loss"] is None else {"loss": found["loss"]})}
-        ended = self.coordinator.judge(number, measured)
-        keep = ended is not None or number % config.checkpoint_every == 0
         event = {**closing.event, **found}
+        ended = self.coordinator.judge(number, measured)
+        stop_when = self.hooks.stop_when
+        if stop_when is not None and stop_when(RoundRecord.of(event)) and ended is None:
+            ended = Ended("stopped")
+        keep = ended is not None or number % config.checkpoint_every == 0
         self._commit(event, number, closing.tally.states, self._checkpoint(closing) if keep else None)
         if keep:
             self.players.kept(number, closing.tally, self._receipts())

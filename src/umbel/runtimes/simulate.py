@@ -22,7 +22,7 @@ from umbel.runtimes import choose, devices, keeping, probe, trial
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
-from umbel.runtimes.history import History
+from umbel.runtimes.history import History, RoundRecord
 from umbel.runtimes.matching import AttributesFn, population
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.privately import Parts
@@ -52,6 +52,7 @@ def simulate(
     privacy: PrivacyPlan | None = None,
     fit_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
     evaluate_metrics_aggregation_fn: Callable[..., Mapping[str, float]] | None = None,
+    stop_when: Callable[[RoundRecord], bool] | None = None,
     engine: str = "auto",
     workers: int | None = None,
     block: int | None = None,
@@ -86,6 +87,7 @@ def simulate(
         privacy: the differential privacy that the run promises; None promises none.
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
+        stop_when: asked after each round, with its record, whether the run is to end there; `ended` is then "stopped".
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
             pool on each node of a cluster; all give the same bits. "vmap" trains clients in blocks, each step of a
             block one batched computation, here or in workers; it gives the same bits as itself and those of the others
@@ -133,6 +135,7 @@ def simulate(
         on_evaluate_config_fn=once("on_evaluate_config_fn", on_evaluate_config_fn, given),
         fit_metrics=once("fit_metrics_aggregation_fn", fit_metrics_aggregation_fn, given),
         evaluate_metrics=once("evaluate_metrics_aggregation_fn", evaluate_metrics_aggregation_fn, given),
+        stop_when=stop_when,
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads)

@@ -83,7 +83,7 @@ def _work(program: Program, ask: Ask, ctx: Context) -> Update | Evaluation | str
     seed_process(ctx.key)
     if ask.kind == "fit" or program.strategy.evaluates:
         update, ctx.memory = program.strategy.local(ask, client, ctx)
-        if ctx.share < 1 and not ctx.is_cut:
+        if ctx.share < 1:
             raise ClientError(
                 ask.client,
                 "was not done at the deadline, and what it had done is not known: partial work needs a client and a "

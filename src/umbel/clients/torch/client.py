@@ -17,6 +17,7 @@ from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
 from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
+from umbel.clients.torch.calling import called, loss_of
 from umbel.clients.torch.data import (
     batches_of,
     examples,
@@ -169,38 +170,18 @@ class TorchClient(BlockClient):
         return self._steps, self._path
 
     def footprint(self) -> Footprint | None:
-        """Bytes that a turn takes on its device: parameters, gradients and optimiser by size, activations by one step.
-
-        The step is taken on a copy, on the `meta` device; where the model looks at values, on the CPU.
-
-        Returns:
-            None without training data.
-        """
-        with torch.random.fork_rng(devices=[]):
-            batch = (
-                None
-                if self._train is None
-                else next(iter(one_pass(self._train, self._batch_size, shuffle=False)), None)
-            )
-        if batch is None:
+        """Bytes that a turn takes on its device: arrays by size, activations by one step of a copy on `meta`."""
+        if self._train is None:
             return None
+        return measured(
+            self.model, self._loss_on, self._optimizer, one_pass(self._train, self._batch_size, shuffle=False)
+        )
 
-        def forward(model: nn.Module, placed: Any, device: torch.device) -> Tensor:
-            stand_in = copy.copy(self)
-            stand_in.model, stand_in.device = model, device
-            return stand_in._forward(placed)[0]
-
-        return measured(lambda device: copy.deepcopy(self.model).to(device), forward, self._optimizer_of, batch)
-
-    def _optimizer_of(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser as it would be for another model of the same shape."""
-        if not isinstance(self._optimizer, torch.optim.Optimizer):
-            return self._optimizer([param for param in model.parameters() if param.requires_grad])
-        fresh = copy_without_memory(self._optimizer)
-        theirs = {id(mine): other for mine, other in zip(self.model.parameters(), model.parameters(), strict=True)}
-        for group in fresh.param_groups:
-            group["params"] = [theirs[id(param)] for param in group["params"] if id(param) in theirs]
-        return fresh
+    def _loss_on(self, model: nn.Module, batch: Any, device: torch.device) -> Tensor:
+        """The loss as it would be of another model, elsewhere."""
+        stand_in = copy.copy(self)
+        stand_in.model, stand_in.device = model, device
+        return stand_in._forward(batch)[0]
 
     def parameters(self, ctx: Context) -> Arrays:
         self._state = _state_of(self.model)
@@ -312,8 +293,8 @@ class TorchClient(BlockClient):
             if self._step_fn is not None:
                 return self._step_fn(self.model, batch), None, None
             if self._loss is None:
-                output = _called(self.model, batch)
-                return _loss_of(output), output, batch
+                output = called(self.model, batch)
+                return loss_of(output), output, batch
             if not isinstance(batch, tuple):
                 raise ConfigError(
                     f"loss is for batches of inputs and a target, the data gave a {type(batch).__name__}; give "
@@ -600,23 +581,6 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
 
 def _is_on(device: torch.device, wanted: torch.device) -> bool:
     return device.type == wanted.type and wanted.index in (None, device.index or 0)
-
-
-def _called(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**cast("Mapping[str, Any]", batch))
-    return model(*cast("tuple[Any, ...]", batch)) if isinstance(batch, tuple) else model(batch)
-
-
-def _loss_of(output: Any) -> Tensor:
-    is_mapping = isinstance(output, Mapping)
-    loss = cast("Mapping[str, Any]", output).get("loss") if is_mapping else getattr(output, "loss", None)
-    if loss is None:
-        kind = type(cast("object", output)).__name__
-        raise ConfigError(
-            f"the model returned a {kind} without a loss; give TorchClient loss=, or step=, or batches with labels"
-        )
-    return loss
 
 
 def _scaler(device: torch.device) -> Any:

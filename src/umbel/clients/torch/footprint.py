@@ -2,42 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from umbel.clients.torch.data import on_device
+from umbel.clients.torch.optimizer import OptimizerFactory, copy_without_memory
 from umbel.footprint import Footprint
 
 META, HOST = torch.device("meta"), torch.device("cpu")
 Forward = Callable[[nn.Module, Any, torch.device], Tensor]
-Optimizer = Callable[[nn.Module], torch.optim.Optimizer]
 
 
 def measured(
-    copy_of: Callable[[torch.device], nn.Module], forward: Forward, optimizer: Optimizer, batch: Any
-) -> Footprint:
-    """The footprint of one step.
+    model: nn.Module,
+    forward: Forward,
+    optimizer: OptimizerFactory | torch.optim.Optimizer,
+    batches: Iterable[Any],
+) -> Footprint | None:
+    """The footprint of one step; None if there is no batch.
 
     It is taken on the `meta` device, which computes nothing. A model that looks at values (`.item()`, sizes that depend
-    on data) takes it on the CPU.
+    on data) takes it on the CPU. Neither the model nor the optimiser is touched, nor torch's generator.
 
     Args:
-        copy_of: a copy of the model on a device.
         forward: `(model, batch, device) → loss`.
-        optimizer: makes one for a model.
-        batch: the first one.
+        optimizer: a factory, or one that is bound to `model`.
+        batches: of which the first is taken.
     """
-    try:
-        return _step(copy_of(META), forward, optimizer, batch, META)
-    except Exception:
-        with torch.random.fork_rng(devices=[]):
-            return _step(copy_of(HOST), forward, optimizer, batch, HOST)
+
+    def step(device: torch.device) -> Footprint:
+        other = copy.deepcopy(model).to(device)
+        return _step(other, forward, lambda: _like(optimizer, model, other), batch, device)
+
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(batches), None)
+        if batch is None:
+            return None
+        try:
+            return step(META)
+        except Exception:
+            return step(HOST)
 
 
-def _step(model: nn.Module, forward: Forward, optimizer: Optimizer, batch: Any, device: torch.device) -> Footprint:
+def _like(
+    optimizer: OptimizerFactory | torch.optim.Optimizer, model: nn.Module, other: nn.Module
+) -> torch.optim.Optimizer:
+    """The optimiser as it would be for another model of the same shape."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return optimizer([param for param in other.parameters() if param.requires_grad])
+    fresh = copy_without_memory(optimizer)
+    theirs = {id(mine): their for mine, their in zip(model.parameters(), other.parameters(), strict=True)}
+    for group in fresh.param_groups:
+        group["params"] = [theirs[id(param)] for param in group["params"] if id(param) in theirs]
+    return fresh
+
+
+def _step(
+    model: nn.Module, forward: Forward, optimizer: Callable[[], torch.optim.Optimizer], batch: Any, device: torch.device
+) -> Footprint:
     model.train()
     placed = on_device(batch, device)
     own = [*model.parameters(), *model.buffers()]
@@ -55,7 +81,7 @@ def _step(model: nn.Module, forward: Forward, optimizer: Optimizer, batch: Any, 
     activations = sum(_bytes(tensor) for tensor in kept.values())
     loss.backward()
     gradients = [param.grad for param in model.parameters() if param.grad is not None]
-    chosen = optimizer(model)
+    chosen = optimizer()
     chosen.step()
     memory = [value for state in chosen.state.values() for value in cast("Mapping[str, Any]", state).values()]
     return Footprint(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from umbel.message import Receipt
 
@@ -69,8 +70,7 @@ class Experience:
 
         A checkpoint is written after each round, and a row of its own for each client would take seconds.
         """
-        rows = [(s.loss, s.examples, s.took_s, s.round, s.picks) for s in self.clients.values()]
-        packed = np.array(rows, "<f8").tobytes()  # None becomes NaN
+        packed = np.ascontiguousarray(columns(self.clients.values()).T, "<f8").tobytes()
         return {
             "round": self.round,
             "clients": json.dumps(list(self.clients)),
@@ -83,6 +83,12 @@ class Experience:
         names = json.loads(plain["clients"])
         rows = np.frombuffer(plain["seen"], "<f8").reshape(len(names), 5).tolist()
         return cls(plain["round"], {name: _seen(*row) for name, row in zip(names, rows, strict=True)}, plain["numbers"])
+
+
+def columns(seen: Collection[Seen]) -> NDArray[np.float64]:
+    """Loss, examples, took_s, round and picks, an element per client in each; what is not known is NaN."""
+    rows = [(s.loss, s.examples, s.took_s, s.round, s.picks) for s in seen]
+    return np.array(rows, np.float64).reshape(len(rows), 5).T
 
 
 def _seen(loss: float, examples: float, took_s: float, round: float, picks: float) -> Seen:

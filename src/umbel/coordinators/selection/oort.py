@@ -8,15 +8,17 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+import numpy as np
+
 from umbel.coordinators.population import Either, Population
 from umbel.coordinators.selection.chances import chances_by_name
-from umbel.coordinators.selection.experience import Experience, Seen
+from umbel.coordinators.selection.experience import Experience, Seen, columns
 from umbel.coordinators.selection.selector import Selector, check_learner
 from umbel.coordinators.selection.uniform import Uniform
 from umbel.message import Receipt, is_number, require
 from umbel.randomness import derive, generator
 
-EVERYBODY, LARGEST = 2**63, 1e100
+LARGEST = 1e100
 
 
 @final
@@ -129,33 +131,32 @@ class Oort(Selector):
 
     def worth(self, experience: Experience, seen: dict[str, Seen]) -> dict[str, float]:
         """U of each client that was asked, and not too often."""
-        now, most = experience.round + 1, EVERYBODY if self.most_picks is None else self.most_picks
-        useful = {client: use(one) for client, one in seen.items()}
-        clip = quantile(useful.values(), self.clip_share) or 1.0
-        pace = experience.numbers.get("pace", self.pace)
-        preferred_s = quantile((one.took_s for one in seen.values() if one.took_s is not None), pace)
-        found = dict[str, float]()
-        for client, one in seen.items():
-            if one.picks >= most:
-                continue
-            worth = min(useful[client], clip) / clip + math.sqrt(0.1 * math.log(now) / max(one.round, 1))
-            if one.took_s is not None and one.took_s > preferred_s:
-                worth *= (preferred_s / one.took_s) ** self.alpha
-            found[client] = worth
-        return found
+        loss, examples, took_s, last, picks = columns(seen.values())
+        with np.errstate(over="ignore"):
+            useful = np.where(np.isnan(loss), 0.0, np.minimum(examples * np.abs(loss), LARGEST))
+        clip = quantile(useful, self.clip_share) or 1.0
+        stale = 0.1 * math.log(experience.round + 1) / np.maximum(last, 1.0)
+        worth = np.minimum(useful, clip) / clip + np.sqrt(stale)
+        preferred_s = quantile(took_s[~np.isnan(took_s)], experience.numbers.get("pace", self.pace))
+        slow = np.flatnonzero(took_s > preferred_s)
+        # Python's power, which NumPy's differs from in the last bit.
+        worth[slow] *= [share**self.alpha for share in (preferred_s / took_s[slow]).tolist()]
+        most = math.inf if self.most_picks is None else self.most_picks
+        asked = zip(seen, worth.tolist(), (picks < most).tolist(), strict=True)
+        return {client: value for client, value, counts in asked if counts}
 
     def _best(self, population: Population, worth: dict[str, float], count: int, key: int) -> list[str]:
         """Clients that are there, in proportion to their worth, of those worth nearly as much as is needed."""
         if count < 1:
             return []
         there, least = list[str](), -math.inf
-        for client in sorted(worth, key=lambda client: (-worth[client], client)):
-            if worth[client] < least:
+        for minus, client in sorted((-value, client) for client, value in worth.items()):
+            if -minus < least:
                 break
             if client in population:
                 there.append(client)
                 if len(there) == count:
-                    least = self.cutoff * worth[client]
+                    least = self.cutoff * -minus
         chance_of = chances_by_name(derive(key, "best"))
         return heapq.nsmallest(count, there, key=lambda client: -math.log(chance_of(client)) / max(worth[client], 1e-9))
 
@@ -181,5 +182,8 @@ def use(seen: Seen) -> float:
 
 def quantile(values: Iterable[float], share: float) -> float:
     """The smallest value that a share of them does not exceed; 0 if there is none."""
-    ordered = sorted(values)
-    return ordered[max(math.ceil(round(share * len(ordered), 9)) - 1, 0)] if ordered else 0.0
+    found = np.asarray(values if isinstance(values, np.ndarray) else list(values), np.float64)
+    if not len(found):
+        return 0.0
+    place = max(math.ceil(round(share * len(found), 9)) - 1, 0)
+    return float(np.partition(found, place)[place])

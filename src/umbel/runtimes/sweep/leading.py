@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ConfigError, StoreError, UmbelError
-from umbel.runtimes.history import History
+from umbel.runtimes.history import History, RoundRecord
 from umbel.runtimes.keeping import LONGEST_NAME
 from umbel.runtimes.sweep.result import Observer, Sweep, SweepRun, summed
 from umbel.runtimes.sweep.search import Search
@@ -27,6 +27,30 @@ class _Interrupted(Exception):
 
 
 @final
+@dataclass(frozen=True)
+class _Watch:
+    """Tells a search each round of a run, and the run whether it is to stop.
+
+    Args:
+        before: rounds of the point's runs with other seeds.
+    """
+
+    search: Search
+    metric: str
+    before: int
+
+    def __call__(self, record: RoundRecord) -> bool:
+        value = record.loss if self.metric == "loss" else record.metrics.get(self.metric)
+        return value is not None and self.search.prunes(self.before + record.round, value)
+
+    def replay(self, records: Iterable[RoundRecord]) -> None:
+        """Tell what was measured before: the search is then where it was when the run had got so far."""
+        for record in records:
+            if record.round > 0:
+                self(record)
+
+
+@final
 @dataclass(frozen=True, kw_only=True)
 class Leader:
     """What all runs of a sweep share.
@@ -38,6 +62,7 @@ class Leader:
         store: where runs are kept.
         name: what the runs' names begin with.
         observers: called with every run.
+        prunes: whether the search may break runs off; `play` is then given `stop_when`, too.
     """
 
     play: Play
@@ -47,6 +72,7 @@ class Leader:
     store: Store
     name: str
     observers: Sequence[Observer] = ()
+    prunes: bool = False
 
     def lead(self, search: Search) -> Sweep:
         """Every point of the search, with every seed.
@@ -60,29 +86,50 @@ class Leader:
         ended = "finished"
         try:
             for trial in range(search.count):
-                point = search.ask(trial)
-                search.tell(summed([self._once(point, seed, known, runs) for seed in self.seeds]).mean)
+                self._trial(search, search.ask(trial), known, runs)
         except (KeyboardInterrupt, _Interrupted):
             ended = "interrupted"
         return Sweep(metric=self.metric, less_is_better=self.less_is_better, runs=tuple(runs.values()), ended=ended)
 
-    def _once(self, point: Point, seed: int, known: dict[str, RunInfo], runs: dict[str, SweepRun]) -> SweepRun:
+    def _trial(self, search: Search, point: Point, known: dict[str, RunInfo], runs: dict[str, SweepRun]) -> None:
+        """One point with its seeds, until one of them is pruned."""
+        found: list[SweepRun] = []
+        for seed in self.seeds:
+            # Steps count the rounds over all seeds, so that equal steps of two points compare.
+            before = sum(run.last_round for run in found)
+            found.append(self._once(point, seed, known, runs, _Watch(search, self.metric, before)))
+            if found[-1].pruned:
+                search.tell_pruned()
+                return
+        search.tell(summed(found).mean)
+
+    def _once(
+        self, point: Point, seed: int, known: dict[str, RunInfo], runs: dict[str, SweepRun], watch: _Watch
+    ) -> SweepRun:
         """The run, or what it was when the search asked for the same point before."""
         name = name_of(self.name, point, seed)
+        if name in runs and self.prunes:
+            watch.replay(runs[name].rounds)
         if name not in runs:
-            run = self._run(point, seed, name, known.get(name))
+            run = self._run(point, seed, name, known.get(name), watch)
             runs[name] = run
             for observe in self.observers:
                 observe(run)
         return runs[name]
 
-    def _run(self, point: Point, seed: int, name: str, info: RunInfo | None) -> SweepRun:
-        if info is not None and info.status == "finished":
+    def _run(self, point: Point, seed: int, name: str, info: RunInfo | None, watch: _Watch) -> SweepRun:
+        if info is not None and (info.status == "finished" or self.prunes):
             history = History.of(self.store.log(info.id), Arrays.of({}), info.id, info.plan)
-            return self._measured(point, seed, history, kept=True)
+            if self.prunes:
+                watch.replay(history.rounds)
+            # What another sweep of this name pruned goes on where nothing is pruned.
+            if info.status == "finished" and (self.prunes or history.ended != "stopped"):
+                return self._measured(point, seed, history, kept=True)
+        given: dict[str, Any] = {"store": self.store, "resume": None if info is None else info.id, "name": name}
+        if self.prunes:
+            given["stop_when"] = watch
         try:
-            resume = None if info is None else info.id
-            history = self.play(point, seed, {"store": self.store, "resume": resume, "name": name})
+            history = self.play(point, seed, given)
         except StoreError:
             raise
         except Exception as error:
@@ -107,12 +154,22 @@ class Leader:
         series = dict(history.series(self.metric))
         last = max((record.round for record in history.rounds), default=0)
         value, error = series.get(last), None
-        if value is None or not math.isfinite(value):
+        pruned = self.prunes and history.ended == "stopped"
+        if pruned:
+            value, error = None, f"pruned after round {last}, where {self.metric} was {series.get(last, math.nan):.4g}"
+        elif value is None or not math.isfinite(value):
             if not series:
                 self._check_metric(history)
             value, error = None, f"{self.metric} was {value or 'not measured'} in round {last}, the last"
         return SweepRun(
-            point=point, seed=seed, value=value, error=error, rounds=history.rounds, run=history.run, kept=kept
+            point=point,
+            seed=seed,
+            value=value,
+            error=error,
+            rounds=history.rounds,
+            run=history.run,
+            kept=kept,
+            pruned=pruned,
         )
 
     def _check_metric(self, history: History) -> None:

@@ -30,6 +30,7 @@ class SweepRun:
         rounds: its rounds.
         run: its id in the store, "" if it never got there.
         kept: whether it was read from the store and not run now.
+        pruned: whether a pruner broke it off; `error` says when.
     """
 
     point: Point
@@ -39,6 +40,12 @@ class SweepRun:
     rounds: tuple[RoundRecord, ...] = field(default=(), compare=False)
     run: str = field(default="", compare=False)
     kept: bool = field(default=False, compare=False)
+    pruned: bool = False
+
+    @property
+    def last_round(self) -> int:
+        """The number of its last round; 0 if it has none."""
+        return max((record.round for record in self.rounds), default=0)
 
     @property
     def seconds(self) -> float:
@@ -54,16 +61,18 @@ class PointResult:
     Attributes:
         point: its settings.
         values: the metric of each run that did not fail.
-        errors: why others failed.
+        errors: why others failed or were pruned.
+        pruned: how many of these were pruned.
     """
 
     point: Point
     values: tuple[float, ...]
     errors: tuple[str, ...] = ()
+    pruned: int = 0
 
     @property
     def mean(self) -> float | None:
-        """Mean over the seeds; None if a run failed: the others' mean would not compare with other points'."""
+        """Mean over the seeds; None if a run failed or was pruned: that of the others would not compare."""
         return None if self.errors or not self.values else math.fsum(self.values) / len(self.values)
 
     @property
@@ -129,11 +138,13 @@ class Sweep:
         points = self.points
         names = list(dict.fromkeys(name for result in points for name in result.point))
         best = self._best(points)
-        rows = [[*names, self.metric, "spread", "runs", "failed", ""]]
+        some = any(result.pruned for result in points)
+        rows = [[*names, self.metric, "spread", "runs", "failed", *(["pruned"] if some else []), ""]]
         for result in points:
             settings = [text_of({name: result.point[name]}).partition("=")[2] for name in names]
-            counts = [str(len(result.values)), str(len(result.errors)), "*" if result is best else ""]
-            rows.append([*settings, _number(result.mean), _number(result.spread), *counts])
+            counts = [len(result.values), len(result.errors) - result.pruned, *([result.pruned] if some else [])]
+            star = "*" if result is best else ""
+            rows.append([*settings, _number(result.mean), _number(result.spread), *map(str, counts), star])
         return rows
 
     def to_pandas(self) -> Any:
@@ -174,7 +185,10 @@ Observer = Callable[[SweepRun], None]
 def summed(runs: Sequence[SweepRun]) -> PointResult:
     """The runs of one point as one result."""
     return PointResult(
-        runs[0].point, tuple(_known(run.value for run in runs)), tuple(_known(run.error for run in runs))
+        runs[0].point,
+        tuple(_known(run.value for run in runs)),
+        tuple(_known(run.error for run in runs)),
+        sum(run.pruned for run in runs),
     )
 
 

@@ -30,6 +30,14 @@ class Search(ABC):
     def tell(self, value: float | None) -> None:
         """Hear what the last point gave, or None if it failed."""
 
+    def prunes(self, step: int, value: float) -> bool:
+        """Hear what the last point gave after `step` rounds; says whether that is enough of it."""
+        return False
+
+    def tell_pruned(self) -> None:
+        """Hear that the last point was broken off."""
+        self.tell(None)
+
 
 @final
 class Grid(Search):
@@ -68,7 +76,14 @@ class Random(Search):
         del value  # draws do not depend on each other
 
 
-def search_for(space: Checked, search: str | None, trials: int | None, seed: int, less_is_better: bool) -> Search:
+def search_for(
+    space: Checked,
+    search: str | None,
+    trials: int | None,
+    seed: int,
+    less_is_better: bool,
+    pruner: Any = None,
+) -> Search:
     """The search that the arguments of `sweep` name.
 
     Raises:
@@ -81,6 +96,11 @@ def search_for(space: Checked, search: str | None, trials: int | None, seed: int
         raise ConfigError(f"search_seed must be a whole number, got {seed!r}; try 0")
     if trials is not None and (type(trials) is not int or trials < 1):
         raise ConfigError(f"trials must be a whole number of at least 1, got {trials!r}; try trials=50")
+    if pruner is not None and chosen != "optuna":
+        raise ConfigError(
+            f"pruner={pruner!r} compares the points of an Optuna search, got search={chosen!r}; add trials=50, or "
+            "leave pruner out"
+        )
     if chosen == "grid":
         if trials is not None:
             raise ConfigError(f"a grid tries every point, got trials={trials}; leave one out: search='grid' or trials")
@@ -97,4 +117,4 @@ def search_for(space: Checked, search: str | None, trials: int | None, seed: int
         ) from None
     from umbel.runtimes.sweep.optuna import Optuna
 
-    return Optuna(space, trials, seed, less_is_better)
+    return Optuna(space, trials, seed, less_is_better, pruner)

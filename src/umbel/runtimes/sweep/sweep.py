@@ -33,6 +33,7 @@ def sweep(
     trials: int | None = None,
     search: str | None = None,
     search_seed: int = 0,
+    pruner: Any = None,
     metric: str = "loss",
     mode: str = "auto",
     store: Store | str | Path | None = None,
@@ -54,6 +55,8 @@ def sweep(
         trials: how many points to try; None tries all of the grid.
         search: "grid", "random" or "optuna" (extra `tune`); None is the grid, and Optuna with `trials`.
         search_seed: root of the search's own choice of points.
+        pruner: breaks off points that do worse than others did by then: "median", "halving" or one of
+            `optuna.pruners`, for an Optuna search; `run` is then given `stop_when`, too, for `simulate`.
         metric: "loss" or the name of a metric, taken from the last round.
         mode: "min" or "max", which of it is better; "auto" takes "min" for names with loss or error in them.
         store: a path of an SQLite file, or a store. None keeps runs in memory, where no sweep can go on.
@@ -79,9 +82,9 @@ def sweep(
         {'lr': 0.1}
     """
     checked = spaces.checked(space)
-    _check_run(run, checked)
+    _check_run(run, checked, GIVEN if pruner is None else (*GIVEN, "stop_when"))
     less = goal(metric, mode)
-    chosen = search_for(checked, search, trials, search_seed, less)
+    chosen = search_for(checked, search, trials, search_seed, less, pruner)
     every = seeds_of(seeds)
     check_name(name)
     wanted = bool(sys.stdout and sys.stdout.isatty()) if progress is None else progress
@@ -100,6 +103,7 @@ def sweep(
             store=kept,
             name=name,
             observers=[*observers, *lines],
+            prunes=pruner is not None,
         )
         return leader.lead(chosen)
     finally:
@@ -150,7 +154,7 @@ def plain_lines(metric: str, count: int) -> Observer:
 
 def line(run: SweepRun, metric: str, done: int, count: int) -> str:
     """One run in one line."""
-    said = f"failed: {run.error}" if run.error is not None else f"{metric} {run.value:.4g}"
+    said = f"{metric} {run.value:.4g}" if run.error is None else run.error if run.pruned else f"failed: {run.error}"
     settings = text_of({**run.point, "seed": run.seed})
     return f"{done}/{count}  {settings}: {said}{' (kept from before)' if run.kept else ''}"
 
@@ -161,17 +165,17 @@ def check_name(name: object) -> None:
         raise ConfigError(f"name must be 1 to {LONGEST_NAME} printable characters, got {name!r}")
 
 
-def _check_run(run: object, space: Space) -> None:
+def _check_run(run: object, space: Space, given: Sequence[str]) -> None:
     """Refuse, before anything runs, a function that cannot be called as it will be."""
     if not callable(run):
         raise ConfigError(f"run must be a function that simulates one point, got a {type(run).__name__}")
-    own = next((name for name in space if name in GIVEN), None)
+    own = next((name for name in space if name in given), None)
     if own is not None:
         raise ConfigError(
             f"{own!r} cannot be a setting: the sweep itself gives it to run(); call yours by another name"
         )
     try:
-        inspect.signature(run).bind(**dict.fromkeys([*GIVEN, *space]))
+        inspect.signature(run).bind(**dict.fromkeys([*given, *space]))
     except TypeError as error:
         shape = ", ".join(["seed", *space])
         raise ConfigError(
