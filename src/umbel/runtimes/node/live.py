@@ -87,7 +87,7 @@ class NodeLife:
             # The owner's word is the last.
             "attributes": checked_attributes({**self.attributes, **(self.policy.attributes if self.policy else {})}),
         }
-        keeper = DiskKeeper(self.folder / "node.db")
+        keeper = DiskKeeper(self.folder / "node.db", state_days=self.policy.keep.state_days if self.policy else None)
         try:
             asyncio.run(self._live(Identity(name, secrets.token_bytes(16), about), keeper, say))
         except asyncio.CancelledError:
