@@ -1,5 +1,7 @@
 """What a node keeps between asks: the same laws in memory and on disk."""
 
+import sqlite3
+
 import pytest
 
 from umbel.errors import StoreError
@@ -82,3 +84,62 @@ def test_a_file_that_is_none_of_a_nodes_is_refused(tmp_path):
         DiskKeeper(path)
     with pytest.raises(StoreError, match="cannot use the node's file"):
         DiskKeeper(tmp_path / "missing" / "node.db")
+
+
+DAY_S = 86_400.0
+
+
+def opened(path, now_s, days=30.0):
+    return DiskKeeper(path, state_days=days, clock=lambda: now_s[0])
+
+
+def worked(keeper, run):
+    keeper.keep(KeptTurn(run, 1, 0, f"OF-{run}".encode(), [f"ANSWER-{run}".encode()], "a"))
+
+
+def test_a_run_that_nobody_worked_on_for_too_long_is_forgotten_after_the_next_turn(tmp_path):
+    now_s = [0.0]
+    keeper = opened(tmp_path / "node.db", now_s)
+    for run in ("old", "busy"):
+        worked(keeper, run)
+    keeper.settle("old", 1, 0, included=True)
+    now_s[0] = 29 * DAY_S
+    worked(keeper, "busy")
+    assert keeper.state("old", (1, 0)) == b"OF-old"
+    now_s[0] = 31 * DAY_S
+    worked(keeper, "new")
+    assert keeper.state("old", (1, 0)) is None
+    assert keeper.state("busy", (1, 0)) == b"OF-busy"
+    assert keeper.answer("busy", 1, 0, "a") == [b"ANSWER-busy"]
+    keeper.close()
+    assert b"OF-old" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_what_is_too_old_is_forgotten_when_the_node_starts(tmp_path):
+    now_s = [0.0]
+    keeper = opened(tmp_path / "node.db", now_s)
+    worked(keeper, "left behind")
+    keeper.close()
+    now_s[0] = 31 * DAY_S
+    keeper = opened(tmp_path / "node.db", now_s, days=None)
+    assert keeper.state("left behind", (1, 0)) is not None
+    keeper.close()
+    keeper = opened(tmp_path / "node.db", now_s)
+    assert keeper.state("left behind", (1, 0)) is None
+    assert keeper.answer("left behind", 1, 0, "a") is None
+    keeper.close()
+
+
+def test_the_days_of_what_was_kept_before_they_were_counted_begin_now(tmp_path):
+    keeper = DiskKeeper(tmp_path / "node.db")
+    worked(keeper, "early")
+    keeper.close()
+    db = sqlite3.connect(tmp_path / "node.db")
+    db.execute("DROP TABLE used")
+    db.close()
+    now_s = [100 * DAY_S]
+    for day, there in ((100, True), (129, True), (131, False)):
+        now_s[0] = day * DAY_S
+        keeper = opened(tmp_path / "node.db", now_s)
+        assert (keeper.state("early", (1, 0)) is not None) is there
+        keeper.close()

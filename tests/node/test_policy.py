@@ -338,6 +338,7 @@ FILES = [
     ("[strategies]\nallow = [1]", "strategies.allow is a list of names"),
     ('[strategies]\nallow = [" "]', "strategies.allow is a list of names"),
     ("[data]\noffered = {}", "data.offered is a list of names"),
+    ("[keep]\nstate_days = 0", "keep.state_days is a number above 0, got 0"),
     ('[when]\nhours = ["22-06"]', "when.hours is a list of spans"),
     ('[when]\nhours = ["25:00-06:00"]', "when.hours is a list of spans"),
     ('[when]\nhours = ["22:00-24:30"]', 'when.hours is a list of spans that end by "24:00"'),

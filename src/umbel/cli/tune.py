@@ -15,6 +15,9 @@ from umbel.cli.choices import choices
 from umbel.cli.codes import FINE, INTERRUPTED, Stopped
 from umbel.cli.drive import Job, json_out, simulated
 from umbel.cli.options import console, opened, with_engine, with_json, with_store
+from umbel.cli.place import RemoteRuns
+from umbel.cli.remote import remote, with_server
+from umbel.cli.tune_at import Led, check_at_server
 from umbel.errors import AppError, ConfigError
 from umbel.observe.table import sweep_table
 from umbel.runtimes.app import App, load_app
@@ -28,7 +31,7 @@ from umbel.runtimes.sweep.result import Observer
 from umbel.runtimes.sweep.search import SEARCHES, search_for
 from umbel.runtimes.sweep.space import Point
 from umbel.runtimes.sweep.sweep import check_name, goal, plain_lines, seeds_of
-from umbel.stores import Store
+from umbel.stores import RunReader, Store
 
 
 @click.command()
@@ -55,6 +58,7 @@ from umbel.stores import Store
 @with_engine
 @with_json
 @with_store
+@with_server
 def tune(
     app: Path,
     changes: tuple[str, ...],
@@ -72,10 +76,16 @@ def tune(
     cluster: str | None,
     as_json: bool,
     path: Path,
+    server: str | None,
+    user: Path,
+    insecure: bool,
 ) -> int:
     """Simulate the app in the folder APP (default: this one) once per combination of settings and seed, and compare.
 
     Every run is kept in the store. The same command again goes on where it broke off: finished runs are read.
+
+    With --server the runs are led there, one after the other, over the nodes that are connected, and kept there. Ctrl-C
+    leaves the one under way running, and the same command again waits for it.
 
     With --json each run is one line, and the last line has "kind": "sweep".
     """
@@ -85,27 +95,38 @@ def tune(
         _check_ranges(space, trials)
         described = found.describe(found.config)
         config = described.config
-        # Refused here and not as a failure of each run.
-        choose(engine, workers, config, described.num_clients, None if cluster is None else Cluster(address=cluster))
+        if server is not None:
+            check_at_server(found, seeds, pruner)
+        else:
+            # Refused here and not as a failure of each run.
+            choose(
+                engine, workers, config, described.num_clients, None if cluster is None else Cluster(address=cluster)
+            )
         metric, mode = metric or config.monitor, mode or ("auto" if metric else config.mode)
         less = goal(metric, mode)
         chosen, every = search_for(space, search, trials, 0, less, pruner), seeds_of(seeds)
         _check_picture(picture)
         name = name or f"{found.name} sweep"
         check_name(name)
+        given: dict[str, Any] = {
+            "seeds": every,
+            "metric": metric,
+            "less_is_better": less,
+            "name": name,
+            "prunes": pruner is not None,
+            "observers": [plain_lines(metric, chosen.count * len(every)) if out is None else _json_lines(out)],
+        }
+        if server is not None:
+            place = remote(server, user, insecure)
+            runs = RemoteRuns(place)
+            _check_unchanged(runs, name, found, force=force)
+            return _tell(
+                Leader(play=Led(found, place), store=runs, **given).lead(chosen), app, picture, out, place.option
+            )
         with opened(path, create=True) as store:
             _check_unchanged(store, name, found, force=force)
-            leader = Leader(
-                play=_Simulated(found, store, path, engine, workers, cluster),
-                seeds=every,
-                metric=metric,
-                less_is_better=less,
-                store=store,
-                name=name,
-                prunes=pruner is not None,
-                observers=[plain_lines(metric, chosen.count * len(every)) if out is None else _json_lines(out)],
-            )
-            return _tell(leader.lead(chosen), app, picture, out)
+            play = _Simulated(found, store, path, engine, workers, cluster)
+            return _tell(Leader(play=play, store=store, **given).lead(chosen), app, picture, out)
 
 
 @final
@@ -152,7 +173,7 @@ def _check_picture(picture: Path | None) -> None:
         check_drawable(picture)
 
 
-def _check_unchanged(store: Store, name: str, app: App, *, force: bool) -> None:
+def _check_unchanged(store: RunReader, name: str, app: App, *, force: bool) -> None:
     """Results of another version of the app must not stand in one table with those of this one."""
     if force:
         return
@@ -176,7 +197,7 @@ def _json_lines(out: TextIO) -> Observer:
     return observe
 
 
-def _tell(sweep: Sweep, app: Path, picture: Path | None, out: TextIO | None) -> int:
+def _tell(sweep: Sweep, app: Path, picture: Path | None, out: TextIO | None, place: str = "") -> int:
     if out is not None:
         out.write(json.dumps({"kind": "sweep", **_data(sweep)}) + "\n")
     elif sweep.runs:
@@ -193,7 +214,7 @@ def _tell(sweep: Sweep, app: Path, picture: Path | None, out: TextIO | None) -> 
         sweep.plot(picture)
     if out is None:
         options = "".join(f" --set {_quoted(key, value)}" for key, value in best.point.items())
-        click.echo(f"\nthe best:  umbel run {app}{options}")
+        click.echo(f"\nthe best:  umbel run {app}{options}{place}")
     return FINE
 
 

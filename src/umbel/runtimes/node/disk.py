@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from umbel.wire.protobuf import Bytes
 MEND = "Free some space: this turn fails, the next ones need not"
 FORMAT = 1
 KEPT_STATES = 3
+DAY_S = 86_400.0
 # A value of SQLite ends at a billion bytes; what is longer than this lies beside its row, in pieces.
 PART_BYTES = 64 * 2**20
 _TABLES = """
@@ -24,6 +26,7 @@ CREATE TABLE IF NOT EXISTS answers
     (run TEXT, round INTEGER, attempt INTEGER, about TEXT, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
 CREATE TABLE IF NOT EXISTS promises (run TEXT PRIMARY KEY, epsilon REAL);
+CREATE TABLE IF NOT EXISTS used (run TEXT PRIMARY KEY, at_s REAL);
 CREATE TABLE IF NOT EXISTS rest (kind TEXT, run TEXT, round INTEGER, attempt INTEGER, part INTEGER, body BLOB);
 CREATE INDEX IF NOT EXISTS rests ON rest (kind, run, round, attempt, part);
 CREATE TRIGGER IF NOT EXISTS state_rest AFTER DELETE ON states BEGIN
@@ -38,24 +41,47 @@ _COUNT = "INSERT INTO days VALUES (date('now', 'localtime'), 1) ON CONFLICT (day
 class DiskKeeper:
     """Keeps a client's states and its unsettled answer over restarts. Only this user may read the file.
 
+    Args:
+        state_days: a run that was not worked on for so many days is forgotten, when the file is opened and after each
+            turn; None keeps it until it is over.
+        clock: Unix time.
+
     Raises:
         StoreError: the file is not one of this format, or its folder is not there.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, *, state_days: float | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = Path(path)
+        self._state_days, self._clock = state_days, clock
         # Large answers are kept off the event loop, which may settle others meanwhile.
         self._writing = threading.Lock()
         self._file = SQLiteFile(self.path, _TABLES, format=FORMAT, what="the node's file", mend=MEND)
         with self._file.errors():
             # An answer that is settled leaves nothing behind in the file.
             self._file.db.execute("PRAGMA secure_delete=ON")
+        # Of what was kept before days were counted, they are counted from now on.
+        known = "INSERT OR IGNORE INTO used SELECT run, ?1 FROM (SELECT run FROM states UNION SELECT run FROM answers)"
+        self._do((known, (clock(),)), *self._expiry())
 
     def _do(self, *statements: tuple[str, tuple[Any, ...]]) -> None:
         """All statements in one transaction."""
         with self._writing, self._file.transaction() as db:
             for text, values in statements:
                 db.execute(text, values)
+
+    def _expiry(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """What forgets the runs that nobody worked on for too long."""
+        if self._state_days is None:
+            return []
+        before_s = self._clock() - self._state_days * DAY_S
+        old = "(SELECT run FROM used WHERE at_s < ?)"
+        return [
+            (f"DELETE FROM answers WHERE run IN {old}", (before_s,)),
+            (f"DELETE FROM states WHERE run IN {old}", (before_s,)),
+            ("DELETE FROM used WHERE at_s < ?", (before_s,)),
+        ]
 
     def _one(self, query: str, *values: Any) -> Any:
         rows = self._file.rows(query, *values)
@@ -84,6 +110,8 @@ class DiskKeeper:
         body, rest = _split("answer", place, done.answer)
         statements: list[tuple[str, tuple[Any, ...]]] = [
             *([(_COUNT, ())] if done.counts else []),
+            ("INSERT OR REPLACE INTO used VALUES (?,?)", (done.run, self._clock())),
+            *self._expiry(),
             ("DELETE FROM answers WHERE run=?", (done.run,)),
             ("INSERT INTO answers VALUES (?,?,?,?,?)", (*place, done.about, body)),
             *rest,
@@ -126,7 +154,7 @@ class DiskKeeper:
         self._do(*statements)
 
     def forget(self, run: str) -> None:
-        self._do(("DELETE FROM answers WHERE run=?", (run,)), ("DELETE FROM states WHERE run=?", (run,)))
+        self._do(*((f"DELETE FROM {table} WHERE run=?", (run,)) for table in ("answers", "states", "used")))
 
     def close(self) -> None:
         self._file.close()

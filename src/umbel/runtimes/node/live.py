@@ -91,7 +91,7 @@ class NodeLife:
             "attributes": self._attributes(),
             **({} if self.card is None else {"card": self.card.told}),
         }
-        keeper = DiskKeeper(self.folder / "node.db")
+        keeper = DiskKeeper(self.folder / "node.db", state_days=self.policy.keep.state_days if self.policy else None)
         try:
             asyncio.run(self._live(Identity(name, secrets.token_bytes(16), about), keeper, say))
         except asyncio.CancelledError:

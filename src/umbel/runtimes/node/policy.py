@@ -20,6 +20,7 @@ from umbel.runtimes.node.rules import (
     DAYS,
     Apps,
     Data,
+    Keep,
     Limits,
     Policy,
     Privacy,
@@ -187,6 +188,7 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
         "unmetered": _truth,
     },
     "data": {"offered": _ANY},
+    "keep": {"state_days": _positive},
 }
 _MADE_OF: Mapping[str, Callable[..., Any]] = {
     "apps": Apps,
@@ -195,5 +197,6 @@ _MADE_OF: Mapping[str, Callable[..., Any]] = {
     "limits": Limits,
     "when": When,
     "data": Data,
+    "keep": Keep,
     ATTRIBUTES: dict[str, Any],
 }

@@ -97,6 +97,14 @@ class Data:
 
 @final
 @dataclass(frozen=True)
+class Keep:
+    """`state_days`: how long a run is remembered that is not worked on; None is until it is over."""
+
+    state_days: float | None = None
+
+
+@final
+@dataclass(frozen=True)
 class Policy:
     """A data owner's rules, one field per table of the file; `Policy()` has those of an empty file."""
 
@@ -106,6 +114,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     when: When = field(default_factory=When)
     data: Data = field(default_factory=Data)
+    keep: Keep = field(default_factory=Keep)
     attributes: Mapping[str, bool | int | float | str] = field(default_factory=dict[str, "bool | int | float | str"])
     """What the node says of itself."""
 

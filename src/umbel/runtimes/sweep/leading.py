@@ -16,7 +16,7 @@ from umbel.runtimes.sweep.result import Observer, Sweep, SweepRun, summed
 from umbel.runtimes.sweep.search import Search
 from umbel.runtimes.sweep.space import Point, text_of
 from umbel.runtimes.turn import sentence
-from umbel.stores import RunInfo, Store
+from umbel.stores import RunInfo, RunReader
 
 Play = Callable[[Point, int, "dict[str, Any]"], History]
 """`(point, seed, kept) → History`: simulate the point with `kept` (store, resume, name) as arguments of `simulate`."""
@@ -69,7 +69,7 @@ class Leader:
     seeds: Sequence[int]
     metric: str
     less_is_better: bool
-    store: Store
+    store: RunReader
     name: str
     observers: Sequence[Observer] = ()
     prunes: bool = False
@@ -184,7 +184,7 @@ class Leader:
         )
 
 
-def named(store: Store) -> dict[str, RunInfo]:
+def named(store: RunReader) -> dict[str, RunInfo]:
     """The runs in the store by name: of several the newest, of these one that is finished."""
     found: dict[str, RunInfo] = {}
     for info in store.runs():
