@@ -135,3 +135,4 @@ def test_what_is_not_there_has_no_proof():
     with pytest.raises(ConfigError, match="from 1 to 3"):
         consistency(DIGESTS[:3], 0)
     assert not includes(root_of(DIGESTS[:3]), 3, DIGESTS[0], -1, [])
+    assert not includes(root_of(DIGESTS[:1]), 2, DIGESTS[0], 0, [])

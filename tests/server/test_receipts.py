@@ -180,6 +180,7 @@ def test_no_part_of_a_proof_can_be_another(played):
         lambda one: one["proof"].pop(),
         lambda one: one["tree_head"].update(size=one["tree_head"]["size"] + 1),
         lambda one: one["tree_head"].update(run="other"),
+        lambda one: one.update(run="other"),
         lambda one: one.pop("tree_head"),
         lambda one: one["event"].update(contributions=7),
     ):
