@@ -116,6 +116,31 @@ def test_receipts_wait_for_the_checkpoint_that_makes_a_round_durable(tmp_path):
     assert all(why_not_in(one, events) is None for one in (first, second, third))
 
 
+class FailsOnce(fl.NumPyClient):
+    """The third one does, in the first attempt."""
+
+    failed = False
+
+    def __init__(self, client):
+        self.client = client
+
+    def fit(self, parameters, config):
+        if self.client == "3" and not FailsOnce.failed:
+            FailsOnce.failed = True
+            raise ValueError("not yet")
+        return parameters, 2, {}
+
+
+def test_answers_to_an_attempt_that_was_given_up_are_in_no_round(tmp_path):
+    FailsOnce.failed = False
+    site = Signed(tmp_path, num_rounds=1, quorum=1.0, round_retries=3)
+    site.client_fn = lambda context: FailsOnce(context.client)
+    events = site.play_all()
+    [listed] = [event["contributions"] for event in events if "contributions" in event]
+    assert [(one["client"], one["attempt"]) for one in listed] == [("1", 1), ("2", 1), ("3", 1)]
+    assert [(one["round"], one["attempt"]) for one in site.kept("1")] == [(1, 1)]
+
+
 def test_a_run_that_is_not_signed_gives_none(tmp_path):
     site = Signed(tmp_path)
     site.order = replace(site.order, log_key=None)
