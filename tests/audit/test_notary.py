@@ -7,11 +7,13 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import umbel as fl
+from umbel.audit import proof
 from umbel.audit.key import LogKey, key_beside, new_pem
 from umbel.audit.notary import Notary
 from umbel.audit.tree import root_of
@@ -24,18 +26,19 @@ KEY = LogKey.read(new_pem(), "the test's")
 CLOCK_S = 1_700_000_000
 
 
-def signed_log(count=7, *, every=3, key=KEY, run=RUN):
+def signed_log(count=7, *, every=3, key=KEY, run=RUN, clock=lambda: CLOCK_S):
     """Events with a tree head after every third, and one at the end."""
     store = MemoryStore()
     store.create(RunInfo(run, "", 0.0, "running", {}))
-    notary = Notary(run, key, clock=lambda: CLOCK_S, every=every)
+    notary = Notary(run, key, clock=clock, every=every)
 
     def append(event):
         store.append(run, event)
         notary.noted(event)
 
     for number in range(count):
-        append({"kind": "round", "round": number, "loss": 1 / (number + 1)})
+        listed = [{"client": "ada", "round": number, "attempt": 0, "update": "0" * 64}]
+        append({"kind": "round", "round": number, "loss": 1 / (number + 1), "contributions": listed})
         if notary.is_due:
             append(notary.tree_head(number))
     if (last := notary.tree_head(count)) is not None:
@@ -158,6 +161,15 @@ def test_who_can_sign_cannot_write_a_log_anew_unseen_by_who_kept_a_tree_head():
     assert link.verify(RUN, longer, seen=early).problem is None
 
 
+def test_a_proof_is_under_the_first_tree_head_that_covers_its_event():
+    events = signed_log(9)
+    found = list(proof.proofs(RUN, events, "ada"))
+    assert [one["tree_head"]["size"] for one in found] == [3, 3, 3, 7, 7, 7, 11, 11, 11]
+    check = link.signatures(key=KEY.public)
+    assert all(proof.why_no_proof(one, check) is None for one in found)
+    assert proof.unsigned(events[:6], "ada") == 2
+
+
 # Certificates
 
 
@@ -191,9 +203,22 @@ def test_a_key_of_another_ca_or_of_none_is_refused(authority, tmp_path):
 def test_a_certificate_for_something_else_vouches_for_no_log(authority):
     real = LogKey.read(authority.log_pem(), "log.pem")
     borrowed = LogKey(KEY.private, real.certificate)
-    assert "does not vouch" in problem(signed_log(key=borrowed), ca_pem=authority.ca_pem)
+    assert problem(signed_log(key=real, clock=time.time), ca_pem=authority.ca_pem) is None
+    assert "does not vouch" in problem(signed_log(key=borrowed, clock=time.time), ca_pem=authority.ca_pem)
     server = LogKey(KEY.private, authority.server_certificates()[1].decode())
-    assert "does not vouch" in problem(signed_log(key=server), ca_pem=authority.ca_pem)
+    assert "does not vouch" in problem(signed_log(key=server, clock=time.time), ca_pem=authority.ca_pem)
+
+
+def test_a_certificate_of_the_ca_for_another_use_vouches_for_no_log(authority, tmp_path, monkeypatch):
+    folder = tmp_path / "identity"
+    ca = certificates.Ca(
+        certificates.read_key((folder / "ca.key").read_bytes(), "ca.key"),
+        certificates.read_certificate((folder / "ca.crt").read_bytes(), "ca.crt"),
+    )
+    monkeypatch.setattr(certificates, "LOG_USE", "1.3.6.1.5.5.7.3.2")  # what members' keys are for
+    member = certificates.sign_log(ca, KEY.private.public_key(), "ada", time.time())
+    key = LogKey(KEY.private, certificates.pem(member).decode())
+    assert "does not vouch" in problem(signed_log(key=key, clock=time.time), ca_pem=authority.ca_pem)
 
 
 def test_a_statement_from_before_its_certificate_is_refused(authority):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from umbel.audit.tree import consistency, extends, includes, inclusion, root_of
+from umbel.audit.tree import consistency, extends, includes, inclusion, inclusions, root_of
 from umbel.errors import ConfigError
 from umbel.stores.link import Frontier
 
@@ -78,7 +78,7 @@ def test_the_root_is_the_definitions_however_it_is_made(n):
 def test_inclusion_proofs_are_the_definitions_and_hold():
     for n, m in EVERY:
         proof = inclusion(DIGESTS[:n], m)
-        assert proof == hexed(slow_path(m, raw(n)))
+        assert proof == hexed(slow_path(m, raw(n))) == inclusions(DIGESTS[:n])[m]
         assert includes(root_of(DIGESTS[:n]), n, DIGESTS[m], m, proof)
 
 
@@ -135,3 +135,4 @@ def test_what_is_not_there_has_no_proof():
     with pytest.raises(ConfigError, match="from 1 to 3"):
         consistency(DIGESTS[:3], 0)
     assert not includes(root_of(DIGESTS[:3]), 3, DIGESTS[0], -1, [])
+    assert not includes(root_of(DIGESTS[:1]), 2, DIGESTS[0], 0, [])

@@ -112,6 +112,10 @@ def test_a_reserve_client_in_the_place_of_one_that_did_not_fail_does_not_fit():
     taken = {client for client, _ in first["clients"]}
     cohort, wanted = _drawn(fl.ServerConfig(seed=3, fraction_fit=0.5, over_selection=0.5), 12, 1, 0)
     assert taken == set(cohort[:wanted])
+    for wrong in (cohort, [*cohort[: wanted - 1], cohort[0]]):  # more than are wanted; one counted twice
+        first["clients"] = [[client, 1] for client in wrong]
+        assert any("round 1 was not" in problem for problem in replay(plan, events, models).problems)
+    first["clients"] = [[client, 1] for client in cohort[:wanted]]
     first["clients"][0][0] = cohort[wanted]
     assert any("round 1 was not" in problem for problem in replay(plan, events, models).problems)
     first["failures"] = [[sorted(taken - {client for client, _ in first["clients"]})[0], "it failed"]]

@@ -11,7 +11,15 @@ import umbel as fl
 from umbel.audit import proof
 from umbel.audit.contribution import Contribution
 from umbel.audit.key import LogKey, new_pem
-from umbel.audit.receipt import MOST_BYTES, read_receipt, receipt_bytes, told_apart, why_not_in, write_receipt
+from umbel.audit.receipt import (
+    MOST_BYTES,
+    read_receipt,
+    receipt_bytes,
+    told_apart,
+    why_no_receipt,
+    why_not_in,
+    write_receipts,
+)
 from umbel.errors import ConfigError
 from umbel.runtimes.node.receipts import ReceiptBook, check_of
 from umbel.runtimes.server.events import Settle
@@ -73,9 +81,10 @@ def test_every_node_gets_a_receipt_for_every_answer_that_is_in_a_model(site):
     run = site.conduct.run
     for name in "123":
         receipts = site.kept(name)
+        assert len({one["signature"] for one in receipts}) == 2  # one for each round
         assert [(one["client"], one["run"], one["round"]) for one in receipts] == [(name, run, 1), (name, run, 2)]
         for one in receipts:
-            assert CHECK(one) is None
+            assert why_no_receipt(one, CHECK) is None
             assert link.verify(run, events, seen=one).problem is None
             assert why_not_in(one, events) is None
             assert one["examples"] == 2.0
@@ -104,7 +113,7 @@ def test_an_asynchronous_step_gives_receipts_too(tmp_path):
     assert len(listed) == 6
     receipts = [one for name in "123" for one in site.kept(name)]
     assert receipts
-    assert all(why_not_in(one, events) is None and CHECK(one) is None for one in receipts)
+    assert all(why_not_in(one, events) is None and why_no_receipt(one, CHECK) is None for one in receipts)
 
 
 def test_receipts_wait_for_the_checkpoint_that_makes_a_round_durable(tmp_path):
@@ -114,6 +123,31 @@ def test_receipts_wait_for_the_checkpoint_that_makes_a_round_durable(tmp_path):
     assert (first["round"], second["round"], third["round"]) == (1, 2, 3)
     assert first["size"] == second["size"] < third["size"]
     assert all(why_not_in(one, events) is None for one in (first, second, third))
+
+
+class FailsOnce(fl.NumPyClient):
+    """The third one does, in the first attempt."""
+
+    failed = False
+
+    def __init__(self, client):
+        self.client = client
+
+    def fit(self, parameters, config):
+        if self.client == "3" and not FailsOnce.failed:
+            FailsOnce.failed = True
+            raise ValueError("not yet")
+        return parameters, 2, {}
+
+
+def test_answers_to_an_attempt_that_was_given_up_are_in_no_round(tmp_path):
+    FailsOnce.failed = False
+    site = Signed(tmp_path, num_rounds=1, quorum=1.0, round_retries=3)
+    site.client_fn = lambda context: FailsOnce(context.client)
+    events = site.play_all()
+    [listed] = [event["contributions"] for event in events if "contributions" in event]
+    assert [(one["client"], one["attempt"]) for one in listed] == [("1", 1), ("2", 1), ("3", 1)]
+    assert [(one["round"], one["attempt"]) for one in site.kept("1")] == [(1, 1)]
 
 
 def test_a_run_that_is_not_signed_gives_none(tmp_path):
@@ -137,12 +171,29 @@ def played(site):
     return site.play_all(), site.kept("2"), site.conduct.run
 
 
-@pytest.mark.parametrize("name", ["run", "round", "update", "examples", "event", "index", "size", "root", "at_s"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "round",
+        "client",
+        "update",
+        "examples",
+        "event",
+        "index",
+        "size",
+        "root",
+        "at_s",
+        "count",
+        "listed",
+        "place",
+    ],
+)
 def test_no_field_of_a_receipt_can_be_another(played, name):
     receipt = dict(played[1][0])
     value = receipt[name]
     receipt[name] = value + 1 if not isinstance(value, str) else value[:-1] + ("1" if value[-1] == "0" else "0")
-    assert "not good" in CHECK(receipt)
+    assert why_no_receipt(receipt, CHECK) is not None
 
 
 def test_a_receipt_is_not_in_a_log_that_was_written_anew(played):
@@ -152,6 +203,9 @@ def test_a_receipt_is_not_in_a_log_that_was_written_anew(played):
     assert "not the one that the receipt names" in why_not_in(receipt, anew)
     assert "not the one" in why_not_in(receipt, events[: receipt["index"]])
     assert "does not list" in why_not_in({**receipt, "update": "0" * 64}, events)
+    assert "does not list" in why_not_in({**receipt, "listed": "0" * 64}, events)
+    for path in (receipt["path"][:-1], receipt["path"][::-1], None, 7):
+        assert why_no_receipt({**receipt, "path": path}, CHECK) is not None
 
 
 def test_a_proof_is_made_from_the_log_and_needs_none(played):
@@ -180,6 +234,7 @@ def test_no_part_of_a_proof_can_be_another(played):
         lambda one: one["proof"].pop(),
         lambda one: one["tree_head"].update(size=one["tree_head"]["size"] + 1),
         lambda one: one["tree_head"].update(run="other"),
+        lambda one: one.update(run="other"),
         lambda one: one.pop("tree_head"),
         lambda one: one["event"].update(contributions=7),
     ):
@@ -225,9 +280,9 @@ def test_a_receipt_of_another_key_or_of_a_second_story_is_said(site, tmp_path):
     stand = {name: told[name] for name in link.SIGNED}
     listed = Contribution("1", told["round"], told["attempt"], told["update"], told["examples"])
     other = LogKey.read(new_pem(), "another")
-    forged = write_receipt(other, stand, listed, told["index"], told["event"])
+    [forged] = write_receipts(other, stand, told["index"], told["event"], [listed])
     assert "not by the one that is trusted" in taken(book, forged)
-    second = write_receipt(KEY, {**stand, "root": "0" * 64}, listed, told["index"], told["event"])
+    [second] = write_receipts(KEY, {**stand, "root": "0" * 64}, told["index"], told["event"], [listed])
     assert "an earlier one said" in taken(book, second)
 
 

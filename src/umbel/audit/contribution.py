@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, final
 
 
@@ -34,4 +34,8 @@ class Contribution:
 
     def plain(self) -> dict[str, Any]:
         """What stands in a round's event and in a receipt."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        told = ((name, getattr(self, name)) for name in _FIELDS)
+        return {name: value for name, value in told if value is not None}
+
+
+_FIELDS = tuple(field.name for field in fields(Contribution))

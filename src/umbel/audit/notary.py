@@ -8,7 +8,7 @@ from typing import Any, final
 
 from umbel.audit.contribution import Contribution
 from umbel.audit.key import LogKey
-from umbel.audit.receipt import write_receipt
+from umbel.audit.receipt import write_receipts
 from umbel.stores.link import TREE_HEAD, Frontier, digest, linked, opening, signed_bytes
 
 EVERY = 1000
@@ -64,14 +64,18 @@ class Notary:
         at_s = int(self._clock())
         return {"run": self._run, "size": self._tree.size, "root": self._tree.root, "head": self._head, "at_s": at_s}
 
-    def receipts(self, owed: Iterable[tuple[int, str, Contribution]]) -> dict[tuple[str, int, int], bytes]:
+    def receipts(self, owed: Iterable[tuple[int, str, list[Contribution]]]) -> dict[tuple[str, int, int], bytes]:
         """Receipts for contributions, by whose they are and to which ask, bound to the log as it is.
 
         Args:
-            owed: index and digest of the event that lists a contribution, and the contribution.
+            owed: index and digest of a round's event, and all contributions that it lists.
         """
         stand = self.stand()
-        return {one.place: write_receipt(self._key, stand, one, index, event) for index, event, one in owed}
+        return {
+            one.place: receipt
+            for index, event, listed in owed
+            for one, receipt in zip(listed, write_receipts(self._key, stand, index, event, listed), strict=True)
+        }
 
     def tree_head(self, round: int) -> dict[str, Any] | None:
         """The event that signs the log as it is; None if nothing is new in it."""

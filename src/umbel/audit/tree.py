@@ -40,6 +40,12 @@ def inclusion(digests: Sequence[str], index: int) -> list[str]:
     return [sibling.hex() for sibling in _siblings(_levels(digests), index)]
 
 
+def inclusions(digests: Sequence[str]) -> list[list[str]]:
+    """As `inclusion`, for each leaf."""
+    levels = _levels(digests)
+    return [[sibling.hex() for sibling in _siblings(levels, index)] for index in range(len(digests))]
+
+
 def consistency(digests: Sequence[str], size: int) -> list[str]:
     """The hashes that show that the tree over all digests begins with the one over the first `size` of them.
 

@@ -53,7 +53,9 @@ class Statement:
         """What is wrong with it, in the rest of a sentence."""
         if self.kind == proof.KIND:
             return proof.why_no_proof(self.data, trust.check())
-        check = trust.check(receipt_bytes) if self.kind == receipt.KIND else trust.check()
+        if self.kind == receipt.KIND:
+            return receipt.why_no_receipt(self.data, trust.check(receipt_bytes))
+        check = trust.check()
         return check and check(self.data)
 
 

@@ -82,7 +82,7 @@ class Session:
     budget: Budget | None = None
     notary: Notary | None = None
     wall_clock: Callable[[], float] | None = None
-    _owed: list[tuple[int, str, Contribution]] = field(default_factory=list["tuple[int, str, Contribution]"])
+    _owed: list[tuple[int, str, list[Contribution]]] = field(default_factory=list[Any])
     _said: set[str] = field(default_factory=set[str])
     _closing: Closing | None = None
     _held: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -369,8 +369,8 @@ class Session:
 
     def _owe(self, event: Mapping[str, Any], place: tuple[int, str] | None) -> None:
         """Remember that whoever is in a round gets a receipt, as soon as its model is durable."""
-        if place is not None:
-            self._owed += [(*place, Contribution(**one)) for one in event.get("contributions", ())]
+        if place is not None and event.get("contributions"):
+            self._owed.append((*place, [Contribution(**one) for one in event["contributions"]]))
 
     def _receipts(self) -> dict[tuple[str, int, int], bytes]:
         owed, self._owed = self._owed, []

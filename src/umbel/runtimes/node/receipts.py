@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from umbel.audit.receipt import read_receipt, receipt_bytes
+from umbel.audit.receipt import read_receipt, receipt_bytes, why_no_receipt
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.link import Check, signatures
 
@@ -60,7 +60,7 @@ class ReceiptBook:
         wrong = next((name for name, value in expected.items() if receipt.get(name) != value), None)
         if wrong is not None:
             return f"it says {wrong}={receipt.get(wrong)!r}, which is {expected[wrong]!r} here"
-        problem = self._check and self._check(receipt)
+        problem = why_no_receipt(receipt, self._check)
         return f"it {problem}" if problem else self._told_apart(receipt)
 
     def _told_apart(self, receipt: Mapping[str, Any]) -> str | None:
