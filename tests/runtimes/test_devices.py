@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.errors import ConfigError
+from umbel.errors import ConfigError, TooFewClients
 from umbel.footprint import Footprint
 from umbel.runtimes.devices import OWN_BYTES, check_memory, free_bytes
 
@@ -74,6 +74,18 @@ def test_a_model_that_looks_at_values_is_measured_where_there_are_some():
     before = torch.random.get_rng_state()
     assert looks.footprint().gradients == 4 * (6 * 5 + 5 + 5 * 3 + 3)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_client_that_cannot_take_a_step_has_no_footprint_and_fails_in_its_turn():
+    def step(model, batch):
+        raise RuntimeError("broken")
+
+    def client_fn(context):
+        return fl.TorchClient(perceptron(), step=step, train_data=(torch.zeros(4, 6), torch.zeros(4)))
+
+    assert client_fn(None).footprint() is None
+    with pytest.raises(TooFewClients, match="RuntimeError: broken"):
+        run("cpu:0", client_fn, engine="serial")
 
 
 def test_a_block_is_the_model_and_once_more_everything_for_each_client():

@@ -170,7 +170,10 @@ class TorchClient(BlockClient):
         return self._steps, self._path
 
     def footprint(self) -> Footprint | None:
-        """Bytes that a turn takes on its device: arrays by size, activations by one step of a copy on `meta`."""
+        """Bytes that a turn takes on its device: arrays by size, activations by one step of a copy on `meta`.
+
+        None where that step fails, or without training data.
+        """
         if self._train is None:
             return None
         return measured(

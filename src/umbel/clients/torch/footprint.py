@@ -23,7 +23,7 @@ def measured(
     optimizer: OptimizerFactory | torch.optim.Optimizer,
     batches: Iterable[Any],
 ) -> Footprint | None:
-    """The footprint of one step; None if there is no batch.
+    """The footprint of one step; None if there is no batch, or it fails.
 
     It is taken on the `meta` device, which computes nothing. A model that looks at values (`.item()`, sizes that depend
     on data) takes it on the CPU. Neither the model nor the optimiser is touched, nor torch's generator.
@@ -42,10 +42,12 @@ def measured(
         batch = next(iter(batches), None)
         if batch is None:
             return None
-        try:
-            return step(META)
-        except Exception:
-            return step(HOST)
+        for device in (META, HOST):
+            try:
+                return step(device)
+            except Exception:  # a model or loss that cannot be computed there; if it cannot at all, its turns will tell
+                continue
+        return None
 
 
 def _like(
