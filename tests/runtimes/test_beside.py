@@ -44,7 +44,8 @@ def norm(round, parameters, config):
 def told(engine, client_fn=Counts, strategy=None, store=None, catch=(), resume=None, system=None, **changes):
     """The whole log of a run, and its checkpoints, without wall times and the run's name."""
     functions = {"evaluate_fn": norm, **changes.pop("functions", {})}
-    settings = {"num_rounds": 4, "seed": 3, "fraction_evaluate": 0.0, "fraction_fit": 0.6, **changes}
+    settings = {"num_rounds": 4, "seed": 3, "fraction_evaluate": 0.0, "fraction_fit": 0.6, "checkpoint_every": 9}
+    settings |= changes
     store = store or MemoryStore()
     start = [np.zeros(3)] if client_fn is not None and strategy is None else None
     with suppress(catch):
@@ -100,8 +101,27 @@ def test_the_next_round_trains_while_the_server_evaluates(pipe):
             seen[round] = came(pipe, round + 1)
         return norm(round, parameters, config)
 
-    told("pool", lambda context: Counts(context, pipe), functions={"evaluate_fn": evaluate})
+    functions = {"evaluate_fn": evaluate}
+    told("pool", lambda context: Counts(context, pipe), functions=functions, checkpoint_every=4)
     assert seen == {1: 2, 2: 3, 3: 4}
+
+
+def test_a_round_with_a_checkpoint_is_whole_before_the_next_begins(pipe, tmp_path):
+    """What a crash may cost does not grow: with a checkpoint each round it is the round in flight."""
+    seen = {0: 0}
+
+    def evaluate(round, parameters, config):
+        begun = b""
+        while round and select.select([end], [], [], 0.5)[0]:
+            begun += os.read(end, 2**16)
+        seen[round] = max(begun, default=seen.get(round - 1, 0))
+        return norm(round, parameters, config)
+
+    end = os.open(pipe, os.O_RDWR)
+    told("pool", lambda context: Counts(context, pipe), functions={"evaluate_fn": evaluate}, checkpoint_every=2)
+    os.close(end)
+    assert seen[2] == 2
+    assert max(seen.values()) == 4
 
 
 def test_clients_evaluate_while_the_server_does_where_the_next_round_has_to_wait(pipe):

@@ -211,20 +211,13 @@ class Coordinator(ABC):
             return Ended("patience")
         return Ended("finished") if round >= config.num_rounds else None
 
-    @property
-    def judged(self) -> dict[str, Any]:
-        """The part of `state` that `judge` changes."""
-        return {
-            "best": self.best,
-            "best_round": self.best_round,
-            "without_improvement": self.without_improvement,
-        }
-
     def state(self) -> dict[str, Any]:
         """Plain data from which `restore` continues."""
         return {
             "round": self.round,
-            **self.judged,
+            "best": self.best,
+            "best_round": self.best_round,
+            "without_improvement": self.without_improvement,
             **({} if self.config.selector.hears is None else {"selection": self.experience.plain()}),
             **self.own_state(),
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from umbel.arrays import Arrays
@@ -11,7 +11,6 @@ from umbel.clients.coerce import to_user
 from umbel.clients.initial import call
 from umbel.errors import ConfigError
 from umbel.message import numbers
-from umbel.strategy import State
 
 if TYPE_CHECKING:
     from umbel.coordinators import ServerConfig
@@ -74,9 +73,6 @@ class Closing:
     Attributes:
         event: its record, without what was measured.
         tally, evaluation: what its clients reported.
-        state: the model and the strategy's state after it.
-        coordination: the coordinator's and the players' state after it, but for what judging it changes; None if the
-            next round has not begun, so that they are still in it.
     """
 
     round: int
@@ -84,8 +80,6 @@ class Closing:
     event: dict[str, Any]
     tally: Tally
     evaluation: Tally | None
-    state: State
-    coordination: Mapping[str, Any] | None = field(default=None)
 
 
 def is_in_order(hooks: Hooks, config: ServerConfig) -> bool:

@@ -14,6 +14,7 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.population import cohort_key
 from umbel.errors import ConfigError
+from umbel.stores.abstract import standing
 
 NO_SUMS = "the server's steps: no plan of this version keeps a round's sum, so a model is not computed from it again"
 SECURE_SUMS = "the sums: under secure aggregation nobody but the server has opened them, and updates are in no log"
@@ -65,7 +66,7 @@ def replay(plan: Mapping[str, Any], events: Sequence[Mapping[str, Any]], models:
 
 def rounds_in(events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
     """Number → event of the rounds after 0; of a round that was done again, the last counts."""
-    return {event["round"]: event for event in events if event.get("kind") == "round" and event["round"] > 0}
+    return {event["round"]: event for event in standing(events) if event.get("kind") == "round" and event["round"] > 0}
 
 
 def _models(found: Replay, rounds: Mapping[int, Mapping[str, Any]], models: Mapping[int, str]) -> None:

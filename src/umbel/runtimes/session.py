@@ -166,20 +166,24 @@ class Session:
             central.result()
         event = self._record(phase, task, tally, failures, evaluation)
         event["seconds"] = time.perf_counter() - started
-        closing = Closing(phase.round, central, event, tally, evaluation, self.state)
+        closing = Closing(phase.round, central, event, tally, evaluation)
         self.coordinator.count()
         if not later:
             return self._close(closing)
-        if phase.round % self.coordinator.config.checkpoint_every == 0:
-            closing.coordination = {**self.coordinator.state(), **self.players.state()}
         self._closing = closing
         if not self.players.beside(self._settle):
             self._settle()
         return None
 
     def _may_wait(self, round: int) -> bool:
-        """Whether a round's model may be evaluated at the server while the next round's clients train."""
+        """Whether a round's model may be evaluated at the server while the next round's clients train.
+
+        Not where the round has a checkpoint: that is written before anything else begins, so that a crash costs no more
+        than it does anyhow.
+        """
         config, coordinator = self.coordinator.config, self.coordinator
+        if round % config.checkpoint_every == 0:
+            return False
         if self.hooks.evaluate_fn is None or round >= config.num_rounds or coordinator.overlaps:
             return False
         return self.room is None and not is_in_order(self.hooks, config)
@@ -211,7 +215,7 @@ class Session:
         if stop_when is not None and stop_when(RoundRecord.of(event)) and ended is None:
             ended = Ended("stopped")
         keep = ended is not None or number % config.checkpoint_every == 0
-        self._commit(event, number, closing.tally.states, self._checkpoint(closing) if keep else None)
+        self._commit(event, number, closing.tally.states, self._checkpoint() if keep else None)
         if keep:
             self.players.kept(number, closing.tally, self._receipts())
         return ended
@@ -333,11 +337,9 @@ class Session:
         self._owe(event, self._note(written))
         self._tell(event)
 
-    def _checkpoint(self, closing: Closing | None = None) -> list[bytes | memoryview]:
-        """The parts of a checkpoint: of a round that was closed before, or of now."""
-        if closing is None or closing.coordination is None:
-            return checkpoint.write(self.state, {**self.coordinator.state(), **self.players.state()})
-        return checkpoint.write(closing.state, {**closing.coordination, **self.coordinator.judged})
+    def _checkpoint(self) -> list[bytes | memoryview]:
+        """The parts of a checkpoint of now."""
+        return checkpoint.write(self.state, {**self.coordinator.state(), **self.players.state()})
 
     def say(self, round: int, text: str) -> None:
         """Write a warning into the log, once."""
