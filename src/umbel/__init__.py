@@ -47,7 +47,7 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
-    "umbel.privacy.plan": ("Adaptive", "PrivacyPlan"),
+    "umbel.privacy.plan": ("AdaptiveClip", "PrivacyPlan"),
     "umbel.reducers": (
         "Bucketing",
         "Bulyan",
@@ -186,7 +186,7 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
-    from umbel.privacy.plan import Adaptive as Adaptive
+    from umbel.privacy.plan import AdaptiveClip as AdaptiveClip
     from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
     from umbel.reducers import Bucketing as Bucketing
     from umbel.reducers import Bulyan as Bulyan

@@ -63,6 +63,10 @@ def test_what_a_server_cannot_promise_is_refused(reason, more):
 
 def test_the_client_half_of_a_private_run_travels():
     config = fl.ServerConfig(2, fraction_evaluate=0.0, min_available_clients=4)
-    for adaptive in (None, fl.Adaptive(quantile=0.4)):
-        private = Parts(fl.FedProx(mu=0.1, weighting="uniform"), config).under(plan(adaptive=adaptive), 4).strategy
+    for adaptive in (None, fl.AdaptiveClip(quantile=0.4)):
+        private = (
+            Parts(fl.FedProx(mu=0.1, weighting="uniform"), config)
+            .under(plan(adaptive=adaptive), 4, has_model=True)
+            .strategy
+        )
         assert restored(client_half(private)) == private

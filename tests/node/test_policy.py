@@ -14,18 +14,25 @@ from umbel.runtimes.node import conditions as reading
 from umbel.runtimes.node.policy import WORKERS, Conditions, Policy, digest_of, load_policy, read_conditions, review
 
 OURS, THEIRS = "a" * 64, "b" * 64
+DP = {"epsilon": 8.0, "delta": 1e-6, "clip": 1.0, "unit": "client", "noise_multiplier": 3.0}
 GOOD = {
     "run": "r1",
     "name": "trial",
     "client_half": {
         "name": "Secured",
-        "inner": {"name": "FedProx", "mu": 0.1, "reducer": {"name": "Mean", "exact": True}},
+        "inner": {
+            "name": "Private",
+            "inner": {"name": "FedProx", "mu": 0.1, "reducer": {"name": "Mean", "exact": True}},
+            "plan": {"clip": 1.0, "delta": 1e-6, "unit": "client"},
+            "mechanism": {"noise_multiplier": 3.0, "sampling": "every"},
+        },
     },
     "settings": {"lr": 0.1},
     "app": {"name": "hospital", "digest": OURS},
     "cohort": 8,
     "per_client_metrics": False,
-    "privacy": {"secure_aggregation": True, "differential_privacy": {"epsilon": 8.0, "delta": 1e-6}},
+    "privacy": {"secure_aggregation": True, "differential_privacy": DP},
+    "rounds": 10,
 }
 STRICT = f"""
 [apps]
@@ -65,7 +72,7 @@ def test_a_plan_that_keeps_all_promises_is_taken(strict):
 
 
 WITHOUT = object()
-HALF = GOOD["client_half"]["inner"]
+HALF = GOOD["client_half"]["inner"]["inner"]
 PLANS = [
     # The app
     ("app", WITHOUT, 'names no app, and the policy\'s apps.allow does not have "builtin"'),
@@ -231,7 +238,7 @@ def test_a_plan_that_nobody_read_waits_and_is_taken_in_all_its_runs_once_it_is_l
 def test_the_text_to_read_shows_everything_and_nothing_can_hide_in_it():
     plan = {**GOOD, "name": "x\n\x1b[2Jcohort = 1000", "settings": {"a\nb": "\u202edlrow"}}
     lines = review(plan).splitlines()
-    assert "client_half.inner.reducer.exact = True" in lines
+    assert "client_half.inner.inner.reducer.exact = True" in lines
     assert "cohort = 8" in lines
     assert "name = x\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}[2Jcohort = 1000" in lines
     assert all(line.isprintable() for line in lines)

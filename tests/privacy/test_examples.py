@@ -82,11 +82,43 @@ def test_one_example_moves_a_secure_sum_by_no_more_than_the_clip() -> None:
     assert 0.1 < np.linalg.norm(120 * (whole - less)) <= 0.7 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e300])
+def test_one_example_that_is_broken_takes_no_other_with_it(odd: float) -> None:
+    def broken(context: Any) -> Any:
+        x, y = data(context.partition_id)
+        if context.partition_id == 2:
+            x[0] = odd
+        return fl.GradientClient(gradient, {"w": np.zeros(5)}, (x, y))
+
+    with np.errstate(all="ignore"):
+        whole, less = (run(1e-12, 0.7, client=one).parameters["w"] for one in (client, broken))
+    assert np.linalg.norm(120 * (whole - less)) <= 2 * 0.7
+
+
+@pytest.mark.parametrize("expected", [29, 30, 31])
+def test_one_example_more_than_expected_moves_the_sum_by_no_more_than_the_clip(expected: int) -> None:
+    """At the edge, too: what a client has beyond it is cut at a box."""
+
+    def fewer(context: Any) -> Any:
+        x, y = data(context.partition_id, 31)
+        return fl.GradientClient(gradient, {"w": np.zeros(5)}, (x[:30], y[:30]))
+
+    def more(context: Any) -> Any:
+        x, y = data(context.partition_id, 31)
+        return fl.GradientClient(
+            gradient, {"w": np.zeros(5)}, (x, y) if context.partition_id == 2 else (x[:30], y[:30])
+        )
+
+    changed = {"expected_examples": expected}
+    whole, less = (run(1e-12, 0.7, client=one, plan=changed).parameters["w"] for one in (more, fewer))
+    assert np.linalg.norm(expected * (whole - less)) <= 0.7 * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "changes"),
     [
         (NotSupported, "use FedSGD", {"strategy": fl.FedAvg()}),
-        (NotSupported, "expected_examples=20", {"plan": {"expected_examples": 20}}),
+        (NotSupported, "needs initial_parameters", {"initial_parameters": None}),
         (NotSupported, "below 1 / 20000", {"plan": {"expected_examples": 20_000}}),
         (ConfigError, "needs expected_examples", {"plan": {"expected_examples": None}}),
         (ConfigError, 'needs sampling="every"', {"plan": {"sampling": "fixed"}}),

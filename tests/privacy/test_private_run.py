@@ -120,7 +120,7 @@ def test_a_run_that_goes_on_pays_for_the_releases_before() -> None:
 @pytest.mark.parametrize("start", [0.1, 10.0])
 def test_a_clip_that_adapts_comes_to_its_quantile(start: float) -> None:
     norms = np.linspace(0.01, 2.0, 100)
-    plan = fl.PrivacyPlan(clip=start, noise_multiplier=1.0, delta=1e-5, sampling="every", adaptive=fl.Adaptive())
+    plan = fl.PrivacyPlan(clip=start, noise_multiplier=1.0, delta=1e-5, sampling="every", adaptive=fl.AdaptiveClip())
     mechanism = Mechanism(noise_multiplier=1.0, sampling="every", cohort=100, clients=100)
     private = Private(inner=fl.FedAvg(weighting="uniform"), plan=plan, mechanism=mechanism)
     state = private.init(fl.Arrays.of({"w": np.zeros(1)}))
@@ -183,7 +183,9 @@ UNSOUND: dict[str, dict[str, Any]] = {
     },
     "moves the clip": {
         "coordinator": fl.Secure(),
-        "plan": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", adaptive=fl.Adaptive()),
+        "plan": fl.PrivacyPlan(
+            clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="fixed", adaptive=fl.AdaptiveClip()
+        ),
     },
     "draw nobody": {"coordinator": fl.Secure()},
     "sums up to": {

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from umbel.message import is_number, require
 from umbel.privacy.mechanism import Sampling
 
+LEAST = 1e-30
+MOST = 2**53
+LEAST_SAMPLED_NOISE = 2**-6
+"""Less noise has a privacy loss that accountants cannot hold, and protects nobody."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Adaptive:
+class AdaptiveClip:
     """A clipping bound that follows a quantile of the updates' norms: C ← C · exp(-η · (b̃ - γ)).
 
     b̃ is the noisy share of clients whose update was *not* clipped. Telling it costs privacy, which is taken from the
@@ -38,7 +42,10 @@ class Adaptive:
             is_number(self.quantile) and 0 < self.quantile < 1,
             f"quantile must be above 0 and below 1, got {self.quantile!r}; try 0.5",
         )
-        _check_positive("learning_rate", self.learning_rate, 0.2)
+        require(
+            is_number(self.learning_rate) and 0 < self.learning_rate <= 10,
+            f"learning_rate must be above 0 and at most 10, got {_short(self.learning_rate)}; try 0.2",
+        )
         if self.count_noise is not None:
             _check_positive("count_noise", self.count_noise, 5.0)
 
@@ -50,8 +57,7 @@ class PrivacyPlan:
 
     After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
     whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
-    trusted: it sees every update. Void if the seed is known to those who see the models and sampling is not "every".
-    Nothing of this has been reviewed by a cryptographer.
+    trusted: it sees every update. Nothing of this has been reviewed by a cryptographer.
 
     It works with strategies whose update is one group, over a linear reducer, and with models of trained arrays in
     single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
@@ -71,8 +77,8 @@ class PrivacyPlan:
         adaptive: how the clip follows the norms of the updates; None leaves it as it is.
         unit: whom it hides: a whole "client", or each "example" of one. Examples are for FedSGD: clients clip the
             gradient of each example to `clip`, and the server adds noise to the sum of all of them.
-        expected_examples: for unit "example", how many all clients have together, at least 1; public. The sum is
-            divided by it, and no client may have more.
+        expected_examples: for unit "example", about how many all clients have together, at least 1; public. The sum is
+            divided by it. What a client has beyond it (in a model of float32, beyond 512) may be cut off.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -94,7 +100,7 @@ class PrivacyPlan:
     weight_cap: float | None = None
     expected_weight: float | None = None
     min_cohort: int = 1
-    adaptive: Adaptive | None = None
+    adaptive: AdaptiveClip | None = None
     unit: Literal["client", "example"] = "client"
     expected_examples: int | None = None
 
@@ -116,6 +122,11 @@ class PrivacyPlan:
             f'sampling must be "poisson", "fixed" or "every", got {self.sampling!r}',
         )
         require(
+            self.noise_multiplier is None or self.sampling == "every" or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
+            f'noise_multiplier must be at least {LEAST_SAMPLED_NOISE} with sampling="{self.sampling}", got '
+            f"{self.noise_multiplier!r}",
+        )
+        require(
             self.expected_weight is None or self.weight_cap is not None,
             f"expected_weight={self.expected_weight!r} needs a weight_cap; without one all clients weigh 1",
         )
@@ -124,8 +135,8 @@ class PrivacyPlan:
             f"min_cohort must be a whole number of at least 1, got {self.min_cohort!r}",
         )
         require(
-            self.adaptive is None or isinstance(self.adaptive, Adaptive),  # pyright: ignore[reportUnnecessaryIsInstance]
-            f"adaptive must be Adaptive(...) or None, got {self.adaptive!r}",
+            self.adaptive is None or isinstance(self.adaptive, AdaptiveClip),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"adaptive must be AdaptiveClip(...) or None, got {self.adaptive!r}",
         )
         require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
         self._check_examples()
@@ -136,7 +147,7 @@ class PrivacyPlan:
             require(few is None, f'expected_examples={few!r} is for unit="example"; leave it out')
             return
         require(
-            type(few) is int and few >= 1,
+            type(few) is int and 1 <= few <= MOST,
             f'unit="example" needs expected_examples, about how many examples all clients have together, got {few!r}',
         )
         require(self.sampling == "every", f'unit="example" needs sampling="every", got {self.sampling!r}')
@@ -145,6 +156,13 @@ class PrivacyPlan:
             require(value is None, f'{name} is for unit="client", got {value!r}; leave it out')
 
 
-def _check_positive(name: str, value: object, try_this: float) -> None:
-    fine = is_number(value) and 0 < float(str(value)) < math.inf
-    require(fine, f"{name} must be a finite number above 0, got {value!r}; try {try_this}")
+def _check_positive(name: str, value: Any, try_this: float) -> None:
+    fine = is_number(value) and LEAST <= value <= 1 / LEAST
+    require(fine, f"{name} must be a number from {LEAST:g} to {1 / LEAST:g}, got {_short(value)}; try {try_this}")
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # whole numbers of thousands of digits have no decimal text
+        return "a huge number"

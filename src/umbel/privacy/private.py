@@ -87,28 +87,28 @@ class Private(Strategy):
             return self._summed_by_example(ask, client, ctx), ctx.memory
         update, memory = self.inner.local(replace(ask, task=_without_clip(ask.task)), client, ctx)
         groups = self._protected(update.groups, ask.task, None)
-        # What else a client tells of itself, such as its loss, is not in the budget and stays where it is.
-        return Update(groups, 1.0, update.steps), memory
+        # What else a client tells of itself, such as its loss or its steps, is not in the budget and stays where it is.
+        return Update(groups, 1.0, 1), memory
 
     def _summed_by_example(self, ask: Any, client: LocalClient, ctx: Context) -> Update:
-        """Σ clip(-∇ℓᵢ(x)) over the client's examples."""
+        """Σ clip(-∇ℓᵢ(x)) over the client's examples, each coordinate in a box that more examples do not widen.
+
+        Nothing in here may depend on one example by more than its clip: a gradient that is not finite counts as 0, and
+        more examples than expected are cut at the box, which brings two sums no further apart.
+        """
         if not isinstance(client, StepClient):
             raise NotSupported(
                 f'unit="example" clips each example\'s gradient, which {type(client).__name__} does not give; use '
                 "TorchClient or GradientClient"
             )
-        start, count = assemble(_without_clip(ask.task), client, ctx), 0
-        bound, most = float(ask.task.extra[CLIP]["bound"][0]), self.plan.expected_examples or 0
+        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.clip
         total = Vector.of(Arrays.zeros(start.schema.delta))
         for gradient in client.example_gradients(start, ctx):
-            total.values += Vector.of(clipped(gradient, bound, EXAMPLE_BITS)[0]).values
-            count += 1
+            if np.isfinite(Vector.of(gradient).values).all():
+                total.values += Vector.of(clipped(gradient, bound, EXAMPLE_BITS)[0]).values
         exact = min(MOST_EXAMPLES[spec.dtype] for spec in start.schema.delta.specs)
-        if count > min(most, exact):
-            raise NotSupported(
-                f"client {ctx.client} has {count} examples, more than expected_examples={most} or than the {exact} "
-                "whose sum does not round; correct the plan, or have a model of float64"
-            )
+        box = min(self.plan.expected_examples or 1, exact) * math.floor(bound / grid_of(bound, EXAMPLE_BITS))
+        np.clip(total.values, *(side * box * grid_of(bound, EXAMPLE_BITS) for side in (-1, 1)), out=total.values)
         return Update({"delta": Group(total.arrays(), 1.0)}, 1.0, 1)
 
     def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
@@ -123,7 +123,8 @@ class Private(Strategy):
         return self._protected(opened, task, update.groups.get(BIT))
 
     def _protected(self, groups: Mapping[str, Group], task: Task, bit: Group | None) -> dict[str, Group]:
-        bound = float(task.extra[CLIP]["bound"][0])
+        # A bound that does not adapt is the plan's, whatever a task says.
+        bound = self.plan.clip if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
         [(name, group)] = groups.items()
         arrays, within = clipped(group.arrays, bound)
         weight = capped(group.weight, self.weight_cap) if self.plan.weight_cap is not None else 1.0

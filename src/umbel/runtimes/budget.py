@@ -28,10 +28,14 @@ class Budget:
     most: int
 
     @classmethod
-    def of(cls, private: Private, log: Iterable[Mapping[str, Any]], rounds: int) -> Budget:
-        """The budget as the run's log leaves it, the rounds that were left unfinished included."""
+    def of(cls, private: Private, log: Iterable[Mapping[str, Any]], rounds: int, *, promised: bool = False) -> Budget:
+        """The budget as the run's log leaves it, the rounds that were left unfinished included.
+
+        Args:
+            promised: whether somebody was told what `rounds` releases cost, so that there may not be more.
+        """
         plan, before = private.plan, sum(event["kind"] == RELEASE for event in log)
-        most = before + rounds
+        most = max(before, rounds) if promised else before + rounds
         if plan.target_epsilon is not None:
             most = affordable(private.mechanism, plan.target_epsilon, plan.delta, most)
         return cls(private, before, most)

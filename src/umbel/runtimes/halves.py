@@ -18,7 +18,7 @@ import umbel.strategies as strategies
 from umbel.errors import NotSupported
 from umbel.plan import describe
 from umbel.privacy.mechanism import Mechanism
-from umbel.privacy.plan import Adaptive, PrivacyPlan
+from umbel.privacy.plan import AdaptiveClip, PrivacyPlan
 from umbel.privacy.private import Private
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
@@ -30,7 +30,7 @@ _KNOWN: dict[str, type[Any]] = {
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-} | {kind.__name__: kind for kind in (Private, PrivacyPlan, Adaptive, Mechanism)}
+} | {kind.__name__: kind for kind in (Private, PrivacyPlan, AdaptiveClip, Mechanism)}
 
 
 def client_half(strategy: Strategy) -> dict[str, Any]:

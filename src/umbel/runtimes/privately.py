@@ -30,13 +30,16 @@ class Parts:
     config: ServerConfig
     coordinator: Overlap | Secure | None = None
 
-    def under(self, plan: PrivacyPlan, clients: int, *, system: object = None, per_client: bool = False) -> Parts:
+    def under(
+        self, plan: PrivacyPlan, clients: int, *, has_model: bool, system: object = None, per_client: bool = False
+    ) -> Parts:
         """These parts under a plan.
 
         Cohorts are drawn with a secret that is made here and kept nowhere: who knows the run's seed does not know them.
 
         Args:
             clients: how many there are to draw from.
+            has_model: whether the run's first model is given.
             system, per_client: as in `unsound`.
 
         Raises:
@@ -44,6 +47,10 @@ class Parts:
         """
         if not isinstance(plan, PrivacyPlan):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"privacy must be a PrivacyPlan(...) or None, got {plan!r}")
+        if not has_model:
+            raise NotSupported(
+                "privacy= needs initial_parameters: a first model that a client is asked for is outside of the budget"
+            )
         for problem in unsound(
             self.strategy,
             plan,
@@ -60,21 +67,14 @@ class Parts:
         return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, plan, clients))
 
     def under_on_nodes(self, plan: PrivacyPlan, *, per_client: bool, has_model: bool) -> Parts:
-        """The same on real nodes, which come and go: what can be promised there is that all who are there are asked.
-
-        Args:
-            has_model: whether the run's first model is given.
-        """
+        """The same on real nodes, which come and go: what can be promised there is that all who are there are asked."""
         if isinstance(plan, PrivacyPlan) and plan.sampling != "every":  # pyright: ignore[reportUnnecessaryIsInstance]
             raise NotSupported(
                 f'sampling="{plan.sampling}" counts on a draw from all clients, but of real nodes some are not there; '
                 'use sampling="every" with fraction_fit=1.0'
             )
-        if not has_model:
-            raise NotSupported(
-                "privacy= needs initial_parameters: a first model that a node is asked for is outside of the budget"
-            )
-        return self.under(plan, self.config.min_available_clients or 1, per_client=per_client)
+        clients = self.config.min_available_clients or 1
+        return self.under(plan, clients, has_model=has_model, per_client=per_client)
 
 
 def promise(private: Private, rounds: int) -> dict[str, Any]:
@@ -129,6 +129,16 @@ def _summed(coordinator: Overlap | Secure | None, plan: PrivacyPlan, clients: in
     """
     if not isinstance(coordinator, Secure):
         return coordinator
+    check_exact(plan, clients)
+    return replace(coordinator, clip=(plan.expected_examples or 1) * plan.clip, weight_cap=1.0, metrics=())
+
+
+def check_exact(plan: PrivacyPlan, clients: int) -> None:
+    """Refuse a secure sum over so many clients that it would round, and one of them be more than its clip.
+
+    Raises:
+        NotSupported: says how many are exact.
+    """
     each = plan.expected_examples or 1
     grid = grid_of(plan.clip, GRID_BITS if plan.unit == "client" else EXAMPLE_BITS)
     # The encoding's step is the next power of two above clip · clients / 2^31.
@@ -138,4 +148,3 @@ def _summed(coordinator: Overlap | Secure | None, plan: PrivacyPlan, clients: in
             f"privacy= with Secure() sums up to {most} clients exactly, here may be {clients}; have fewer, or leave "
             "Secure() out"
         )
-    return replace(coordinator, clip=each * plan.clip, weight_cap=1.0, metrics=())

@@ -153,7 +153,11 @@ def simulate(
         asked = population(config, num_clients, attributes)
         if privacy is not None:
             parts = Parts(strategy, config, coordinator).under(
-                privacy, asked.size, system=system, per_client=hooks.per_client
+                privacy,
+                asked.size,
+                has_model=initial_parameters is not None,
+                system=system,
+                per_client=hooks.per_client,
             )
             strategy, config, coordinator = parts.strategy, parts.config, parts.coordinator
             assert config.seed is not None

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS states
 CREATE TABLE IF NOT EXISTS answers
     (run TEXT, round INTEGER, attempt INTEGER, about TEXT, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
-CREATE TABLE IF NOT EXISTS promises (run TEXT PRIMARY KEY, epsilon REAL);
+CREATE TABLE IF NOT EXISTS promises (key TEXT PRIMARY KEY, epsilon REAL);
 CREATE TABLE IF NOT EXISTS used (run TEXT PRIMARY KEY, at_s REAL);
 CREATE TABLE IF NOT EXISTS rest (kind TEXT, run TEXT, round INTEGER, attempt INTEGER, part INTEGER, body BLOB);
 CREATE INDEX IF NOT EXISTS rests ON rest (kind, run, round, attempt, part);
@@ -92,12 +92,12 @@ class DiskKeeper:
         return self._one("SELECT rounds FROM days WHERE day = date('now', 'localtime')") or 0
 
     def promised(self) -> dict[str, float]:
-        """Run → the ε of differential privacy that it promised; runs that are over included."""
-        return dict(self._file.rows("SELECT run, epsilon FROM promises"))
+        """Run and plan → the ε of differential privacy that was promised; runs that are over included."""
+        return dict(self._file.rows("SELECT key, epsilon FROM promises"))
 
-    def promise(self, run: str, epsilon: float) -> None:
+    def promise(self, key: str, epsilon: float) -> None:
         """Keep what a run promises, before anything is done for it."""
-        self._do(("INSERT OR REPLACE INTO promises VALUES (?,?)", (run, epsilon)))
+        self._do(("INSERT OR REPLACE INTO promises VALUES (?,?)", (key, epsilon)))
 
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:

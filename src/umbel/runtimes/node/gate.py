@@ -10,7 +10,8 @@ from typing import Any, Protocol, final
 from umbel.message import require
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.rules import IDLE_LOAD, Policy, epsilon_of
+from umbel.runtimes.node.promises import epsilon_of, key_of
+from umbel.runtimes.node.rules import IDLE_LOAD, Policy
 from umbel.runtimes.node.vault import is_later_step
 
 
@@ -31,10 +32,10 @@ class Purse(Protocol):
     """Where promises of differential privacy are kept, for the life of the data."""
 
     def promised(self) -> Mapping[str, float]:
-        """Run → the ε that it promised."""
+        """Run and plan → the ε that was promised."""
         ...
 
-    def promise(self, run: str, epsilon: float) -> None:
+    def promise(self, key: str, epsilon: float) -> None:
         """Keep it, durably: no work is done for the run before."""
         ...
 
@@ -62,7 +63,8 @@ class Gate:
             "the policy's privacy.epsilon_total needs a node that keeps what was promised over restarts: umbel node",
         )
         self.policy, self._purse = policy, purse
-        self._costs: dict[str, float] = {}
+        self._costs: dict[str, tuple[str, float]] = {}
+        self._rounds: dict[str, int] = {}
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
@@ -70,27 +72,40 @@ class Gate:
     def why_not_plan(self, run: str, plan: Any) -> str | None:
         """Why a run is not taken part in; nothing is spent yet."""
         reason = self.policy.why_not_plan(plan)
+        if reason is None and self.policy.privacy.promises:
+            self._rounds[run] = plan["rounds"]
         if reason is None and self.policy.privacy.epsilon_total is not None:
-            cost = epsilon_of(plan["privacy"]["differential_privacy"])
+            cost = epsilon_of(plan)
             assert cost is not None  # the policy refuses plans that do not say it
-            self._costs[run] = cost
-            reason = self.policy.why_not_spend(cost, self._spent_on_others(run))
+            self._costs[run] = key_of(run, plan), cost
+            reason = self._why_not_spend(run)
         return reason
 
-    def _spent_on_others(self, run: str) -> float:
-        assert self._purse is not None
-        return sum(epsilon for other, epsilon in self._purse.promised().items() if other != run)
-
     def _why_not_spend(self, run: str) -> str | None:
-        """Why a run is not worked on; if it is, its promise is kept before."""
-        if self.policy.privacy.epsilon_total is None:
-            return None
+        key, cost = self._costs.get(run, ("", math.inf))
         assert self._purse is not None
-        cost, before = self._costs.get(run, math.inf), self._purse.promised().get(run)
-        # A run that goes on with more rounds promises more.
-        reason = self.policy.why_not_spend(cost, self._spent_on_others(run))
-        if reason is None and (before is None or before < cost):
-            self._purse.promise(run, cost)
+        spent = sum(epsilon for other, epsilon in self._purse.promised().items() if other != key)
+        return self.policy.why_not_spend(cost, spent)
+
+    def _why_not_promised(self, letter: Letter) -> str | None:
+        """Why an ask is more than was promised; if it is not, the promise is kept before anything is done for it."""
+        privacy = self.policy.privacy
+        if not privacy.promises:
+            return None
+        if letter.kind != "fit":
+            return f"the plan promises differential privacy, and what {letter.kind!r} asks for is in no promise"
+        rounds = self._rounds.get(letter.run, 0)
+        if letter.round > rounds:
+            return f"the plan promises differential privacy for {rounds} rounds, this is round {letter.round}"
+        if privacy.epsilon_total is None:
+            return None
+        reason = self._why_not_spend(letter.run)
+        if reason is None:
+            assert self._purse is not None
+            key, cost = self._costs[letter.run]
+            # A run that goes on with more rounds promises more.
+            if self._purse.promised().get(key, 0.0) < cost:
+                self._purse.promise(key, cost)
         return reason
 
     async def why_not_ask(self, letter: Letter) -> str | None:
@@ -98,7 +113,7 @@ class Gate:
         facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
         if facts.date != self._date:
             self._date, self._count, self._fitted = facts.date, 0, set()
-        reason = self.policy.why_not_now(facts) or self._why_not_spend(letter.run)
+        reason = self.policy.why_not_now(facts) or self._why_not_promised(letter)
         if reason is not None or not self._is_new(letter):
             return reason
         reason = self.policy.why_not_round(max(self._done_today(), self._count))

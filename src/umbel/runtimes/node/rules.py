@@ -18,6 +18,7 @@ from umbel.errors import printable
 from umbel.message import is_number
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.node.conditions import Conditions
+from umbel.runtimes.node.promises import epsilon_of, why_not_backed
 
 BUILTIN = "builtin"
 MEGABYTE = 10**6
@@ -60,6 +61,11 @@ class Privacy:
     epsilon_total: float | None = None
     delta: float | None = None
     per_client_metrics: bool = False
+
+    @property
+    def promises(self) -> bool:
+        """Whether differential privacy is asked for."""
+        return self.require_differential_privacy or self.epsilon_total is not None
 
 
 @final
@@ -237,7 +243,7 @@ def _why_not_private(policy: Policy, plan: Plan) -> str | None:
         return "the policy's privacy.require_secure_aggregation is set, and the plan's client half masks nothing"
     if wanted.require_differential_privacy and not _is_promise(promises.get("differential_privacy")):
         return "the policy's privacy.require_differential_privacy is set, and the plan does not promise it"
-    reason = _why_not_promised(wanted, promises.get("differential_privacy"))
+    reason = _why_not_promised(wanted, plan, promises.get("differential_privacy"))
     if reason is not None:
         return reason
     if not wanted.per_client_metrics and plan.get("per_client_metrics") is not False:
@@ -248,25 +254,15 @@ def _why_not_private(policy: Policy, plan: Plan) -> str | None:
     return None
 
 
-def _why_not_promised(wanted: Privacy, promised: object) -> str | None:
-    """What is wrong with a promised (ε, δ) where the policy counts them."""
-    if wanted.epsilon_total is not None and epsilon_of(promised) is None:
+def _why_not_promised(wanted: Privacy, plan: Plan, promised: object) -> str | None:
+    """What is wrong with a promised (ε, δ) where the policy asks for one."""
+    if wanted.epsilon_total is not None and epsilon_of(plan) is None:
         return "the policy's privacy.epsilon_total is set, and the plan does not say its epsilon"
     if wanted.delta is not None:
-        delta = _positive_in(promised, "delta")
-        if delta is None or delta > wanted.delta:
-            return f"the policy's privacy.delta is {wanted.delta:g}, and the plan's is {delta}"
-    return None
-
-
-def epsilon_of(promised: object) -> float | None:
-    """The ε of a promise of differential privacy, if it names a finite one."""
-    return _positive_in(promised, "epsilon")
-
-
-def _positive_in(table: object, key: str) -> float | None:
-    value: Any = cast("Mapping[str, Any]", table).get(key) if isinstance(table, Mapping) else None
-    return float(value) if is_number(value) and 0 < value < math.inf else None
+        delta: Any = cast("Mapping[str, Any]", promised).get("delta") if isinstance(promised, Mapping) else None
+        if not is_number(delta) or not 0 < delta <= wanted.delta:
+            return f"the policy's privacy.delta is {wanted.delta:g}, and the plan's is {_quoted(delta)}"
+    return why_not_backed(plan) if wanted.promises else None
 
 
 def _why_not_data(policy: Policy, plan: Plan) -> str | None:

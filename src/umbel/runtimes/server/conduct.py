@@ -274,7 +274,7 @@ class Conduct:
         self._notary = session.notary
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         if isinstance(order.strategy, Private):
-            session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds)
+            session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds, promised=True)
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
         params, self.order = Arrays.of({}), replace(order, initial=None)

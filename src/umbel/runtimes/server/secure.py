@@ -9,6 +9,7 @@ from typing import Any, final
 from umbel.coordinators import Phase, Rounds, Secure
 from umbel.errors import ClientError, ProtocolError, SecureAborted, UmbelError
 from umbel.message import Ask, Receipt, Task, Update, validate
+from umbel.privacy.private import Private
 from umbel.privacy.sa1.conversation import STEPS, Conversation
 from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.ring import GROUP, words_schema
@@ -16,6 +17,7 @@ from umbel.privacy.sa1.server import Step
 from umbel.runtimes.mail import Answer, read_answer, write_basis
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
+from umbel.runtimes.privately import check_exact
 from umbel.runtimes.program import turn_key
 from umbel.runtimes.secure import fill, offer_for, summed_tally, warn
 from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
@@ -67,6 +69,8 @@ class SecureNodePlayers(NodePlayers):
     def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
+        if isinstance(self.strategy, Private):
+            check_exact(self.strategy.plan, len(phase.clients))
         talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
         failed, states, masked = dict[str, str](), dict[str, bytes](), dict[str, Receipt]()
         words = words_schema(talk.server.offer.encoding.length)

@@ -1,0 +1,84 @@
+"""What a plan promises of differential privacy, held against what its client half really does. Judgements only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
+
+from umbel.message import is_number
+
+Plan: TypeAlias = "Mapping[str, Any]"
+SLACK = 1.001
+"""What rounding may make of a δ."""
+
+
+def epsilon_of(plan: Plan) -> float | None:
+    """The ε that a plan promises, if it names a finite one."""
+    return _positive(_table(_table(plan, "privacy"), "differential_privacy"), "epsilon")
+
+
+def key_of(run: str, plan: Plan) -> str:
+    """Under what a promise is kept: more rounds of one plan widen it, another plan is another promise."""
+    what = {name: value for name, value in plan.items() if name not in ("run", "name", "rounds", "privacy", "cohort")}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=repr).encode()).hexdigest()
+    return f"{run} {digest[:16]}"
+
+
+def why_not_backed(plan: Plan) -> str | None:
+    """Why a promise is not what the plan's client half and noise give.
+
+    The noise itself is the server's, and nobody at a node can see it. What can be seen: that clients clip, to what,
+    and that noise of that size in so many rounds would be enough.
+    """
+    promised = _table(_table(plan, "privacy"), "differential_privacy")
+    half = _table(plan, "client_half")
+    half = _table(half, "inner") if half.get("name") == "Secured" else half
+    if half.get("name") != "Private":
+        return "the plan promises differential privacy, and its client half clips nothing"
+    private, mechanism = _table(half, "plan"), _table(half, "mechanism")
+    for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
+        if promised.get(name) != told.get(name):
+            return f"the plan promises {name}={promised.get(name)!r}, and its client half has {told.get(name)!r}"
+    rounds, epsilon, delta = plan.get("rounds"), _positive(promised, "epsilon"), _positive(promised, "delta")
+    noise = _positive(mechanism, "noise_multiplier")
+    if not isinstance(rounds, int) or epsilon is None or delta is None or noise is None:
+        return "the plan promises differential privacy, and does not say its rounds, epsilon, delta and noise"
+    if mechanism.get("sampling") != "every":
+        return "the plan promises differential privacy by drawing clients, which a server of real nodes cannot keep"
+    # A run with a target stops there, whatever the rounds are.
+    releases = rounds if private.get("target_epsilon") is None else 1
+    if releases and gaussian_delta(math.sqrt(releases) / noise, epsilon) > SLACK * delta:
+        return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
+    return None
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """δ = Φ(μ/2 - ε/μ) - exp(ε)·Φ(-μ/2 - ε/μ): what Gaussian noise gives, μ being sensitivity over deviation.
+
+    Example:
+        >>> f"{gaussian_delta(1.0, 4.3772):.1e}"
+        '1.0e-05'
+
+    References:
+        B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML 2018.
+    """
+    if epsilon > 700:
+        return 0.0 if epsilon > mu * (mu / 2 + 40) else 1.0
+    return _normal(mu / 2 - epsilon / mu) - math.exp(epsilon) * _normal(-mu / 2 - epsilon / mu)
+
+
+def _normal(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
+
+
+def _table(table: Plan, key: str) -> Plan:
+    value = table.get(key)
+    return cast("Plan", value) if isinstance(value, Mapping) else {}
+
+
+def _positive(table: Plan, key: str) -> float | None:
+    value: Any = table.get(key)
+    return float(value) if is_number(value) and 0 < value < math.inf else None
