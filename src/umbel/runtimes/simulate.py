@@ -167,6 +167,7 @@ def simulate(
         program = Program(
             client_fn, strategy, config.seed, num_clients, dict(settings or {}), names[0], threads, named, hears=hears
         )
+        program = program if len(names) == 1 else replace(program, devices=names)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
         course = Course.of(strategy, config, asked, system, coordinator)
         played = replace(program, strategy=course.clients(strategy))
