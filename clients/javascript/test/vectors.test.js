@@ -11,7 +11,7 @@ const { readPacket, writePacket } = require("../lib/stream");
 const vectors = (name) => JSON.parse(fs.readFileSync(path.join(__dirname, "../../../docs/vectors", `${name}.json`), "utf8"));
 const bytes = (hex) => Buffer.from(hex, "hex");
 const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
-const BYTES = new Set(["boot", "digest", "data"]);
+const BYTES = new Set(["boot", "digest", "data", "receipt"]);
 
 test("packets", () => {
   for (const { kind, fields, hex } of vectors("packets")) {
