@@ -51,6 +51,14 @@ class Place:
         self.start(name, "server", "--app", "hospital", *words)
         return self.until(lambda: pattern.findall(self.log(name))[before:])[-1]
 
+    def enrol(self, address, count, *words):
+        """Nodes h0, h1, … of the app, invited and connected; `words` are more of theirs."""
+        for number in range(count):
+            code = self.fine("invite", "--name", f"h{number}", "--address", address)
+            own = ["--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
+            self.start(f"h{number}", "node", "hospital", "--join", code, *own, *words)
+        self.until(lambda: f"{count} nodes are connected" in self.call("nodes", *operator(address)).stdout)
+
     def kill(self, name):
         self.processes[name].kill()
         self.processes[name].wait(timeout=20)

@@ -27,11 +27,7 @@ def place(tmp_path_factory):
 
 def test_a_secure_run_of_enrolled_nodes_has_the_bits_of_the_simulation(place):
     address = place.serve("--listen", "127.0.0.1:0")
-    for number in range(4):
-        code = place.fine("invite", "--name", f"h{number}", "--address", address)
-        words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
-        place.start(f"h{number}", "node", "hospital", *words)
-    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
+    place.enrol(address, 4)
     shown = place.fine("run", "hospital", "--set", "num_rounds=3", *operator(address))
     assert "finished after round 3" in shown
     listed = json.loads(place.fine("ls", "--json", *operator(address)))

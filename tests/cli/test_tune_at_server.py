@@ -18,11 +18,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(place):
     address = place.serve("--listen", "127.0.0.1:0")
-    for number in range(4):
-        code = place.fine("invite", "--name", f"h{number}", "--address", address)
-        words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
-        place.start(f"h{number}", "node", "hospital", *words)
-    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
+    place.enrol(address, 4)
     return address
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.deadly import played
 
 from umbel.stores import SQLiteStore
 from umbel.stores.link import verify
@@ -16,36 +15,14 @@ pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
 
 PROGRAM = """
-import os, signal, sys
+import sys
 import numpy as np
 import umbel as fl
-from umbel.stores import SQLiteStore, Store
+from tests.deadly import Deadly, Fuse
+from umbel.stores import SQLiteStore
 
 path, place, countdown, resume = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-
-def here(name):
-    global countdown
-    if name == place:
-        countdown -= 1
-        if countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-class Deadly(Store):
-    def __init__(self, inner): self.inner = inner
-    def __getattr__(self, name): return getattr(self.inner, name)
-    def create(self, run): self.inner.create(run)
-    def runs(self): return self.inner.runs()
-    def set_status(self, run, status): self.inner.set_status(run, status)
-    def set_plan(self, run, plan): self.inner.set_plan(run, plan)
-    def append(self, run, event):
-        here("before " + event["kind"]); self.inner.append(run, event); here("after " + event["kind"])
-    def log(self, run): return self.inner.log(run)
-    def commit(self, run, event, **rest):
-        here("before commit"); self.inner.commit(run, event, **rest); here("after commit")
-    def checkpoints(self, run): return self.inner.checkpoints(run)
-    def checkpoint(self, run, round): return self.inner.checkpoint(run, round)
-    def state(self, run, client, round): return self.inner.state(run, client, round)
-    def forget(self, run, round): self.inner.forget(run, round)
+store = Deadly(SQLiteStore(path), Fuse(place, countdown))
 
 class Still(fl.NumPyClient):
     def fit(self, parameters, config): return parameters, 1, {}
@@ -54,19 +31,14 @@ history = fl.simulate(
     lambda context: Still(), 10, strategy=fl.FedAvg(weighting="uniform"),
     config=fl.ServerConfig(3, fraction_fit=0.5, fraction_evaluate=0.0, seed=1),
     privacy=fl.PrivacyPlan(clip=1.0, noise_multiplier=2.0, target_epsilon=2.0, delta=1e-3),
-    initial_parameters=[np.zeros(20)], engine="serial", store=Deadly(SQLiteStore(path)), resume=resume or None,
+    initial_parameters=[np.zeros(20)], engine="serial", store=store, resume=resume or None,
     progress=False)
 print([release.round for release in history.privacy], history.privacy[-1].epsilon, len(history.rounds))
 """
 
 
 def program(folder: Path, place: str = "nowhere", countdown: int = 1, resume: str = "") -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder / "runs.db"), place, str(countdown), resume],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = played(folder, PROGRAM, folder / "runs.db", place, countdown, resume)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode, done.stdout
 
@@ -76,8 +48,8 @@ def program(folder: Path, place: str = "nowhere", countdown: int = 1, resume: st
     [
         ("before release", 2, [1, 2, 3]),
         ("after release", 2, [1, 2, 2, 3]),
-        ("before commit", 2, [1, 1, 2, 3]),
-        ("after commit", 2, [1, 2, 3]),
+        ("between fold and checkpoint", 2, [1, 1, 2, 3]),
+        ("after checkpoint", 2, [1, 2, 3]),
     ],
 )
 def test_what_was_released_before_a_kill_is_paid_for(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.deadly import played
 
 import umbel as fl
 from umbel.errors import CheckpointCorrupt, ConfigError, StoreError, StoreFull
@@ -25,38 +26,14 @@ def test_stores_keep_the_laws(kind, tmp_path):
 # The program under test: a private head and control variates, so that client states count, and a store or strategy that
 # kills its own process at the n-th visit of a named place.
 PROGRAM = """
-import os, signal, sys
-from dataclasses import dataclass
+import sys
 import umbel as fl
-from umbel.stores import SQLiteStore, Store
+from tests.deadly import Deadly, Fuse
+from umbel.stores import SQLiteStore
 from umbel.testing import WithHead
 
 path, place, countdown, engine, resume = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]
-
-def here(name):
-    global countdown
-    if name == place:
-        countdown -= 1
-        if countdown == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-class Deadly(Store):
-    def __init__(self, inner): self.inner = inner
-    def create(self, run): self.inner.create(run); here("created")
-    def runs(self): return self.inner.runs()
-    def set_status(self, run, status): self.inner.set_status(run, status); here("status")
-    def set_plan(self, run, plan): self.inner.set_plan(run, plan)
-    def append(self, run, event): here("before append"); self.inner.append(run, event); here("after append")
-    def log(self, run): return self.inner.log(run)
-    def commit(self, run, event, **rest):
-        here("between fold and checkpoint")
-        self.inner.commit(run, event, **rest)
-        here("after checkpoint")
-    def checkpoints(self, run): return self.inner.checkpoints(run)
-    def checkpoint(self, run, round): return self.inner.checkpoint(run, round)
-    def state(self, run, client, round):
-        here("state"); return self.inner.state(run, client, round)
-    def forget(self, run, round): here("rewound"); self.inner.forget(run, round); here("forgotten")
+here = Fuse(place, countdown)
 
 def observe(event):
     here(event["kind"])
@@ -65,7 +42,7 @@ toy = WithHead(clients=4)
 history = fl.simulate(
     toy.client, 4, strategy=fl.Scaffold(shared="backbone.*"),
     config=fl.ServerConfig(num_rounds=5, fraction_fit=0.5, seed=3), engine=engine, workers=2,
-    store=Deadly(SQLiteStore(path)), resume=resume or None, progress=False, observers=[observe])
+    store=Deadly(SQLiteStore(path), here), resume=resume or None, progress=False, observers=[observe])
 print(history.parameters.digest, history.loss, len(history.rounds), history.ended)
 """
 PLACES = [
@@ -87,10 +64,7 @@ PLACES = [
 
 
 def program(tmp_path, place="nowhere", countdown=1, engine="serial", resume="", database="runs.db"):
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
-    command = [sys.executable, str(script), str(tmp_path / database), place, str(countdown), engine, resume]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return played(tmp_path, PROGRAM, tmp_path / database, place, countdown, engine, resume)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -75,7 +72,11 @@ def key_beside(folder: Path) -> LogKey | None:
     path = folder / FILE
     try:
         if not path.exists():
-            _make(path)
+            pem = new_pem()
+            # Not before: identity needs the package that `new_pem` has just found.
+            from umbel.identity.files import make_private
+
+            make_private(path, pem)
         return LogKey.read(path.read_bytes(), str(path))
     except ImportError:
         return None
@@ -89,19 +90,3 @@ def new_pem() -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _make(path: Path) -> None:
-    """Of two who do this at once, both find the key of one afterwards."""
-    pem = new_pem()
-    # `mkstemp` makes the file with the mode 0600, so there is no moment at which others could open it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 
@@ -22,6 +24,25 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
+    with _beside(path, data) as written:
+        os.replace(written, path)
+    _sync_folder(path.parent)
+
+
+def make_private(path: Path, data: bytes) -> None:
+    """The same, but a file that is there already stays: of two who make it at once both find that of one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _beside(path, data) as written, contextlib.suppress(FileExistsError):
+        os.link(written, path)
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes) -> Generator[str]:
+    """A durable file with these bytes in the same folder, gone afterwards unless it was renamed."""
     # `mkstemp` makes the file with the mode 0600, so there is no moment at which others could open it.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -29,11 +50,9 @@ def write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
+        yield name
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -201,8 +201,8 @@ def check_model(private: Private, state: State) -> None:
     for spec in next(iter(groups.values())).specs:
         if spec.role != "trained":
             raise NotSupported(
-                f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or use"
-                "a layer without running statistics, such as group normalisation"
+                f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or "
+                "use a layer without running statistics, such as group normalisation"
             )
         if spec.dtype not in ("F32", "F64"):
             raise NotSupported(

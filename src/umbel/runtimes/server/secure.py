@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from umbel.coordinators import Phase, Rounds, Secure
@@ -30,6 +30,24 @@ from umbel.schema import Schema
 
 STEP_S = 60.0
 """How long a step of small messages waits."""
+
+
+@final
+@dataclass(frozen=True)
+class _Course:
+    """One secure round under way.
+
+    Attributes:
+        failed: client → why it dropped out.
+        states: client → where its node keeps the state that went with its vector.
+        masked: client → the receipt of its masked vector.
+    """
+
+    talk: Conversation
+    opened: Opened
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    states: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    masked: dict[str, Receipt] = field(default_factory=dict[str, "Receipt"])
 
 
 @final
@@ -72,34 +90,27 @@ class SecureNodePlayers(NodePlayers):
         if isinstance(self.strategy, Private):
             check_exact(self.strategy.plan, len(phase.clients))
         talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
-        failed, states, masked = dict[str, str](), dict[str, bytes](), dict[str, Receipt]()
         words = words_schema(talk.server.offer.encoding.length)
         opened = self._begin(task, phase.kind, phase.attempt * ATTEMPT_STEPS, phase.ends_at_s, words, [])
+        course = _Course(talk, opened)
         try:
-            decoded = yield from self._talked(talk, opened, phase, failed, states, masked)
+            decoded = yield from self._talked(course, phase)
         except SecureAborted as error:
-            return summed_tally(phase, failed, (), error.reason)
+            return summed_tally(phase, course.failed, (), error.reason)
         finally:
             self._call_off(opened)
         self._beacon = talk.server.header.digest
-        tally = summed_tally(phase, failed, talk.summed, "dropped out of the secure round")
-        tally.states = {client: state for client, state in states.items() if client in set(talk.summed)}
+        tally = summed_tally(phase, course.failed, talk.summed, "dropped out of the secure round")
+        tally.states = {client: state for client, state in course.states.items() if client in set(talk.summed)}
         if phase.kind == "fit":
             for client in talk.summed:
-                self._contributes(masked[client])
+                self._contributes(course.masked[client])
         fill(tally, decoded, schema, len(talk.summed))
         warn(self._say, self.settings, phase.round, decoded, len(talk.summed))
         return tally
 
-    def _talked(
-        self,
-        talk: Conversation,
-        opened: Opened,
-        phase: Phase,
-        failed: dict[str, str],
-        states: dict[str, bytes],
-        masked: dict[str, Receipt],
-    ) -> Steps[Decoded]:
+    def _talked(self, course: _Course, phase: Phase) -> Steps[Decoded]:
+        talk, opened = course.talk, course.opened
         words = talk.server.offer.encoding.length
         for number, step in enumerate(STEPS):
             attempt = phase.attempt * ATTEMPT_STEPS + number
@@ -107,7 +118,7 @@ class SecureNodePlayers(NodePlayers):
             for client, message in talk.messages(step).items():
                 own = {"step": step, "message": message, "words": words}
                 self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
-            yield from self._step(talk, opened, step, failed, states, masked)
+            yield from self._step(course, step)
         return talk.decoded()
 
     def _ask_step(self, opened: Opened, ask: Ask) -> None:
@@ -115,22 +126,15 @@ class SecureNodePlayers(NodePlayers):
         opened.asked_s[ask.client] = self._clock()
         self._deliver(opened, ask.client)
 
-    def _step(
-        self,
-        talk: Conversation,
-        opened: Opened,
-        step: Step,
-        failed: dict[str, str],
-        states: dict[str, bytes],
-        masked: dict[str, Receipt],
-    ) -> Steps[None]:
+    def _step(self, course: _Course, step: Step) -> Steps[None]:
         """Take answers in until all that were asked have answered, are given up, or time is up."""
         gone: dict[str, float] = {}
+        opened, failed = course.opened, course.failed
         while opened.asks and self._clock() < (until := min(self._gives_up_at(opened, gone), opened.ends_at_s)):
             for event in self._stop_if_asked((yield until)):
                 client = getattr(event, "client", "")
                 if isinstance(event, Came):
-                    self._took(talk, opened, step, event, failed, states, masked)
+                    self._took(course, step, event)
                 elif client not in opened.asks:
                     continue
                 elif isinstance(event, Left):
@@ -146,18 +150,10 @@ class SecureNodePlayers(NodePlayers):
             failed.setdefault(client, f"did not answer in step {step!r} of the secure round")
             self._call_off(opened, [client])
 
-    def _took(
-        self,
-        talk: Conversation,
-        opened: Opened,
-        step: Step,
-        came: Came,
-        failed: dict[str, str],
-        states: dict[str, bytes],
-        masked: dict[str, Receipt],
-    ) -> None:
+    def _took(self, course: _Course, step: Step, came: Came) -> None:
         """Look at an answer and take it in; whatever is wrong with it makes its client one that dropped out."""
         self.outbox.append(Release(came.token))
+        opened, failed = course.opened, course.failed
         ask = opened.asks.get(came.client)
         if ask is None or isinstance(came.data, Sheet):
             return
@@ -165,11 +161,13 @@ class SecureNodePlayers(NodePlayers):
             answer = read_answer(came.data)
             if (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, ask.kind):
                 return
-            self._taken_in(talk, step, came.client, _update(answer), opened.schema)
+            self._taken_in(course.talk, step, came.client, _update(answer), opened.schema)
             if step == "mask":
-                masked[came.client] = Receipt(came.client, answer.round, answer.attempt, "done", update=sealed(came))
+                course.masked[came.client] = Receipt(
+                    came.client, answer.round, answer.attempt, "done", update=sealed(came)
+                )
             if answer.has_state:
-                states[came.client] = write_basis(answer.round, answer.attempt)
+                course.states[came.client] = write_basis(answer.round, answer.attempt)
         except ClientError as error:
             failed[came.client] = error.reason
         except UmbelError as error:
