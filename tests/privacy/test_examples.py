@@ -14,6 +14,11 @@ pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
 
 
+class Closed(fl.NumPyClient):
+    def fit(self, parameters: Any, config: Any) -> Any:
+        return parameters, 1, {}
+
+
 def gradient(params: Any, x: Any, y: Any) -> Any:
     error = x @ params["w"] - y
     return float(0.5 * (error**2).mean()), {"w": error @ x / len(y)}
@@ -120,6 +125,7 @@ def test_one_example_more_than_expected_moves_the_sum_by_no_more_than_the_clip(e
         (NotSupported, "use FedSGD", {"strategy": fl.FedAvg()}),
         (NotSupported, "needs initial_parameters", {"initial_parameters": None}),
         (NotSupported, "below 1 / 20000", {"plan": {"expected_examples": 20_000}}),
+        (NotSupported, "FedSGD reaches inside the training loop, which a Closed", {"client": lambda context: Closed()}),
         (ConfigError, "needs expected_examples", {"plan": {"expected_examples": None}}),
         (ConfigError, 'needs sampling="every"', {"plan": {"sampling": "fixed"}}),
         (ConfigError, "weight_cap is for", {"plan": {"weight_cap": 2.0}}),

@@ -157,6 +157,7 @@ class Empty(fl.NumPyClient):
         ({"clients": 0}, "num_clients must be a whole number of at least 1, got 0"),
         ({"clients": 2.5}, "num_clients must be a whole number of at least 1, got 2.5"),
         ({"client_fn": Good()}, "client_fn must be a function that builds a client, got Good"),
+        ({"stop_when": 3}, "stop_when must be a function of a round's record, got 3"),
         ({"client_fn": lambda context: Empty()}, "Empty can neither be trained nor evaluated; give it at least one of"),
         ({"client_fn": lambda context: Good}, r"client_fn returned the class Good; return an object: Good\("),
         ({"client_fn": lambda context: None}, "NoneType can neither be trained nor evaluated"),

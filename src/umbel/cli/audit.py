@@ -103,9 +103,11 @@ def prove(run: str, node: str, place: Place) -> int:
     for one in found:
         click.echo(json.dumps(one))
     waiting = proof.unsigned(events, node)
-    if waiting or not found:
-        rest = f"; {waiting} rounds with one are not signed yet" if waiting else ""
-        click.echo(f"run {name}: {len(found)} proofs for {node}{rest}", err=True)
+    if waiting:
+        rest = f"{waiting} rounds with an answer of its are not signed yet"
+        click.echo(f"run {name}: {len(found)} proofs for {node}; {rest}", err=True)
+    elif not found:
+        click.echo(f"run {name}: the log lists no answer of {node}; it lists those of real nodes only", err=True)
     return FINE if found else FAILED
 
 

@@ -114,17 +114,17 @@ def check_capable(strategy: Strategy, client: LocalClient) -> None:
         NotSupported: says what is missing and what to use instead.
     """
     name = type(getattr(client, "user", client)).__name__
+    # What wraps a strategy needs what that needs.
+    method = type(getattr(strategy, "inner", strategy)).__name__
     missing = strategy.needs - client.capabilities
     corrected = strategy.corrects
     if corrected is not None and "inside" not in client.capabilities and corrected not in client.corrections:
         missing = missing | {"inside"}
     if "inside" in missing:
         raise NotSupported(
-            f"{type(strategy).__name__} reaches inside the training loop, which a {name} keeps closed; use TorchClient "
+            f"{method} reaches inside the training loop, which a {name} keeps closed; use TorchClient "
             f"or GradientClient, or FedAvg"
             + (f', or apply the correction yourself and declare corrections = ("{corrected}",)' if corrected else "")
         )
     if missing:
-        raise NotSupported(
-            f"{type(strategy).__name__} needs clients that can {', '.join(sorted(missing))}; {name} cannot"
-        )
+        raise NotSupported(f"{method} needs clients that can {', '.join(sorted(missing))}; {name} cannot")

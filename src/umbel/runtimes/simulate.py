@@ -138,7 +138,7 @@ def simulate(
         stop_when=stop_when,
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
-    _check_arguments(client_fn, num_clients, threads)
+    _check_arguments(client_fn, num_clients, threads, stop_when)
     at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
     if isinstance(coordinator, Secure):
@@ -201,12 +201,14 @@ def simulate(
     return replace(history, ended=ended)
 
 
-def _check_arguments(client_fn: object, num_clients: object, threads: object) -> None:
+def _check_arguments(client_fn: object, num_clients: object, threads: object, stop_when: object) -> None:
     for name, value in (("num_clients", num_clients), ("threads", threads)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
     if not callable(client_fn):
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
+    if stop_when is not None and not callable(stop_when):
+        raise ConfigError(f"stop_when must be a function of a round's record, got {stop_when!r}")
 
 
 def _choice(
