@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
+from umbel.runtimes import halves
 from umbel.runtimes.halves import client_half, restored
 from umbel.runtimes.privately import Parts
 from umbel.stores import MemoryStore
@@ -70,3 +71,7 @@ def test_the_client_half_of_a_private_run_travels():
             .strategy
         )
         assert restored(client_half(private)) == private
+
+
+def test_no_two_parts_of_client_halves_have_one_name():
+    assert len(halves._KNOWN) == len(halves._KINDS)

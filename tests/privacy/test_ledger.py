@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from tests.deadly import played
 
+from umbel.privacy.mechanism import Mechanism
+from umbel.privacy.plan import PrivacyPlan
+from umbel.privacy.private import Private
+from umbel.runtimes.budget import Budget
 from umbel.stores import SQLiteStore
 from umbel.stores.link import verify
+from umbel.strategies import FedAvg
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
@@ -86,3 +91,16 @@ def test_kills_do_not_stretch_the_budget(tmp_path: Path) -> None:
     released = [event for event in SQLiteStore(tmp_path / "runs.db").log(run) if event["kind"] == "release"]
     assert 1 < len(released) < 12
     assert released[-1]["epsilon"] <= 2.0
+
+
+def test_a_run_that_was_promised_to_nodes_releases_no_more_than_its_rounds() -> None:
+    """Whatever was begun again: without a promise each try is paid for on top."""
+    plan = PrivacyPlan(clip=1.0, noise_multiplier=2.0, delta=1e-3, sampling="every")
+    mechanism = Mechanism(noise_multiplier=2.0, sampling="every", cohort=4, clients=4)
+    private = Private(inner=FedAvg(weighting="uniform"), plan=plan, mechanism=mechanism)
+    log = [{"kind": "release"}] * 2
+    assert Budget.of(private, log, 3).most == 5
+    budget = Budget.of(private, log, 3, promised=True)
+    assert (budget.most, budget.sentence) == (3, None)
+    budget.entry(2)
+    assert "would exceed what the nodes were promised" in str(budget.sentence)

@@ -46,10 +46,10 @@ class Budget:
         if self.releases < self.most:
             return None
         plan = self.private.plan
-        return (
-            f"the privacy budget is spent: one release more than the {self.releases} so far would exceed "
-            f"target_epsilon={plan.target_epsilon} at delta={plan.delta}; allow a larger one, or noise more"
-        )
+        spent = f"the privacy budget is spent: one release more than the {self.releases} so far would exceed"
+        if plan.target_epsilon is None:
+            return f"{spent} what the nodes were promised; rounds that were begun again were paid for, too"
+        return f"{spent} target_epsilon={plan.target_epsilon} at delta={plan.delta}; allow a larger one, or noise more"
 
     def entry(self, round: int) -> dict[str, Any]:
         """The ledger's entry for the release of `round`, to be durable before the noise is drawn."""

@@ -25,12 +25,13 @@ from umbel.strategy import Strategy
 
 SECURED = "Secured"
 _CLIENT_METHODS = ("local", "correction", "answer", "weight", "corrects", "needs")
-_KNOWN: dict[str, type[Any]] = {
-    kind.__name__: kind
+_KINDS: set[type[Any]] = {
+    kind
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-} | {kind.__name__: kind for kind in (Private, PrivacyPlan, AdaptiveClip, Mechanism)}
+} | {Private, PrivacyPlan, AdaptiveClip, Mechanism}
+_KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 
 def client_half(strategy: Strategy) -> dict[str, Any]:
