@@ -87,7 +87,7 @@ def test_what_an_earlier_version_wrote_is_counted_and_linked_to():
     store = MemoryStore()
     store.create(RunInfo(RUN, "", 0.0, "running", {}))
     old = [{"kind": "begun", "round": 0}, {"kind": "round", "round": 1}]
-    store._events[RUN] = [dict(event) for event in old]
+    store._events[RUN] = [link.canonical(event) for event in old]
     store._heads[RUN] = link.digest(old[-1])
     store.append(RUN, {"kind": "round", "round": 2})
     events = store.events(RUN)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
+import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, final
 
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
-from umbel.stores.link import digest, linked, opening
+from umbel.stores.link import canonical, linked, opening
 from umbel.stores.states import States
 
 STATE_BYTES = 2**30
@@ -35,7 +36,7 @@ class MemoryStore(Store):
         if not isinstance(state_bytes, int) or isinstance(state_bytes, bool) or state_bytes < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f"state_bytes must be a whole number of at least 0, got {state_bytes!r}; try 2**30")
         self._runs: dict[str, RunInfo] = {}
-        self._events: dict[str, list[Event]] = {}
+        self._events: dict[str, list[bytes]] = {}
         self._heads: dict[str, str] = {}
         self._checkpoints: dict[str, dict[int, tuple[Part, ...]]] = {}
         self._states = States(state_bytes)
@@ -62,12 +63,12 @@ class MemoryStore(Store):
 
     def append(self, run: str, event: Event) -> None:
         log = self._events[self._known(run)]
-        added = linked(event, self._heads.get(run) or opening(run))
+        added = canonical(linked(event, self._heads.get(run) or opening(run)))
         log.append(added)
-        self._heads[run] = digest(added)
+        self._heads[run] = hashlib.sha256(added).hexdigest()
 
     def log(self, run: str) -> list[Event]:
-        return copy.deepcopy(self._events[self._known(run)])
+        return [json.loads(event) for event in self._events[self._known(run)]]
 
     def commit(
         self,

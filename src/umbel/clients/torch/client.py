@@ -39,6 +39,7 @@ from umbel.clients.torch.optimizer import (
     descend,
     plain_rate,
     plain_sgd,
+    without_compiler,
 )
 from umbel.clients.torch.stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
@@ -254,7 +255,8 @@ class TorchClient(BlockClient):
         if isinstance(self._optimizer, torch.optim.Optimizer):
             self.optimizer = copy_without_memory(self._optimizer)
         else:
-            self.optimizer = self._optimizer([p for _, p in self._trainable])
+            with without_compiler():
+                self.optimizer = self._optimizer([p for _, p in self._trainable])
         check_bound(self.optimizer, self.model)
         self._drop_gradients()
         self._scheduler = None if self._scheduler_fn is None else self._scheduler_fn(self.optimizer)

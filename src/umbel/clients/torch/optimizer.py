@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -12,11 +14,29 @@ from torch import Tensor, nn
 
 from umbel.errors import ConfigError
 
+_SKIPPED = "__dynamo_disable"
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
 def plain_sgd(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.01)
+
+
+@contextmanager
+def without_compiler() -> Generator[None]:
+    """Within this, optimisers are built without loading torch's compiler, which takes seconds and a hundred megabytes.
+
+    torch loads it only to have it skip `add_param_group`, which matters where a compiled function builds an optimiser.
+    """
+    build = getattr(torch.optim.Optimizer.add_param_group, "__wrapped__", None)
+    if build is None or "torch._dynamo" in sys.modules or hasattr(build, _SKIPPED):
+        yield
+        return
+    setattr(build, _SKIPPED, build)
+    try:
+        yield
+    finally:
+        delattr(build, _SKIPPED)
 
 
 def check_bound(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
