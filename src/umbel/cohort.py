@@ -32,6 +32,11 @@ class Asks(Sequence[Ask]):
         return Ask(self.clients[index], self.kind, self.task, attempt=self.attempt)
 
 
+def are_whole(asks: Sequence[Ask]) -> bool:
+    """Whether all of them may take their whole time."""
+    return isinstance(asks, Asks) or all(ask.share >= 1 for ask in asks)
+
+
 def clients_of(asks: Sequence[Ask]) -> Sequence[str]:
     """Who is asked."""
     return asks.clients if isinstance(asks, Asks) else [ask.client for ask in asks]

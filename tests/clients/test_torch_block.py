@@ -295,8 +295,8 @@ def test_a_resumed_run_ends_in_the_bits_of_the_undisturbed_one(tmp_path):
             **more,
         )
 
-    undisturbed = go(3, "vmap")
-    first = go(1, "vmap", store=tmp_path / "runs.db")
+    undisturbed = go(3, "vmap", block=8)
+    first = go(1, "vmap", block=8, store=tmp_path / "runs.db")
     for engine in ("serial", "pool"):
         with pytest.raises(fl.errors.ConfigError, match="train in blocks of 8,"):
             go(3, engine, store=tmp_path / "runs.db", resume=first.run)

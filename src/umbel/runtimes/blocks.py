@@ -10,6 +10,7 @@ from typing import final
 
 from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
+from umbel.cohort import are_whole
 from umbel.errors import NotSupported
 from umbel.local import Correction, TrainedApart
 from umbel.local_client import Fitted, StepClient
@@ -91,7 +92,7 @@ def play_block(
     started = time.perf_counter()
     turns: list[_Turn | None] = [None] * len(asks)
     fits = asks[0].kind == "fit"
-    apart = fits and (any(memories) or any(ask.share < 1 for ask in asks))
+    apart = fits and (any(memories) or not are_whole(asks))
     if len(asks) >= LEAST and not apart and _at_once(program, asks, tally, allocate):
         return
     if fits and len(asks) >= LEAST:

@@ -18,6 +18,8 @@ from umbel.runtimes.serial import SerialEngine
 ENGINES = ("auto", "serial", "pool", "vmap", "ray")
 PARTS = 4
 SMALLEST, LARGEST = 8, 2048
+FULL = 512
+"""Of tiny models, whose steps cost about as much by themselves as some hundred clients do in them."""
 STACK_BYTES = 24 * 2**20
 """Larger stacks of models no longer fit the caches, and each step waits for memory."""
 
@@ -78,11 +80,12 @@ def cohort_size(config: ServerConfig, num_clients: int, at_once: int | None) -> 
 
 
 def block_size(model_bytes: int, cohort: int, cores: int) -> int:
-    """How many clients train together: as many as caches hold, and so few that all cores have some.
+    """How many clients train together: as many as caches hold, and so few that all cores have some, and twice so that a
+    core that is done early finds more, unless blocks were small by that.
 
     It depends on the machine but not on the number of workers; a run keeps it in its plan.
     """
-    share = -(-cohort // max(PARTS, 2 * cores))
+    share = max(-(-cohort // max(PARTS, 2 * cores)), min(-(-cohort // cores), FULL))
     return max(SMALLEST, min(share, LARGEST, STACK_BYTES // max(1, model_bytes)))
 
 

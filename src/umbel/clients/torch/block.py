@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap  # pyright: ignore[reportPrivateImportUsage]
+from torch.func import functional_call, vmap  # pyright: ignore[reportPrivateImportUsage]
 
 from umbel.arrays import Arrays
 from umbel.block import Member, Trained, blank_rows
 from umbel.clients.order import Numbers, Order
 from umbel.clients.torch.arrays import as_tensor, tensors
-from umbel.clients.torch.masked import Masked, keeps_rows_apart, masked, stirred
+from umbel.clients.torch.masked import ByClient, by_client, keeps_rows_apart, stirred
 from umbel.clients.torch.stacked import Rates, Stacked, path_lengths, stacked_optimizer
 from umbel.local import Correction, Rule
 from umbel.local_client import Fitted
@@ -103,7 +103,8 @@ class _Block:
         self.rule = members[0].correction and members[0].correction.rule
         self.optimizer: Stacked = stacked_optimizer(recipe.rates, self.params)
         self.columns = [column.to(device) for column in columns]
-        self.masked: Masked | None = None if self._keeps_statistics() else masked(recipe.loss)
+        self.means: ByClient | None = by_client(recipe.loss)
+        self.may_fill = self.means is not None and not self._keeps_statistics()
         self.is_sure = False
         self.loss_sum = torch.zeros(len(members), dtype=torch.float64)
         self.seen = np.zeros(len(members), np.int64)
@@ -138,8 +139,7 @@ class _Block:
         one = {name: stirred(tensor[place]) for name, tensor in {**self.params, **self.rest}.items()}
         inputs = tuple(column[torch.from_numpy(rows[place])] for column in self.columns[:-1])
         call = partial(functional_call, self.model, one)
-        if self.masked is None or not keeps_rows_apart(call, inputs, int(sizes[place])):
-            self.masked = None
+        self.may_fill = self.may_fill and keeps_rows_apart(call, inputs, int(sizes[place]))
 
     def _together(self, rows: Numbers, sizes: Numbers) -> Iterator[tuple[slice | Tensor, Numbers, Tensor | None]]:
         """(clients, their rows, which of them count), as few as can be computed at once."""
@@ -149,7 +149,7 @@ class _Block:
             return
         if not self.is_sure:
             self._make_sure(rows, sizes)
-        if self.masked is not None:
+        if self.may_fill:
             mask = torch.arange(width) < torch.from_numpy(sizes)[:, None]
             yield slice(0, len(rows)), rows, mask.to(self.columns[0].device)
             return
@@ -183,14 +183,32 @@ class _Block:
         target: Tensor,
         mask: Tensor | None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        model, loss, apart = self.model, self.recipe.loss, self.masked
+        """Each client's gradients and mean loss. A client's parameters act on its own loss only, so the gradients of
+        the sum of all losses are theirs."""
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in params.items()}
+        losses = self._losses(leaves, rest, inputs, target, mask)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, found, strict=True)), losses.detach()
 
-        def of(params: Any, rest: Any, inputs: Any, target: Any, mask: Any) -> Tensor:
-            output = functional_call(model, {**params, **rest}, inputs)
-            return loss(output, target) if mask is None or apart is None else apart(output, target, mask)
+    def _losses(
+        self,
+        params: dict[str, Tensor],
+        rest: dict[str, Tensor],
+        inputs: tuple[Tensor, ...],
+        target: Tensor,
+        mask: Tensor | None,
+    ) -> Tensor:
+        model, loss = self.model, self.recipe.loss
 
-        together = vmap(grad_and_value(of), in_dims=(0, 0, 0, 0, None if mask is None else 0), randomness="different")
-        return together(params, rest, inputs, target, mask)
+        def output(params: Any, rest: Any, inputs: Any) -> Any:
+            return functional_call(model, {**params, **rest}, inputs)
+
+        def one(params: Any, rest: Any, inputs: Any, target: Any) -> Tensor:
+            return loss(output(params, rest, inputs), target)
+
+        if self.means is None:
+            return vmap(one, randomness="different")(params, rest, inputs, target)
+        return self.means(vmap(output, randomness="different")(params, rest, inputs), target, mask)
 
     def _prepare(self, gradients: dict[str, Tensor], params: dict[str, Tensor], chosen: slice | Tensor) -> None:
         """Clip the raw gradients, then correct them, as the loop does."""

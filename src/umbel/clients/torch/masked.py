@@ -1,4 +1,4 @@
-"""Mean losses over some rows of a batch, so that batches of several clients, or a short one, are computed at once."""
+"""torch's own mean losses taken apart: of each row, and of each client's rows where many are computed at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from umbel.errors import NotSupported
 
-Masked: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+ByClient: TypeAlias = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 
 _MODULES = (nn.CrossEntropyLoss, nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
 _FUNCTIONS = (
@@ -27,26 +27,37 @@ _FUNCTIONS = (
 )
 
 
-def masked(loss: Callable[..., Tensor]) -> Masked | None:
-    """`(output, target, mask) → mean loss over the rows where mask is True`, for torch's own mean losses; else None."""
+def by_client(loss: Callable[..., Tensor]) -> ByClient | None:
+    """`(output, target, mask) → mean loss of each client`, all at once, for torch's own mean losses; else None.
+
+    Outputs and targets are stacked, clients first and then the rows of their batches. `mask` says which rows count;
+    None counts all. The function raises `NotSupported` for outputs whose rows are not those of the targets.
+    """
     each = _unreduced(loss)
     if each is None:
         return None
-    rows: Callable[[Tensor, Tensor], Tensor] = each
+    losses_of: Callable[[Tensor, Tensor], Tensor] = each
     ignored = _ignored(loss)
 
-    def mean(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        losses = rows(output, target)
-        if ignored is None and output.shape != target.shape:
-            raise ValueError(
-                f"the loss has an output of shape {tuple(output.shape)} and a target of {tuple(target.shape)}"
+    def means(output: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        rows = target.shape[:2]
+        if output.shape[:2] != rows or (ignored is None and output.shape != target.shape):
+            raise NotSupported(
+                f"its loss has an output of shape {tuple(output.shape[1:])} and a target of {tuple(target.shape[1:])}"
             )
+        flat = target.flatten(0, 1)
+        losses = losses_of(output.flatten(0, 1), flat)
         # What a loss ignores is not in its mean either.
-        counts = torch.ones_like(losses) if ignored is None or losses.shape != target.shape else target != ignored
-        used = counts.reshape(len(mask), -1) * mask[:, None]
-        return (losses.reshape(len(mask), -1) * used).sum() / used.sum()
+        chooses = ignored is not None and losses.shape == flat.shape
+        losses = losses.reshape(*rows, -1)
+        if mask is None and not chooses:
+            return losses.mean((1, 2))
+        used = (target != ignored).reshape(losses.shape) if chooses else torch.ones_like(losses)
+        if mask is not None:
+            used = used * mask[:, :, None]
+        return (losses * used).sum((1, 2)) / used.sum((1, 2))
 
-    return mean
+    return means
 
 
 def by_row(loss: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Tensor] | None:
