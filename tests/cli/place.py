@@ -68,6 +68,9 @@ class Place:
             process.terminate()
         for process in self.processes.values():
             process.wait(timeout=20)
+        for name in self.processes:
+            # An honest server's receipts are in order, whatever a test is about.
+            assert "is not in order" not in self.log(name)
 
 
 def operator(address):

@@ -52,7 +52,7 @@ def test_who_follows_a_run_sees_it_to_its_end_though_the_server_ends_and_comes_b
     address = serve(place)
     join(place, address, 4)
     where = ["--server", address, "--insecure"]
-    place.start("run", "run", "hospital", *settings(num_rounds=12, local_steps=2000), *where)
+    place.start("run", "run", "hospital", *settings(num_rounds=40, local_steps=1000), *where)
     place.until(lambda: len(ROUND.findall(place.log("run"))) >= 1)
     place.start("logs", "logs", "-f", *where)
     place.until(lambda: len(ROUND.findall(place.log("logs"))) >= 3)
@@ -61,10 +61,10 @@ def test_who_follows_a_run_sees_it_to_its_end_though_the_server_ends_and_comes_b
     place.until(lambda: "waiting for it up to" in place.log("run"))
     serve(place, int(address.rpartition(":")[2]))
     assert place.processes["run"].wait(timeout=60) == 0, place.log("run")
-    assert "finished after round 12" in place.log("run")
+    assert "finished after round 40" in place.log("run")
     assert place.processes["logs"].wait(timeout=60) == 0
     rounds = [int(found) for found in ROUND.findall(place.log("logs"))]
-    assert rounds == list(range(rounds[0], 13)), "each once"
+    assert rounds == list(range(rounds[0], 41)), "each once"
 
 
 def test_a_server_that_stays_away_is_told_and_is_an_error(place, monkeypatch, capsys):

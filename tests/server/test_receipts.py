@@ -38,6 +38,9 @@ class Mean(fl.NumPyClient):
     def fit(self, parameters, config):
         return [np.array([self.value], np.float32)], 2, {}
 
+    def evaluate(self, parameters, config):
+        return 0.0, 2, {}
+
 
 def client_fn(context):
     return Mean(float(context.client))
@@ -96,6 +99,18 @@ def test_a_round_lists_its_contributions_in_one_order(site):
     listed = [event["contributions"] for event in events if event["kind"] == "round" and event["round"]]
     assert [[one["client"] for one in entries] for entries in listed] == [["1", "2", "3"]] * 2
     assert len({one["update"] for entries in listed for one in entries}) == 6
+
+
+def complaints(site):
+    return [text for text in site.said if "not in order" in text]
+
+
+@pytest.mark.parametrize("coordinator", [None, fl.Secure(clip=8.0, weight_cap=8.0)], ids=["plain", "secure"])
+def test_the_other_answers_of_a_round_are_not_taken_for_its_update(tmp_path, coordinator):
+    site = Signed(tmp_path, fraction_evaluate=1.0, **({} if coordinator is None else {"coordinator": coordinator}))
+    site.play_all()
+    assert [len(site.kept(name)) for name in "123"] == [2, 2, 2]
+    assert not complaints(site)
 
 
 def test_an_answer_in_a_secure_round_has_a_receipt_that_says_nothing_of_its_weight(tmp_path):
@@ -254,8 +269,8 @@ def test_two_roots_of_one_size_are_two_stories(played):
 # The book
 
 
-def taken(book, data, **expected):
-    return book.take(data, expected)
+def taken(book, data, sent=None, **expected):
+    return book.take(data, expected, sent)
 
 
 def line_of(site):
@@ -266,9 +281,10 @@ def test_a_receipt_for_something_else_is_said_and_kept(site, tmp_path):
     site.play_all()
     data, book = line_of(site), ReceiptBook(tmp_path / "book", CHECK)
     assert taken(book, data, round=1) is None
-    assert "update=" in taken(book, data, update="0" * 64)
+    assert "nothing that was sent here has this seal" in taken(book, data, {"0" * 64})
+    assert taken(book, data, {"0" * 64, json.loads(data)["update"]}) is None
     assert "card=None" in taken(book, data, card="0" * 64)
-    assert len(book.path.read_bytes().splitlines()) == 3
+    assert len(book.path.read_bytes().splitlines()) == 4
     assert stat.S_IMODE(book.path.stat().st_mode) == 0o600
 
 

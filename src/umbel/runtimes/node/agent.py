@@ -116,8 +116,8 @@ class Agent:
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
         self._begun: set[str] = set()
-        self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], str]()
-        """The seals of answers that were sent."""
+        self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], set[str]]()
+        """The seals of answers that were sent, of training and of evaluation."""
         self._unsent: tuple[str, Finished] | None = None
         """An answer that was ready while there was no connection, and to which ask."""
         self._declined: OrderedDict[str, str] = OrderedDict()
@@ -427,10 +427,9 @@ class Agent:
         card = self._identity.about.get("card", {}).get("digest")
         expected = dict(zip(("run", "round", "attempt"), place, strict=True))
         expected |= {"client": self._identity.name, "card": card}
-        # After a restart of the node it is not known what was sent before.
-        expected |= {"update": self._seals.pop(place)} if place in self._seals else {}
         try:
-            problem = book.take(bytes(event.receipt), expected)
+            # After a restart of the node it is not known what was sent before.
+            problem = book.take(bytes(event.receipt), expected, self._seals.pop(place, None))
         except StoreError as error:
             problem = str(error)
         if problem is not None:
@@ -476,7 +475,8 @@ class Agent:
         if self._stream is not None:
             place = {"run": letter.run, "round": letter.round, "attempt": letter.attempt}
             packed = packed if self._packs else None
-            self._seals[letter.run, letter.round, letter.attempt] = seal_of(finished.parts)
+            seals = self._seals.setdefault((letter.run, letter.round, letter.attempt), set())
+            seals.add(seal_of(finished.parts))
             while len(self._seals) > KEPT_SEALS:
                 self._seals.popitem(last=False)
             self._stream.send("answer", finished.parts, digest=finished.digest, packed=packed, **place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -40,11 +40,12 @@ class ReceiptBook:
         self.path, self._check, self._most_bytes = path, check, most_bytes
         self._stands: OrderedDict[tuple[str, int], str] = OrderedDict()
 
-    def take(self, data: bytes, expected: Mapping[str, Any]) -> str | None:
+    def take(self, data: bytes, expected: Mapping[str, Any], sent: Collection[str] | None = None) -> str | None:
         """Keep a receipt, even a wrong one: it is evidence.
 
         Args:
             expected: what has to be in it, by name; None is nothing.
+            sent: the seals of what this node has sent, of which it has to name one; None is not known.
 
         Returns:
             what is wrong with it, in a sentence.
@@ -60,6 +61,8 @@ class ReceiptBook:
         wrong = next((name for name, value in expected.items() if receipt.get(name) != value), None)
         if wrong is not None:
             return f"it says {wrong}={receipt.get(wrong)!r}, which is {expected[wrong]!r} here"
+        if sent is not None and receipt["update"] not in sent:
+            return f"it says update={receipt['update']!r}, and nothing that was sent here has this seal"
         problem = why_no_receipt(receipt, self._check)
         return f"it {problem}" if problem else self._told_apart(receipt)
 
