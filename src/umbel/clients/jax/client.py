@@ -14,10 +14,12 @@ from umbel.block import BlockClient, Member
 from umbel.clients.jax.block import Steps, train_block
 from umbel.clients.jax.data import Shuffle, is_columns, length, one_pass, prepared
 from umbel.clients.jax.device import place_of, placed
+from umbel.clients.jax.footprint import measured
 from umbel.clients.jax.step import Compiled, Loss, Metric, Recipe, Sgd, compiled, key_of, path_length
 from umbel.clients.jax.tree import Leaves, Tree, filled, host, leaves
 from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.errors import ConfigError, NotSupported
+from umbel.footprint import Footprint
 from umbel.local_client import Capability, Correct, Fitted
 from umbel.message import Context, Evaluation, is_number, require
 from umbel.randomness import derive, generator
@@ -131,6 +133,14 @@ class JaxClient(BlockClient):
 
     def parameters(self, ctx: Context) -> Arrays:
         return self._initial
+
+    def footprint(self) -> Footprint | None:
+        batch = None if self._train is None else next(one_pass(self._train, self._batch_size, None), None)
+        if batch is None:
+            return None
+        given = host(self._initial)
+        trained = {name: given[name] for name in self._tree.trained_names}
+        return measured(self._recipe, trained, {n: given[n] for n in self._tree.names if n not in trained}, batch)
 
     def load(self, arrays: Arrays, ctx: Context) -> None:
         self._compiled: Compiled = compiled(self._recipe)
