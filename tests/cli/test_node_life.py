@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -261,15 +262,20 @@ def test_runs_that_end_before_a_client_is_built_leave_no_process_behind(tmp_path
         place.end()
 
 
+def for_one(place, client):
+    """The app for one node, whose client is another."""
+    place.fine("new", "hospital")
+    package = place.folder / "hospital" / "hospital"
+    module = package / "run.py"
+    module.write_text(module.read_text().replace("num_clients=len(HOSPITALS)", "num_clients=1"))
+    with open(package / "client.py", "a") as file:
+        file.write(client)
+
+
 def test_the_owner_reads_in_the_nodes_log_that_its_client_fails(tmp_path):
     place = Place(tmp_path)
     try:
-        place.fine("new", "hospital")
-        package = tmp_path / "hospital" / "hospital"
-        module = package / "run.py"
-        module.write_text(module.read_text().replace("num_clients=len(HOSPITALS)", "num_clients=1"))
-        client = package / "client.py"
-        client.write_text(client.read_text() + RAISES)
+        for_one(place, RAISES)
         address = place.serve("--insecure", "--folder", "s", "--listen", "127.0.0.1:0")
         where = ["--server", address, "--insecure"]
         log = ["--log-format", "json"]
@@ -280,5 +286,59 @@ def test_the_owner_reads_in_the_nodes_log_that_its_client_fails(tmp_path):
         [line] = [json.loads(text) for text in place.log("n").splitlines() if "turn_failed" in text]
         assert (line["ask"], line["round"], line["level"]) == ("fit", 1, "error")
         assert line["reason"].startswith("ValueError: bad data (in fit, client.py line ")
+    finally:
+        place.end()
+
+
+COUNTS = """
+
+class Counts(fl.NumPyClient):
+    def __init__(self, context):
+        self.state = context.state
+
+    def fit(self, parameters, config):
+        self.state["turns"] = self.state.get("turns", 0) + 1
+        return parameters, 1, {}
+
+
+def client_fn(context):
+    return Counts(context)
+"""
+
+
+def remembered(place):
+    """The runs of which the node keeps states."""
+    file = sqlite3.connect(f"file:{place.folder / 'n' / 'node.db'}?mode=ro", uri=True)
+    try:
+        return {run for (run,) in file.execute("SELECT DISTINCT run FROM states")}
+    finally:
+        file.close()
+
+
+def test_a_node_that_starts_again_forgets_runs_that_its_policy_does_not_keep_so_long(tmp_path):
+    place = Place(tmp_path)
+    for_one(place, COUNTS)
+    (tmp_path / "keeps.toml").write_text("[keep]\nstate_days = 30\n")
+    (tmp_path / "forgets.toml").write_text("[keep]\nstate_days = 1e-9\n")
+    try:
+        address = place.serve("--insecure", "--folder", "s", "--listen", "127.0.0.1:0")
+        where = ["--server", address, "--insecure"]
+        own = ["node", "hospital", *where, "--name", "n", "--folder", "n", "--partition", "0"]
+        place.start("n", *own, "--policy", "keeps.toml")
+        place.until(lambda: "1 nodes are connected" in place.call("nodes", *where).stdout)
+        place.start("run", "run", "hospital", "--set", "num_rounds=100000", *where)
+        [run] = place.until(lambda: remembered(place))
+        place.kill("server")
+        place.processes["n"].terminate()
+        place.processes["n"].wait(timeout=40)
+        # The run is not over, so what its client remembers is there still.
+        place.start("again", *own, "--policy", "keeps.toml")
+        place.until(lambda: "cannot reach" in place.log("again"))
+        assert remembered(place) == {run}
+        place.processes["again"].terminate()
+        place.processes["again"].wait(timeout=40)
+        place.start("later", *own, "--policy", "forgets.toml")
+        place.until(lambda: "cannot reach" in place.log("later"))
+        assert remembered(place) == set()
     finally:
         place.end()
