@@ -80,6 +80,8 @@ _HOMES = {
         "Trace",
         "Zipf",
     ),
+    "umbel.runtimes.worth.contributions": ("contributions",),
+    "umbel.runtimes.worth.result": ("ClientValue", "Contributions"),
     "umbel.stores": ("MemoryStore", "SQLiteStore"),
     "umbel.strategies": (
         "FedAdagrad",
@@ -240,6 +242,9 @@ if TYPE_CHECKING:
     from umbel.runtimes.system import (
         Zipf as Zipf,
     )
+    from umbel.runtimes.worth.contributions import contributions as contributions
+    from umbel.runtimes.worth.result import ClientValue as ClientValue
+    from umbel.runtimes.worth.result import Contributions as Contributions
     from umbel.stores import MemoryStore as MemoryStore
     from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (

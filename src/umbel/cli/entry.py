@@ -13,6 +13,7 @@ import umbel
 from umbel.cli import codes
 from umbel.cli.audit import audit
 from umbel.cli.check import check
+from umbel.cli.contributions import contributions_command
 from umbel.cli.control import logs, nodes, stop
 from umbel.cli.doctor import doctor
 from umbel.cli.export import export
@@ -85,6 +86,7 @@ COMMANDS = (
     stop,
     doctor,
     audit,
+    contributions_command,
 )
 for command in COMMANDS:
     group.add_command(command)
