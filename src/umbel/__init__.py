@@ -64,6 +64,7 @@ _HOMES = {
         "TrimmedMean",
     ),
     "umbel.runtimes.cluster": ("Cluster",),
+    "umbel.runtimes.forgetting.forget": ("Forgotten", "forget"),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
@@ -204,6 +205,8 @@ if TYPE_CHECKING:
     from umbel.reducers import NearestNeighbourMixing as NearestNeighbourMixing
     from umbel.reducers import TrimmedMean as TrimmedMean
     from umbel.runtimes.cluster import Cluster as Cluster
+    from umbel.runtimes.forgetting.forget import Forgotten as Forgotten
+    from umbel.runtimes.forgetting.forget import forget as forget
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate

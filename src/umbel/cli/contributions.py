@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from umbel.cli.again import app_for, arguments
 from umbel.cli.codes import FAILED, FINE
 from umbel.cli.drive import json_out
 from umbel.cli.options import find_run, opened, with_json
 from umbel.cli.place import Place, with_place
-from umbel.cli.resume import app_of, entry_of
 from umbel.errors import NotSupported
 from umbel.runtimes.annex import added
-from umbel.runtimes.app import App
 from umbel.runtimes.replay import rounds_in
 from umbel.runtimes.worth.contributions import METHODS, OF, PERMUTATIONS, contributions
 from umbel.runtimes.worth.participation import participation
@@ -25,6 +22,7 @@ from umbel.runtimes.worth.result import Contributions
 from umbel.stores import RunInfo
 
 PARTICIPATION = "participation"
+INSTEAD = f"simulate the app, or see who took part with --method {PARTICIPATION}"
 
 
 @click.command("contributions")
@@ -87,11 +85,11 @@ def contributions_command(
         if method == PARTICIPATION:
             found = participation(log)
         else:
-            app = _app(info, folder, place, force=force)
+            app = app_for(info, folder, place, force=force, instead=INSTEAD)
             memory = None if force else place.path.with_name(f"coalitions-{info.id}.jsonl")
             given: dict[str, Any] = {"permutations": permutations, "starts": starts, "tolerance": tolerance}
             given |= {"workers": workers, "memory": memory, "metric": metric, "mode": mode}
-            found = contributions(app.client_fn, **_simulation(app, info), method=method, of=of, **given)
+            found = contributions(app.client_fn, **arguments(app, info), method=method, of=of, **given)
         if record:
             _record(place, info.id, found)
         if out is not None:
@@ -99,40 +97,6 @@ def contributions_command(
         else:
             _tell(info.id, found)
         return _verdict(info, log, found)
-
-
-def _app(info: RunInfo, folder: Path | None, place: Place, *, force: bool) -> App:
-    """The app of a run that can be simulated again."""
-    if place.server is not None or "engine" not in info.plan:
-        raise NotSupported(
-            f"run {info.id} was led over real nodes, and coalitions would have to train there again, many times; "
-            f"simulate the app, or see who took part with --method {PARTICIPATION}"
-        )
-    return app_of(info, entry_of(info), folder, force=force)
-
-
-def _simulation(app: App, info: RunInfo) -> dict[str, Any]:
-    """The arguments of the simulation that the run was, its seed and its blocks included."""
-    settings = entry_of(info)["settings"]
-    run = app.describe(settings)
-    engine: Mapping[str, Any] = info.plan.get("engine") or {}
-    blocks = {"engine": "vmap", "block": engine["block"]} if engine.get("block", 1) > 1 else {}
-    return {
-        "num_clients": run.num_clients,
-        "strategy": run.strategy,
-        # The plan's seed: a sweep gives its own, and an app that names none was given one.
-        "config": replace(run.config, seed=info.plan["config"]["seed"]),
-        "initial_parameters": run.initial_parameters,
-        "evaluate_fn": run.evaluate_fn,
-        "on_fit_config_fn": run.on_fit_config_fn,
-        "on_evaluate_config_fn": run.on_evaluate_config_fn,
-        "attributes": run.attributes,
-        "system": run.system,
-        "coordinator": run.coordinator,
-        "privacy": run.privacy,
-        "settings": settings,
-        **blocks,
-    }
 
 
 def _record(place: Place, run: str, found: Contributions) -> None:

@@ -18,6 +18,7 @@ from umbel.cli.control import logs, nodes, stop
 from umbel.cli.doctor import doctor
 from umbel.cli.export import export
 from umbel.cli.federation import federation
+from umbel.cli.forget import forget
 from umbel.cli.new import new
 from umbel.cli.node import agree, join, node
 from umbel.cli.resume import resume
@@ -87,6 +88,7 @@ COMMANDS = (
     doctor,
     audit,
     contributions_command,
+    forget,
 )
 for command in COMMANDS:
     group.add_command(command)

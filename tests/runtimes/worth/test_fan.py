@@ -40,7 +40,7 @@ def test_results_come_in_the_order_of_the_work(workers):
 
 def test_an_error_in_a_fork_is_told_with_its_reason():
     told = ran(workers=2, bad=3, how="raise ValueError('no disk')")
-    assert told == "a coalition could not be measured: ValueError: no disk"
+    assert told.startswith("a coalition could not be measured: ValueError: no disk")
 
 
 def test_a_fork_that_dies_is_said():

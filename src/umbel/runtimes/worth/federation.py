@@ -11,7 +11,7 @@ from umbel.arrays import Arrays
 from umbel.coordinators import Secure, ServerConfig
 from umbel.errors import ConfigError, NotSupported
 from umbel.runtimes import probe
-from umbel.runtimes.matching import AttributesFn, population
+from umbel.runtimes.matching import AttributesFn, checked_without, population
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.routed import once, settled
 from umbel.runtimes.session import Hooks
@@ -27,7 +27,7 @@ HOOKED = {
     "fit_metrics_aggregation_fn": "fit_metrics",
     "evaluate_metrics_aggregation_fn": "evaluate_metrics",
 }
-KNOWN = (*PASSED, *HOOKED, "strategy", "config", "initial_parameters", "attributes", "stop_when", "privacy")
+KNOWN = (*PASSED, *HOOKED, "strategy", "config", "initial_parameters", "attributes", "without", "stop_when", "privacy")
 
 
 @final
@@ -38,6 +38,7 @@ class Federation:
     Attributes:
         players: the ids of all clients that could be asked.
         initial: the model that every coalition starts from.
+        absent: who is left out.
         hooks: the user's functions, as `simulate` takes them.
         rest: what else `simulate` is given.
     """
@@ -49,6 +50,7 @@ class Federation:
     config: ServerConfig
     initial: Arrays
     attributes: AttributesFn | None
+    absent: tuple[str, ...]
     hooks: Mapping[str, Any]
     rest: Mapping[str, Any]
     measuring: Measuring
@@ -70,8 +72,8 @@ class Federation:
         check_open(arguments.get("coordinator"), arguments.get("privacy"), strategy)
         config = replace(config, seed=secrets.randbits(53) if config.seed is None else config.seed)
         hooks = {name: once(name, arguments.get(name), given) for name in HOOKED}
-        attributes = arguments.get("attributes")
-        players = population(config, num_clients, attributes).listed()
+        attributes, absent = arguments.get("attributes"), checked_without(arguments.get("without", ()), num_clients)
+        players = population(config, num_clients, attributes, absent).listed()
         if not players:
             raise ConfigError(
                 "there is no client to value, or there are more than 10,000; look at num_clients and where"
@@ -84,7 +86,17 @@ class Federation:
         rest = {name: arguments[name] for name in (*PASSED, "stop_when") if name in arguments}
         measuring = Measuring(program, own, tuple(players) if evaluates else ())
         return cls(
-            client_fn, tuple(players), num_clients, strategy, config, initial, attributes, hooks, rest, measuring
+            client_fn=client_fn,
+            players=tuple(players),
+            num_clients=num_clients,
+            strategy=strategy,
+            config=config,
+            initial=initial,
+            attributes=attributes,
+            absent=absent,
+            hooks=hooks,
+            rest=rest,
+            measuring=measuring,
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 from umbel.errors import RoundError
 from umbel.runtimes import checkpoint
@@ -11,8 +11,6 @@ from umbel.runtimes.simulate import simulate
 from umbel.runtimes.worth.federation import Federation
 from umbel.runtimes.worth.game import Coalition
 from umbel.stores import MemoryStore
-
-MEMBER = "member_of_the_coalition"
 
 
 @final
@@ -53,25 +51,19 @@ def trained(federation: Federation, coalition: Coalition) -> Trained:
 def _simulated(federation: Federation, coalition: Coalition, store: MemoryStore) -> None:
     """Run the program with this coalition. Evaluation on the way is left out where nothing hangs on it."""
     config, given = federation.config, dict(federation.rest)
-    where = f"({config.where}) and {MEMBER}" if config.where else MEMBER
-    config = replace(config, where=where, min_available_clients=None, checkpoint_every=1)
+    config = replace(config, min_available_clients=None, checkpoint_every=1)
     hooks = dict(federation.hooks)
     if not federation.follows:
         config = replace(config, fraction_evaluate=0.0)
         hooks |= {"evaluate_fn": None}
-    attributes = federation.attributes
-
-    def told(client: str) -> dict[str, Any]:
-        own = {} if attributes is None else dict(attributes(client))
-        return {**own, MEMBER: client in coalition}
-
     simulate(
         federation.client_fn,
         federation.num_clients,
         strategy=federation.strategy,
         config=config,
         initial_parameters=federation.initial,
-        attributes=told,
+        attributes=federation.attributes,
+        without=[client for client in map(str, range(federation.num_clients)) if client not in coalition],
         store=store,
         progress=False,
         **{"engine": "serial", **given},

@@ -82,7 +82,7 @@ def played(federation: Federation) -> list[Played]:
     config = replace(federation.config, min_available_clients=None)
     coordinator = Rounds(
         config,
-        population(config, federation.num_clients, federation.attributes),
+        population(config, federation.num_clients, federation.attributes, federation.absent),
         least_updates=federation.strategy.reducer.least_updates,
     )
     engine, states, state = SerialEngine(federation.measuring.program), dict[str, bytes](), _start(federation)
