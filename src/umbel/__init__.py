@@ -47,6 +47,7 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
+    "umbel.privacy.ckks.parameters": ("ckks",),
     "umbel.privacy.plan": ("AdaptiveClip", "PrivacyPlan"),
     "umbel.reducers": (
         "Bucketing",
@@ -189,6 +190,7 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.privacy.ckks.parameters import ckks as ckks
     from umbel.privacy.plan import AdaptiveClip as AdaptiveClip
     from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
     from umbel.reducers import Bucketing as Bucketing

@@ -180,7 +180,7 @@ def test_who_is_not_who_it_says_gets_no_key():
     first = party("cleveland")
     with pytest.raises(SecureRefused, match="hungary is nobody that this client's owner trusts"):
         deal(first, about, real["cleveland"][0], {**adverts, "hungary": false})
-    public, signed, identity, credential = parted(adverts["hungary"])
+    _, signed, identity, credential = parted(adverts["hungary"])
     swapped = joined(parted(false)[0], signed, identity, credential)
     with pytest.raises(SecureRefused, match="is not signed by it"):
         deal(first, about, real["cleveland"][0], {**adverts, "hungary": swapped})

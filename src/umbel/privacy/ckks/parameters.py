@@ -45,19 +45,20 @@ class Ckks:
         require(fine, f"coeff_mod_bits must be two or more whole numbers from 20 to 60, got {list(bits)!r}")
         if sum(bits) > MOST_MODULUS_BITS[degree]:
             raise ConfigError(
-                f"coeff_mod_bits add up to {sum(bits)}, which with poly_modulus_degree={degree} is less than 128 bits of "
-                f"security; at most {MOST_MODULUS_BITS[degree]} are allowed, or take a larger degree"
+                f"coeff_mod_bits add up to {sum(bits)}, which with poly_modulus_degree={degree} is less than 128 bits "
+                f"of security; at most {MOST_MODULUS_BITS[degree]} are allowed, or take a larger degree"
             )
         room = sum(bits[:-1])
         if self.scale_bits + SUM_BITS + 1 > room:
             raise ConfigError(
-                f"scale_bits={self.scale_bits!r} and sums of {SUM_BITS + 1} bits do not fit into a modulus of {room} bits; "
-                f"at most {room - SUM_BITS - 1} are allowed"
+                f"scale_bits={self.scale_bits!r} and sums of {SUM_BITS + 1} bits do not fit into a modulus of {room} "
+                f"bits; at most {room - SUM_BITS - 1} are allowed"
             )
-        if self.spreads(MOST_CLIENTS) < LEAST_SPREADS:
+        spreads = self.spreads(MOST_CLIENTS)
+        if spreads < LEAST_SPREADS:
             raise ConfigError(
-                f"scale_bits={self.scale_bits!r} leaves the noise within half a unit by {self.spreads(MOST_CLIENTS):.0f} "
-                f"standard deviations, at least {LEAST_SPREADS} are wanted, so that sums are exact; raise it"
+                f"scale_bits={self.scale_bits!r} leaves the noise within half a unit by {spreads:.0f} standard "
+                f"deviations, at least {LEAST_SPREADS} are wanted, so that sums are exact; raise it"
             )
 
     @property

@@ -1,7 +1,7 @@
 """One encrypted sum, as pure functions on bytes: what clients and server say, and what each remembers.
 
     advertise  client → server   its X25519 key of this round, signed by its identity
-    deal       first client      a fresh secret key, sealed for each other client; the server carries what it cannot open
+    deal       first client      a fresh secret key, sealed for each other client; the server cannot open it
     encrypt    client → server   its vector, a ciphertext per part, and in each part a tag that only key holders know
     open       one client        the sum, if its tags say that it is one of enough clients, each once
 
@@ -156,7 +156,8 @@ def encrypt(name: str, about: Sum, member: Member, vector: U32) -> bytes:
     for part, tags in enumerate(_tags(about, member.key)):
         own = np.zeros(len(about.clients), np.int64)
         own[place] = tags[place]
-        sent.append(key.encrypt(np.concatenate([own, words[part * about.room : (part + 1) * about.room]])))
+        some = words[part * about.room : (part + 1) * about.room].astype(np.int64)
+        sent.append(key.encrypt(np.concatenate([own, some])))
     return joined(*sent)
 
 

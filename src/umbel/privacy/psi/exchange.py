@@ -62,8 +62,8 @@ class Asker:
         self.ids, self._padded = tuple(ids), padded(ids, pad_to)
         if len(self._padded) > consent.max_ids:
             raise NotSupported(
-                f"{len(self._padded)} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise it, or "
-                "ask for fewer"
+                f"{len(self._padded)} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise "
+                "it, or ask for fewer"
             )
         self._blinding = blinding or OpenMined()
 
