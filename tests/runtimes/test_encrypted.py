@@ -10,10 +10,11 @@ from umbel.testing import Quadratics
 
 pytest.importorskip("tenseal")
 SETTINGS = {"clip": 8.0, "weight_cap": 10.0}
+TOY = Quadratics(clients=4)
 SMALL = ckks(4096, coeff_mod_bits=(54, 55), scale_bits=21)
 
 
-def ran(secure_sum, client=Quadratics(clients=4).client, count=4, **given):
+def ran(secure_sum, client=TOY.client, count=4, **given):
     given = {"config": fl.ServerConfig(num_rounds=3, seed=2), "engine": "serial", **given}
     coordinator = fl.Secure(**SETTINGS, secure_sum=secure_sum)
     return fl.simulate(client, count, coordinator=coordinator, progress=False, **given)

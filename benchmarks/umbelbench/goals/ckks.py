@@ -66,7 +66,7 @@ def main() -> None:
             sent.append(encrypt(name, about, members[name], encoding.encode([([update], 50.0)], examples=50.0)))
             found["encrypt"].append(time.process_time() - start)
         start = time.process_time()
-        total = added(about, sent)
+        total, _ = added(about, dict(zip(names, sent, strict=True)))
         found["add"].append(time.process_time() - start)
         start = time.process_time()
         words, _ = opened(parties["1"], about, members["1"], total)

@@ -137,9 +137,8 @@ class EncryptedPlayers(Players):
         ((dealer, boxes),) = dealt.items()
         sealed = {name: joined(dealer.encode(), adverts[dealer], box) for name, box in table(boxes).items()}
         ciphertexts = self._said(talk, "encrypt", {dealer: b"", **sealed})
-        if not ciphertexts:
-            raise ProtocolError("no client sent its part of the encrypted sum")
-        total = added(talk.about, list(ciphertexts.values()))
+        total, refused = added(talk.about, ciphertexts)
+        talk.failed |= refused
         answer = next(iter(_first(self._said(talk, "open", {client: total}) for client in ciphertexts).values()))
         words, *who = parted(answer)
         return Encoding.read(talk.common["encoding"]).decode(np.frombuffer(words, np.uint32)), tuple(

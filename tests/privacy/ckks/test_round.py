@@ -56,6 +56,12 @@ class Talk:
         return opened(self.parties[name], self.about, self.members[name], total)
 
 
+def summed(about, ciphertexts):
+    total, refused = added(about, {str(place): one for place, one in enumerate(ciphertexts)})
+    assert not refused
+    return total
+
+
 def vectors(length, names=NAMES, seed=3):
     rng = np.random.default_rng(seed)
     most = (2**31 - 1) // len(names)
@@ -70,7 +76,7 @@ def total_of(parts):
 @pytest.mark.parametrize("length", [1, 2044, 2045, 9000])
 def test_the_sum_is_exact_and_names_who_is_in_it(settings, length):
     talk, given = Talk(length, settings), vectors(length)
-    words, who = talk.opened(added(talk.about, list(talk.encrypted(given).values())))
+    words, who = talk.opened(summed(talk.about, list(talk.encrypted(given).values())))
     assert np.array_equal(words, total_of(given.values()))
     assert who == NAMES
 
@@ -78,7 +84,7 @@ def test_the_sum_is_exact_and_names_who_is_in_it(settings, length):
 def test_who_drops_out_is_left_out():
     talk, given = Talk(50), vectors(50)
     del given["switzerland"]
-    words, who = talk.opened(added(talk.about, list(talk.encrypted(given).values())))
+    words, who = talk.opened(summed(talk.about, list(talk.encrypted(given).values())))
     assert np.array_equal(words, total_of(given.values()))
     assert who == ("cleveland", "hungary", "long beach")
 
@@ -92,7 +98,7 @@ def test_sixty_four_clients_at_the_ends_of_the_range_are_exact():
         for number, name in enumerate(names)
     }
     given[names[0]] = given[names[1]]
-    words, who = talk.opened(added(talk.about, list(talk.encrypted(given).values())), names[5])
+    words, who = talk.opened(summed(talk.about, list(talk.encrypted(given).values())), names[5])
     assert np.array_equal(words, total_of(given.values()))
     assert who == names
 
@@ -103,7 +109,7 @@ def test_a_round_trip_of_an_update_is_within_a_ten_thousandth():
     updates = {name: rng.uniform(-1, 1, 5000).astype(np.float32) for name in NAMES}
     talk = Talk(encoding.length)
     given = {name: encoding.encode([([update], 50.0)], examples=50.0) for name, update in updates.items()}
-    words, _ = talk.opened(added(talk.about, list(talk.encrypted(given).values())))
+    words, _ = talk.opened(summed(talk.about, list(talk.encrypted(given).values())))
     found, truth = encoding.decode(words).values, 50.0 * sum(np.float64(update) for update in updates.values())
     assert np.linalg.norm(found - truth) <= 1e-4 * np.linalg.norm(truth)
 
@@ -145,19 +151,33 @@ def test_one_client_alone_is_not_opened_however_it_is_put_together():
     one = sent["switzerland"]
     others = [sent[name] for name in NAMES if name != "switzerland"]
     for total, words in (
-        (added(talk.about, [one]), "the sum is of 1 clients"),
-        (added(talk.about, [one, sent["hungary"]]), "the sum is of 2 clients"),
-        (added(talk.about, [one] * 4), "no sum of each client's vector once"),
-        (added(talk.about, [*others, one, one]), "no sum of each client's vector once"),
+        (summed(talk.about, [one]), "the sum is of 1 clients"),
+        (summed(talk.about, [one, sent["hungary"]]), "the sum is of 2 clients"),
+        (summed(talk.about, [one] * 4), "no sum of each client's vector once"),
+        (summed(talk.about, [*others, one, one]), "no sum of each client's vector once"),
     ):
         with pytest.raises(SecureRefused, match=words):
             talk.opened(total)
 
 
+def test_who_sends_something_else_is_named_and_the_others_are_summed():
+    talk, given = Talk(3000), vectors(3000)
+    sent = talk.encrypted(given)
+    first, second = parted(sent["switzerland"])
+    for bad in (b"", b"nothing of the kind", joined(first), joined(first, first), joined(first, second[:1000])):
+        total, refused = added(talk.about, {**sent, "switzerland": bad})
+        assert list(refused) == ["switzerland"]
+        words, who = talk.opened(total)
+        assert who == ("cleveland", "hungary", "long beach")
+        assert np.array_equal(words, total_of(given[name] for name in who))
+    with pytest.raises(ProtocolError, match="no client sent"):
+        added(talk.about, {"switzerland": b""})
+
+
 def test_parts_of_different_clients_are_not_opened():
     talk, given = Talk(3000), vectors(3000)
     sent = talk.encrypted(given)
-    whole, rest = (added(talk.about, [sent[name] for name in names]) for names in (NAMES, NAMES[:3]))
+    whole, rest = (summed(talk.about, [sent[name] for name in names]) for names in (NAMES, NAMES[:3]))
     mixed = joined(parted(whole)[0], parted(rest)[1])
     with pytest.raises(SecureRefused, match="not of the same clients"):
         talk.opened(mixed)
@@ -165,7 +185,7 @@ def test_parts_of_different_clients_are_not_opened():
 
 def test_a_sum_of_another_round_is_not_opened():
     talk, given = Talk(20), vectors(20)
-    total = added(talk.about, list(talk.encrypted(given).values()))
+    total = summed(talk.about, list(talk.encrypted(given).values()))
     talk.about = replace(talk.about, about=b"run 1, the next round")
     with pytest.raises(SecureRefused, match="no sum of each client's vector once"):
         talk.opened(total)
@@ -246,7 +266,8 @@ for case in range(300):
         for place in rng.integers(0, 200 if case % 3 == 1 else len(bad), 4):
             bad[place] = rng.integers(0, 256)
     try:
-        Adder(small).sum([bytes(bad), good], 10)
+        adder = Adder(small)
+        adder.add(adder.load(bytes(bad), 10), adder.load(good, 10)).serialize()
     except ProtocolError:
         refused += 1
 print(refused)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -161,16 +161,24 @@ def encrypt(name: str, about: Sum, member: Member, vector: U32) -> bytes:
     return joined(*sent)
 
 
-def added(about: Sum, ciphertexts: Sequence[bytes]) -> bytes:
-    """The server's work: the sum of what clients sent, part by part.
+def added(about: Sum, sent: Mapping[str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """The server's work: the sum, part by part, and whose bytes are not in it because they are no ciphertexts, and why.
 
     Raises:
-        ProtocolError: one of them is no such thing.
+        ProtocolError: nobody sent any.
     """
-    adder, parts = Adder(about.settings), [parted(one, about.parts) for one in ciphertexts]
-    return joined(
-        *(adder.sum(list(some), size) for some, size in zip(zip(*parts, strict=True), about.sizes(), strict=True))
-    )
+    adder, refused, totals = Adder(about.settings), dict[str, str](), list[Any]()
+    for name, data in sent.items():
+        try:
+            parts = parted(data, about.parts)
+            vectors = [adder.load(part, size) for part, size in zip(parts, about.sizes(), strict=True)]
+        except ProtocolError as error:
+            refused[name] = str(error)
+            continue
+        totals = [adder.add(*pair) for pair in zip(totals, vectors, strict=True)] if totals else vectors
+    if not totals:
+        raise ProtocolError("no client sent its part of the encrypted sum")
+    return joined(*(total.serialize() for total in totals)), refused
 
 
 def opened(party: Party, about: Sum, member: Member, total: bytes) -> tuple[U32, tuple[str, ...]]:

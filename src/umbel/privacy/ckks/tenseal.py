@@ -7,7 +7,7 @@ decryption is a linear equation in the secret key, and no caller ever sees it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, final
 
 import numpy as np
@@ -81,16 +81,21 @@ class Adder:
     def __init__(self, settings: Ckks) -> None:
         self._settings, self._context = settings, _context(settings)
 
-    def sum(self, ciphertexts: Sequence[bytes], count: int) -> bytes:
-        """The sum of at least one ciphertext, of `count` integers each.
+    def load(self, data: bytes, count: int) -> Any:
+        """The ciphertext of `count` integers in these bytes.
 
         Raises:
-            ProtocolError: one is none.
+            ProtocolError: there is none.
         """
-        total, *others = (_vector(self._settings, self._context, data, count) for data in ciphertexts)
-        for one in others:
-            total = _checked(lambda left=total, right=one: left + right)
-        return total.serialize()
+        return _vector(self._settings, self._context, data, count)
+
+    def add(self, left: Any, right: Any) -> Any:
+        """The sum of two ciphertexts.
+
+        Raises:
+            ProtocolError: they do not go together.
+        """
+        return _checked(lambda: left + right)
 
 
 def _context(settings: Ckks) -> Any:
