@@ -114,3 +114,37 @@ def test_a_secure_run_says_why_it_is_not_trained_again(here, tmp_path):
     assert refused.code == 2
     assert "difference, which is that client's update" in refused.err
     assert here("forget", "last", "--node", "1", "--method", "remove").code == 0
+
+
+@pytest.fixture
+def led(ran, tmp_path):
+    """A run as a server keeps it, whose plan says nothing of an engine."""
+    from umbel.stores import SQLiteStore
+
+    store = SQLiteStore(tmp_path / ".umbel" / "runs.db")
+    (info,) = store.runs()
+    store.set_plan(info.id, {key: value for key, value in info.plan.items() if key != "engine"})
+    store.close()
+    return ran
+
+
+def test_a_run_over_real_nodes_is_not_trained_again_but_its_checkpoints_go(led):
+    for words in (("forget", "last", "--node", "3"), ("contributions", "last")):
+        refused = led(*words)
+        assert refused.code == 2
+        assert "led over real nodes, which would have to train again" in refused.err
+    told = json.loads(led("forget", "last", "--node", "3", "--method", "remove", "--json").out)
+    # Whether the first model was the node's, nobody has written down: it is taken for its own.
+    assert (told["guarantee"], told["first_round"], told["rounds"]) == ("removed", 0, [1, 2, 3])
+    assert led("export", "last", "old.safetensors").code == 4
+
+
+def test_in_a_servers_folder_its_own_key_signs(led, tmp_path):
+    pytest.importorskip("cryptography")
+    from umbel.audit.key import LogKey, new_pem
+
+    (tmp_path / ".umbel" / "identity").mkdir()
+    pem = new_pem()
+    (tmp_path / ".umbel" / "identity" / "log.pem").write_bytes(pem)
+    told = json.loads(led("forget", "last", "--node", "3", "--method", "remove", "--json").out)
+    assert told["key"] == LogKey.read(pem, "it").public
