@@ -22,6 +22,7 @@ from umbelbench.goals import (
     attacks,
     bits,
     checkin,
+    ckks,
     deployed_flwr,
     exact_sum,
     fashion,
@@ -77,6 +78,7 @@ BENCHES = {
         deployed_flwr,
         fedbuff,
         secure,
+        ckks,
         signed,
     )
 }

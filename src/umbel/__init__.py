@@ -47,6 +47,7 @@ _HOMES = {
     "umbel.local": ("Correction",),
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
+    "umbel.privacy.ckks.parameters": ("ckks",),
     "umbel.privacy.plan": ("AdaptiveClip", "PrivacyPlan"),
     "umbel.reducers": (
         "Bucketing",
@@ -64,6 +65,7 @@ _HOMES = {
         "TrimmedMean",
     ),
     "umbel.runtimes.cluster": ("Cluster",),
+    "umbel.runtimes.forgetting.forget": ("Forgotten", "forget"),
     "umbel.runtimes.history": ("History",),
     "umbel.runtimes.run": ("Run",),
     "umbel.runtimes.simulate": ("simulate",),
@@ -80,6 +82,8 @@ _HOMES = {
         "Trace",
         "Zipf",
     ),
+    "umbel.runtimes.worth.contributions": ("contributions",),
+    "umbel.runtimes.worth.result": ("ClientValue", "Contributions"),
     "umbel.stores": ("MemoryStore", "SQLiteStore"),
     "umbel.strategies": (
         "FedAdagrad",
@@ -186,6 +190,7 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.privacy.ckks.parameters import ckks as ckks
     from umbel.privacy.plan import AdaptiveClip as AdaptiveClip
     from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
     from umbel.reducers import Bucketing as Bucketing
@@ -202,6 +207,8 @@ if TYPE_CHECKING:
     from umbel.reducers import NearestNeighbourMixing as NearestNeighbourMixing
     from umbel.reducers import TrimmedMean as TrimmedMean
     from umbel.runtimes.cluster import Cluster as Cluster
+    from umbel.runtimes.forgetting.forget import Forgotten as Forgotten
+    from umbel.runtimes.forgetting.forget import forget as forget
     from umbel.runtimes.history import History as History
     from umbel.runtimes.run import Run as Run
     from umbel.runtimes.simulate import simulate as simulate
@@ -240,6 +247,9 @@ if TYPE_CHECKING:
     from umbel.runtimes.system import (
         Zipf as Zipf,
     )
+    from umbel.runtimes.worth.contributions import contributions as contributions
+    from umbel.runtimes.worth.result import ClientValue as ClientValue
+    from umbel.runtimes.worth.result import Contributions as Contributions
     from umbel.stores import MemoryStore as MemoryStore
     from umbel.stores import SQLiteStore as SQLiteStore
     from umbel.strategies import (

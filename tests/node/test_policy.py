@@ -346,6 +346,9 @@ FILES = [
     ('[strategies]\nallow = [" "]', "strategies.allow is a list of names"),
     ("[data]\noffered = {}", "data.offered is a list of names"),
     ("[keep]\nstate_days = 0", "keep.state_days is a number above 0, got 0"),
+    ("[intersection]\nmax_ids = 0", "intersection.max_ids is a whole number of at least 1, got 0"),
+    ('[intersection]\nallow = "lab"', "intersection.allow is a list of names"),
+    ("[intersection]\nsalted_hashes = true", "unknown key intersection.salted_hashes"),
     ('[when]\nhours = ["22-06"]', "when.hours is a list of spans"),
     ('[when]\nhours = ["25:00-06:00"]', "when.hours is a list of spans"),
     ('[when]\nhours = ["22:00-24:30"]', 'when.hours is a list of spans that end by "24:00"'),
@@ -372,6 +375,13 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     (tmp_path / "policy.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         load_policy(tmp_path / "policy.toml")
+
+
+def test_ids_are_intersected_with_nobody_who_is_not_named(tmp_path):
+    assert policy_of(tmp_path, "").intersection.why_not_peer("lab") is not None
+    named = policy_of(tmp_path, '[intersection]\nallow = ["lab"]\nmax_ids = 5').intersection
+    assert named.why_not("lab", 5, [], 0.0) is None
+    assert "intersection.max_ids" in (named.why_not("lab", 6, [], 0.0) or "")
 
 
 def test_what_the_worker_enforces_may_be_set(tmp_path):

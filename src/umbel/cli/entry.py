@@ -13,10 +13,12 @@ import umbel
 from umbel.cli import codes
 from umbel.cli.audit import audit
 from umbel.cli.check import check
+from umbel.cli.contributions import contributions_command
 from umbel.cli.control import logs, nodes, stop
 from umbel.cli.doctor import doctor
 from umbel.cli.export import export
 from umbel.cli.federation import federation
+from umbel.cli.forget import forget
 from umbel.cli.new import new
 from umbel.cli.node import agree, join, node
 from umbel.cli.resume import resume
@@ -85,6 +87,8 @@ COMMANDS = (
     stop,
     doctor,
     audit,
+    contributions_command,
+    forget,
 )
 for command in COMMANDS:
     group.add_command(command)

@@ -52,8 +52,8 @@ def resume(
         return resume_at(remote(server, user, insecure), run, changes, as_json=as_json)
     with json_out(as_json) as out, opened(path) as store:
         info = find_run(store, run)
-        entry = _entry(info)
-        found = _load(info, entry, place, force=force)
+        entry = entry_of(info)
+        found = app_of(info, entry, place, force=force)
         settings = changed(entry["settings"], changes)
         described = found.describe(settings)
         _check_unfinished(info, described)
@@ -74,7 +74,12 @@ def resume(
         )
 
 
-def _entry(info: RunInfo) -> Mapping[str, Any]:
+def entry_of(info: RunInfo) -> Mapping[str, Any]:
+    """What the plan of a run says of its app.
+
+    Raises:
+        AppError: it was started without one.
+    """
     entry = info.plan.get("app")
     if entry is None:
         raise AppError(
@@ -84,7 +89,12 @@ def _entry(info: RunInfo) -> Mapping[str, Any]:
     return entry
 
 
-def _load(info: RunInfo, entry: Mapping[str, Any], place: Path | None, *, force: bool) -> App:
+def app_of(info: RunInfo, entry: Mapping[str, Any], place: Path | None, *, force: bool) -> App:
+    """The app of a run, unchanged since.
+
+    Raises:
+        AppError: it is not there any more, or its files have changed.
+    """
     try:
         found = load_app(place or entry["path"])
     except AppError as error:
@@ -109,6 +119,6 @@ def _check_unfinished(info: RunInfo, described: Run) -> None:
 def resume_at(place: Remote, run: str, changes: tuple[str, ...], *, as_json: bool) -> int:
     """Go on with a run at a server, and show it."""
     info = find_run(RemoteRuns(place), run)
-    settings = changed(_entry(info)["settings"], changes)
+    settings = changed(entry_of(info)["settings"], changes)
     begun = place.post(f"/v1/runs/{info.id}/resume", {"settings": settings})["run"]
     return shown_at(place, begun, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Files of what a server signed: tree heads, receipts and proofs."""
+"""Files of what a server signed: tree heads, receipts, proofs and reports on unlearning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
 
-from umbel.audit import proof, receipt
+from umbel.audit import proof, receipt, unlearning
 from umbel.audit.receipt import receipt_bytes
 from umbel.cli.trust import Trust
 from umbel.errors import ConfigError
@@ -23,7 +23,7 @@ class Statement:
     """One thing that a server signed.
 
     Attributes:
-        data: the receipt, tree head or proof.
+        data: the receipt, tree head, proof or report.
         signed: what the signature is over: of a proof, its tree head.
     """
 
@@ -43,6 +43,8 @@ class Statement:
         if self.kind == proof.KIND:
             event = self.data["event"]
             return f"proof: round {event['round']} has an answer of {self.data['client']}; {place} include it"
+        if self.kind == unlearning.KIND:
+            return f"unlearning: client {self.data['client']}, guarantee: {self.data['guarantee']}; {place} say so"
         card = f" under the data card {self.data['card']}" if "card" in self.data else ""
         return (
             f"receipt: the update {self.data['update']} of {self.data['client']}{card} to the ask of round "
@@ -55,12 +57,14 @@ class Statement:
             return proof.why_no_proof(self.data, trust.check())
         if self.kind == receipt.KIND:
             return receipt.why_no_receipt(self.data, trust.check(receipt_bytes))
+        if self.kind == unlearning.KIND:
+            return unlearning.why_no_report(self.data, trust.check(unlearning.report_bytes))
         check = trust.check()
         return check and check(self.data)
 
 
 def read_statements(file: Path) -> list[Statement]:
-    """The receipts, tree heads and proofs in a file: one as JSON, or one a line.
+    """The receipts, tree heads, proofs and reports in a file: one as JSON, or one a line.
 
     Raises:
         ConfigError: something else is in it.
@@ -84,11 +88,11 @@ def _statement(file: Path, found: object) -> Statement:
     data = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     head: object = data.get("tree_head") if data.get("kind") == proof.KIND else data
     signed = cast("dict[str, Any]", head) if isinstance(head, dict) else {}
-    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND)
+    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND, unlearning.KIND)
     if not known or any(type(signed.get(name)) is not kind for name, kind in _WANTED.items()):
         raise ConfigError(
-            f"{file} holds something that is no tree head, receipt or proof; a node's are in its folder, the others "
-            "come from umbel audit export and umbel audit prove"
+            f"{file} holds something that is no tree head, receipt or proof, nor a report on unlearning; a node's are "
+            "in its folder, the others come from umbel audit export, umbel audit prove and umbel forget"
         )
     if data["kind"] == receipt.KIND:
         receipt.read_receipt(json.dumps(data).encode())

@@ -9,6 +9,7 @@ from typing import final
 from umbel.coordinators.config import ServerConfig
 from umbel.errors import NotSupported
 from umbel.message import is_number, require
+from umbel.privacy.ckks.parameters import Ckks
 
 
 @final
@@ -37,6 +38,8 @@ class Secure:
         metric_clip: metrics beyond ± this are cut.
         min_cohort: clients refuse to be part of a smaller sum, at least 2.
         suite: "SA1", or "SA1-C" for processors without AES instructions.
+        secure_sum: None masks; `ckks()` encrypts, in simulations so far, for up to 64 clients: one client that shares
+            its key with the server then opens all, so take it only where masks cannot be.
 
     Example:
         >>> Secure(clip=0.5, weight_cap=500).threshold_share
@@ -58,6 +61,7 @@ class Secure:
     metric_clip: float = 64.0
     min_cohort: int = 3
     suite: str = "SA1"
+    secure_sum: Ckks | None = None
 
     def __post_init__(self) -> None:
         for name in ("clip", "weight_cap", "metric_clip"):
@@ -76,6 +80,10 @@ class Secure:
             )
         require(self.neighbours % 2 == 0, f"neighbours must be even, got {self.neighbours}; try {self.neighbours + 1}")
         require(self.suite in ("SA1", "SA1-C"), f'suite must be "SA1" or "SA1-C", got {self.suite!r}')
+        require(
+            self.secure_sum is None or isinstance(self.secure_sum, Ckks),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"secure_sum must be ckks(...) or None for masks, got {self.secure_sum!r}",
+        )
         require(
             not isinstance(self.metrics, str) and all(map(_is_name, self.metrics)),
             f"metrics must be a list of names such as ['loss'], got {self.metrics!r}",

@@ -54,4 +54,6 @@ def latest(store: RunReader, run: str) -> tuple[int, State, dict[str, Any], list
         return number, state, coordinator, sentences
     if sentences:
         raise CheckpointCorrupt(f"no checkpoint of run {run} can be read: {'; '.join(sentences)}")
+    if any(event.get("kind") == "forgotten" for event in store.log(run)):
+        raise StoreError(f"run {run} has no checkpoint left: a client that was in all of them was forgotten")
     raise StoreError(f"run {run} has no checkpoint; it was ended before it began")

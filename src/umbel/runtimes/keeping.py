@@ -21,6 +21,8 @@ from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.strategy import Strategy
 
 LONGEST_NAME = 200
+FORGOTTEN, NOTHING = "forgotten", "nothing to forget"
+"""The kind of the event that says that a client was forgotten, and its `guarantee` where there was nothing to do."""
 
 
 def store_at(store: Store | str | Path | None) -> Store:
@@ -121,6 +123,7 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
     """
     if before is not None:
         check_same(before.plan, plan)
+        _check_not_forgotten(store, before.id)
         store.claim(before.id)
         # It may go on with more rounds than before, and be killed while it does.
         store.set_plan(before.id, plan)
@@ -131,3 +134,11 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
     store.claim(run)
     store.create(RunInfo(run, name, time.time(), "running", plan))
     return Kept(store, run, None)
+
+
+def _check_not_forgotten(store: Store, run: str) -> None:
+    """A run that goes on after a client of it was forgotten would learn from it again."""
+    for event in store.log(run):
+        if event.get("kind") == FORGOTTEN and event.get("guarantee") != NOTHING:
+            new = f"; go on with run {event['new_run']}, which is without it" if event.get("new_run") else ""
+            raise ConfigError(f"client {event['client']} of run {run} was forgotten, so it does not go on{new}")

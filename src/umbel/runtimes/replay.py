@@ -14,6 +14,7 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.population import cohort_key
 from umbel.errors import ConfigError
+from umbel.runtimes.matching import population
 from umbel.stores.abstract import standing
 
 NO_SUMS = "the server's steps: no plan of this version keeps a round's sum, so a model is not computed from it again"
@@ -130,8 +131,8 @@ def _cohorts(
             continue
         named = [client for client, _ in event["clients"]]
         failed = {client for client, _ in event["failures"]}
-        attempts = range(config.round_retries + 1)
-        drawn = (_drawn(config, plan["num_clients"], number, attempt) for attempt in attempts)
+        attempts, absent = range(config.round_retries + 1), plan.get("without", ())
+        drawn = (_drawn(config, plan["num_clients"], number, attempt, absent) for attempt in attempts)
         fits = any(_fits(cohort, wanted, named, failed) for cohort, wanted in drawn)
         wrong = f"round {number} was not played by the cohort that the plan and its seed draw"
         found.hold("cohorts drawn from plan and seed, over-selection included", None if fits else wrong)
@@ -139,13 +140,15 @@ def _cohorts(
         found.unchecked.append(f"the cohorts of {unlisted} rounds: they were too large to be listed")
 
 
-def _drawn(config: ServerConfig, num_clients: int, number: int, attempt: int) -> tuple[list[str], int]:
+def _drawn(
+    config: ServerConfig, num_clients: int, number: int, attempt: int, without: Collection[str] = ()
+) -> tuple[list[str], int]:
     """Who is in the cohort, in its order, and how many are wanted: the others are a reserve."""
     assert config.seed is not None
-    share = 0.0 if config.arrivals else config.fraction_fit
-    wanted = count_of(share, config.min_fit_clients, num_clients)
-    asked = min(num_clients, math.ceil(wanted * (1 + config.over_selection)))
-    cohort = Everyone(num_clients).sample(cohort_key(config.seed, number, attempt, "fit"), asked)
+    share, there = 0.0 if config.arrivals else config.fraction_fit, population(config, num_clients, None, without)
+    wanted = count_of(share, config.min_fit_clients, there.size)
+    asked = min(there.size, math.ceil(wanted * (1 + config.over_selection)))
+    cohort = there.sample(cohort_key(config.seed, number, attempt, "fit"), asked)
     return cohort, wanted
 
 
@@ -170,6 +173,8 @@ def _end(
         found.unchecked.append("the run's end: it did not come from its plan")
         return
     coordinator, ended = Rounds(config, Everyone(1)), None
+    # The log of a run that came from another begins after the round at which it left it.
+    coordinator.round = min(rounds, default=1) - 1
     for number in sorted(rounds):
         loss, metrics = rounds[number].get("loss"), rounds[number].get("metrics", {})
         ended = coordinator.finish({**metrics, **({} if loss is None else {"loss": loss})})

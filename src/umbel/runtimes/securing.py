@@ -33,6 +33,10 @@ def played(strategy: Strategy, coordinator: object) -> Strategy:
     if not isinstance(coordinator, Secure):
         return strategy
     try:
+        if coordinator.secure_sum is not None:
+            from umbel.runtimes.encrypted import encrypted
+
+            return encrypted(strategy, coordinator)
         from umbel.runtimes.secure import secured
     except ImportError:
         raise NotSupported("Secure() needs the package cryptography: pip install 'umbel[identity]'") from None

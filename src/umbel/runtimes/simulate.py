@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History, RoundRecord
-from umbel.runtimes.matching import AttributesFn, population
+from umbel.runtimes.matching import AttributesFn, checked_without, population
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.privately import Parts
 from umbel.runtimes.program import ClientFn, Program
@@ -34,6 +34,9 @@ from umbel.runtimes.simulated import Course, check_simulated
 from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
+
+LINEAGE = ("without", "origin")
+"""What a plan keeps when its run goes on: who is left out, and from which run it came."""
 
 
 def simulate(
@@ -47,6 +50,7 @@ def simulate(
     on_fit_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     on_evaluate_config_fn: Callable[[int], Mapping[str, Any]] | None = None,
     attributes: AttributesFn | None = None,
+    without: Collection[str] = (),
     system: SystemModel | None = None,
     coordinator: Overlap | Secure | None = None,
     privacy: PrivacyPlan | None = None,
@@ -80,6 +84,8 @@ def simulate(
             `patience` or `client_timeout` is given.
         on_fit_config_fn, on_evaluate_config_fn: `(server_round) → dict` for the clients' `config`.
         attributes: what each client says of itself, `(client_id) → dict`, for the config's `where`; ids are "0", "1", …
+        without: ids of clients that are not there, as if they never had been; a run that goes on stays without those
+            that it was without.
         system: how fast clients are and when they are there; None has no time.
         coordinator: `Buffered(...)` or `FedAsync(...)` for an asynchronous run, in which `config.num_rounds` counts the
             server's steps, `Tiered(...)` for rounds by speed, which need `system`; `Secure(...)` for rounds that show
@@ -150,7 +156,9 @@ def simulate(
         if config.seed is None:
             config = replace(config, seed=info.plan["config"]["seed"] if info else secrets.randbits(53))
         assert config.seed is not None
-        asked = population(config, num_clients, attributes)
+        lineage: dict[str, Any] = {key: info.plan[key] for key in LINEAGE if key in info.plan} if info else {}
+        absent = checked_without(without, num_clients, lineage.get("without", ()))
+        asked = population(config, num_clients, attributes, absent)
         if privacy is not None:
             parts = Parts(strategy, config, coordinator).under(
                 privacy,
@@ -178,7 +186,8 @@ def simulate(
                 engine = "vmap" if trial.blocks_pay(program, asked.first(trial.MEMBERS), initial()) else engine
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
-        plan = {**_plan(program, config, app), **course.plan, "engine": choice}
+        lineage |= {"without": list(absent)} if absent else {}
+        plan = {**_plan(program, config, app), **course.plan, **lineage, "engine": choice}
         # What nodes of a cluster have is not seen from here.
         quiet = names == ("cpu",) or choice["name"] == "ray"
         said = (

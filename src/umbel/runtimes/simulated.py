@@ -81,6 +81,10 @@ class Course:
 
     def players(self, virtual: VirtualPlayers, strategy: Strategy) -> Players:
         """Who plays the clients."""
+        if self.secure is not None and self.secure.secure_sum is not None:
+            from umbel.runtimes.encrypted import EncryptedPlayers
+
+            return EncryptedPlayers(virtual, strategy, self.secure)
         if self.secure is not None:
             from umbel.runtimes.secure import SecurePlayers
 

@@ -177,5 +177,8 @@ class Store(RunReader):
     def forget(self, run: str, round: int) -> None:
         """Remove checkpoints and states of rounds after `round`."""
 
+    def scrub(self) -> None:
+        """Leave nothing on the medium of what was removed, as far as the store can say."""
+
     def close(self) -> None:
         """Let go of files; the store is not used afterwards."""

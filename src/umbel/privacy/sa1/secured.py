@@ -76,10 +76,10 @@ class Secured(Strategy):
         encoding = member.offer.encoding
         memory = ctx.memory
         if ask.kind == "evaluate":
-            vector = _judged(encoding, client, ask.task, ctx)
+            vector = judged(encoding, client, ask.task, ctx)
         else:
             update, memory = self.inner.local(ask, client, ctx)
-            vector = _encoded(encoding, update)
+            vector = encoded(encoding, update)
         after, vector = mask(self._party(ask), member, ask.own["message"], model, vector)
         words = Arrays.of({WORDS: vector}, roles={WORDS: "averaged"})
         return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
@@ -121,7 +121,7 @@ def opened(decoded: Decoded, schema: Mapping[str, Schema], count: int) -> Opened
     return Opened(groups)
 
 
-def _encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
+def encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
     metrics, _ = numbers(update.metrics)
     groups = [(_flat(group.arrays), group.weight) for _, group in sorted(update.groups.items())]
     return encoding.encode(groups, examples=update.examples, metrics=metrics)
@@ -134,7 +134,7 @@ def _flat(arrays: Arrays) -> list[NDArray[Any]]:
     return [widen(part, s.dtype) if s.dtype == "BF16" else part for part, s in zip(flat, segments, strict=True)]
 
 
-def _judged(encoding: Encoding, client: LocalClient, task: Task, ctx: Context) -> NDArray[np.uint32]:
+def judged(encoding: Encoding, client: LocalClient, task: Task, ctx: Context) -> NDArray[np.uint32]:
     """The vector of an evaluation: it has metrics, and no values."""
     if "evaluate" not in client.capabilities:
         return encoding.encode([([], 0.0)])

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 
 from umbel.coordinators.where import checked_attributes
 from umbel.errors import ConfigError
+from umbel.privacy.psi.consent import Consent
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.rules import (
     BUILTIN,
@@ -189,6 +190,12 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
     },
     "data": {"offered": _ANY},
     "keep": {"state_days": _positive},
+    "intersection": {
+        "allow": _ANY,
+        "max_ids": _whole(1),
+        "ids_per_day": _whole(1),
+        "requests_per_day": _whole(1),
+    },
 }
 _MADE_OF: Mapping[str, Callable[..., Any]] = {
     "apps": Apps,
@@ -198,5 +205,6 @@ _MADE_OF: Mapping[str, Callable[..., Any]] = {
     "when": When,
     "data": Data,
     "keep": Keep,
+    "intersection": Consent,
     ATTRIBUTES: dict[str, Any],
 }

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast, final
 
 from umbel.errors import printable
 from umbel.message import is_number
+from umbel.privacy.psi.consent import Consent
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.node.conditions import Conditions
 from umbel.runtimes.node.promises import epsilon_of, why_not_backed
@@ -121,6 +122,7 @@ class Policy:
     when: When = field(default_factory=When)
     data: Data = field(default_factory=Data)
     keep: Keep = field(default_factory=Keep)
+    intersection: Consent = field(default_factory=Consent)
     attributes: Mapping[str, bool | int | float | str] = field(default_factory=dict[str, "bool | int | float | str"])
     """What the node says of itself."""
 

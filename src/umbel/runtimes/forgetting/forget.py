@@ -1,0 +1,206 @@
+"""`forget`: a run without one of its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from umbel.coordinators import Secure
+from umbel.errors import ConfigError, NotSupported, StoreError
+from umbel.message import require
+from umbel.runtimes import keeping
+from umbel.runtimes.forgetting import approximate, report
+from umbel.runtimes.forgetting.branch import branched
+from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
+from umbel.runtimes.forgetting.rerun import Rerun, gone_on
+from umbel.runtimes.history import History
+from umbel.runtimes.program import ClientFn
+from umbel.stores import RunInfo, Store
+
+METHODS = ("exact", "approximate", "remove")
+
+
+@final
+@dataclass(frozen=True)
+class Forgotten:
+    """What was done.
+
+    Attributes:
+        report: the signed report, as plain data: which guarantee was given, from which round on, which checkpoints are
+            gone, and which copies nothing here can reach.
+        history: of the new run; None if there is none.
+    """
+
+    report: Mapping[str, Any]
+    history: History | None = None
+
+    @property
+    def guarantee(self) -> str:
+        """ "exact", "approximate", "removed" or "nothing to forget"."""
+        return str(self.report["guarantee"])
+
+
+def forget(
+    client_fn: ClientFn,
+    num_clients: int,
+    *,
+    run: str,
+    client: str,
+    store: Store | str | Path,
+    method: str = "exact",
+    rounds: int | None = None,
+    keep: bool = False,
+    **simulation: Any,
+) -> Forgotten:
+    """Make a model that does not know one client any more, in a new run that names the one it came from.
+
+    "exact": the newest checkpoint that holds nothing of the client is gone on from, without it; where there is none,
+    all is done again. Guarantee: the new model equals, to the bit, that of a run which never had the client from that
+    checkpoint on. "approximate": from the last model the client's own step is taken back, w - Δ / (n - 1), and the
+    others train on for `rounds`. Guarantee: none that is proven; the losses before and after are in the report.
+    "remove": checkpoints that hold something of the client are removed, and nothing is trained.
+
+    A client that took part in no round costs nothing with any method. Cannot be combined, but for "remove", with
+    `privacy=` (to train again is a release more of everybody's data) or `Secure(...)` (who has both models has their
+    difference, which is the client's update).
+
+    Args:
+        client_fn, num_clients: as in `simulate`, as they were for the run.
+        run: its id in `store`, or the beginning of it.
+        client: the client's id.
+        method: "exact", "approximate" or "remove".
+        rounds: of "approximate": how many the others train on, at least 1; None is a fifth of the run's.
+        keep: leave the old run's checkpoints where they are; the report lists them.
+        simulation: the arguments of `simulate` that the run had.
+
+    Raises:
+        ConfigError: there is no such client, or the arguments are not those of the run.
+        NotSupported: to forget would tell what the run promises to hide.
+        StoreError: there is no such run, it is not over, or it cannot be kept.
+
+    Example:
+        >>> import umbel as fl
+        >>> from umbel.testing import Quadratics
+        >>> toy, store = Quadratics(clients=3), fl.MemoryStore()
+        >>> given = {"config": fl.ServerConfig(num_rounds=2, seed=1), "store": store, "engine": "serial"}
+        >>> run = fl.simulate(toy.client, 3, progress=False, **given).run
+        >>> gone = fl.forget(toy.client, 3, run=run, client="1", **given)
+        >>> gone.guarantee, gone.history.plan["without"]
+        ('exact', ['1'])
+
+    References:
+        L. Bourtoule et al., "Machine Unlearning", IEEE S&P 2021, https://arxiv.org/abs/1912.03817 (what exact means)
+        A. Halimi, S. Kadhe, A. Rawat, N. Baracaldo, "Federated Unlearning: How to Efficiently Erase a Client in FL?",
+        2022, https://arxiv.org/abs/2207.05521 (the model that the others train on from)
+    """
+    require(method in METHODS, f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    kept = keeping.store_at(store)
+    try:
+        info = keeping.found(kept, run)
+        assert info is not None
+        check_over(kept, info, client)
+        again = Rerun.of(client_fn, num_clients, info, simulation)
+        if client not in [str(number) for number in range(num_clients)]:
+            raise ConfigError(f"there is no client {client!r}; the ids are '0' to '{num_clients - 1}'")
+        part = influence(whole_log(kept, info), client, gave_first=again.giver(info) == client, steered=again.steered)
+        if part.first is None or method == "remove":
+            return Forgotten(finished(kept, info, client, part, method, keep=keep))
+        check_open(info)
+        if method == "exact":
+            history, evidence = _again(kept, info, client, part, rounds, again), dict[str, Any]()
+        else:
+            history, evidence = approximate.trained_on(kept, info, client, rounds, again)
+        told = finished(kept, info, client, part, method, keep=keep, history=history, evidence=evidence)
+        return Forgotten(told, history)
+    finally:
+        if kept is not store:
+            kept.close()
+
+
+def finished(
+    store: Store,
+    info: RunInfo,
+    client: str,
+    part: Influence,
+    method: str,
+    *,
+    keep: bool,
+    history: History | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Remove what is to be removed, write it down, and report.
+
+    Args:
+        history: of the new run, if there is one.
+        evidence: what was measured, for the report.
+    """
+    guarantee = keeping.NOTHING if part.first is None else "removed" if method == "remove" else method
+    touched = [] if part.first is None else [n for n in store.checkpoints(info.id) if n > part.before]
+    if touched and not keep:
+        store.forget(info.id, part.before)
+        store.scrub()
+    origin: Mapping[str, Any] = {} if history is None else history.plan["origin"]
+    told = {
+        "client": client,
+        "method": method,
+        "guarantee": guarantee,
+        "means": report.GUARANTEES[guarantee],
+        "first_round": part.first,
+        "rounds": list(part.rounds),
+        "rounds_not_listed": list(part.unlisted),
+        "from_round": origin.get("round"),
+        "new_run": None if history is None else history.run,
+        "model": None if history is None else history.parameters.digest,
+        "removed_checkpoints": [] if keep else touched,
+        "kept_checkpoints": touched if keep else [],
+        "other_runs": report.others_with(store, info, client),
+        "out_of_reach": report.out_of_reach(part),
+        **report.promised(info, store.log(info.id)),
+        **(evidence or {}),
+    }
+    return report.noted(store, info.id, told)
+
+
+def _again(store: Store, info: RunInfo, client: str, part: Influence, rounds: int | None, again: Rerun) -> History:
+    """The rest of the run, without the client."""
+    if rounds is not None:
+        raise ConfigError(f'rounds={rounds} is for method="approximate"; "exact" does all rounds again that are due')
+    players = [str(number) for number in range(again.num_clients)]
+    base = part.newest_free(store.checkpoints(info.id))
+    return gone_on(store, branched(store, info, client, base, players), again)
+
+
+def check_open(info: RunInfo) -> None:
+    """Refuse runs whose promise a model without the client would break.
+
+    Raises:
+        NotSupported: says why, and what can be done.
+    """
+    if info.plan.get("strategy", {}).get("name") == "Private":
+        raise NotSupported(
+            f"run {info.id} promises differential privacy, which bounds what its model shows of any one; to train "
+            "again would be a release more of all the others' data. method='remove' removes the checkpoints, and the "
+            "report names the bound; a new run needs a budget of its own"
+        )
+    if info.plan.get("coordinator", {}).get("name") == Secure.__name__:
+        raise NotSupported(
+            f"run {info.id} sums securely: who has its models and those of a run without one client has their "
+            'difference, which is that client\'s update. method="remove" removes the checkpoints; begin a new run '
+            "without it from another first model"
+        )
+
+
+def check_over(store: Store, info: RunInfo, client: str) -> None:
+    """Refuse a run that is under way, or has forgotten the client before.
+
+    Raises:
+        ConfigError, StoreError: says which.
+    """
+    if store.is_claimed(info.id):
+        raise StoreError(
+            f"run {info.id} is under way; stop it first, so that nothing is trained with {client!r} meanwhile"
+        )
+    if client in info.plan.get("without", ()):
+        raise ConfigError(f"run {info.id} is without client {client} already")
