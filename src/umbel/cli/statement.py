@@ -1,4 +1,4 @@
-"""Files of what a server signed: tree heads, receipts and proofs."""
+"""Files of what a server signed: tree heads, receipts, proofs and reports on privacy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from umbel.audit import proof, receipt
 from umbel.audit.receipt import receipt_bytes
 from umbel.cli.trust import Trust
 from umbel.errors import ConfigError
+from umbel.runtimes.privacy_report import report
 from umbel.stores.link import TREE_HEAD
 
 _WANTED = {"run": str, "size": int, "root": str, "head": str}
+_OF_REPORT = {"app": str, "run": str, "holds": bool, "at_s": int}
 
 
 @final
@@ -23,7 +25,7 @@ class Statement:
     """One thing that a server signed.
 
     Attributes:
-        data: the receipt, tree head or proof.
+        data: the receipt, tree head, proof or report.
         signed: what the signature is over: of a proof, its tree head.
     """
 
@@ -37,6 +39,9 @@ class Statement:
     @property
     def text(self) -> str:
         """What it says."""
+        if self.kind == report.KIND:
+            what = f"run {self.data['run']} of the app" if self.data["run"] else "the app"
+            return f"report on privacy: of {what} {self.data['app']} {'all' if self.data['holds'] else 'not all'} holds"
         place = f"run {self.signed['run']}, the first {self.signed['size']} events"
         if self.kind == TREE_HEAD:
             return f"tree head: {place} have the root {self.signed['root']}"
@@ -55,12 +60,12 @@ class Statement:
             return proof.why_no_proof(self.data, trust.check())
         if self.kind == receipt.KIND:
             return receipt.why_no_receipt(self.data, trust.check(receipt_bytes))
-        check = trust.check()
+        check = trust.check(report.report_bytes) if self.kind == report.KIND else trust.check()
         return check and check(self.data)
 
 
 def read_statements(file: Path) -> list[Statement]:
-    """The receipts, tree heads and proofs in a file: one as JSON, or one a line.
+    """The receipts, tree heads, proofs and reports in a file: one as JSON, or one a line.
 
     Raises:
         ConfigError: something else is in it.
@@ -84,11 +89,12 @@ def _statement(file: Path, found: object) -> Statement:
     data = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     head: object = data.get("tree_head") if data.get("kind") == proof.KIND else data
     signed = cast("dict[str, Any]", head) if isinstance(head, dict) else {}
-    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND)
-    if not known or any(type(signed.get(name)) is not kind for name, kind in _WANTED.items()):
+    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND, report.KIND)
+    wanted = _OF_REPORT if data.get("kind") == report.KIND else _WANTED
+    if not known or any(type(signed.get(name)) is not kind for name, kind in wanted.items()):
         raise ConfigError(
-            f"{file} holds something that is no tree head, receipt or proof; a node's are in its folder, the others "
-            "come from umbel audit export and umbel audit prove"
+            f"{file} holds something that is no tree head, receipt, proof or report on privacy; a node's are in its "
+            "folder, the others come from umbel audit export, umbel audit prove and umbel privacy"
         )
     if data["kind"] == receipt.KIND:
         receipt.read_receipt(json.dumps(data).encode())

@@ -15,8 +15,6 @@ from umbel.message import Group, Update
 from umbel.reducers import Reduction
 from umbel.strategy import Strategy
 
-QUIET = 20_000
-"""Elements that no canary touches: the deviation of so many numbers is known to half a percent."""
 Answering: TypeAlias = NDArray[np.bool_]
 """Of each canary, whether it answers."""
 Release: TypeAlias = Callable[[Answering], Float64]
@@ -32,16 +30,18 @@ class Canaries:
         count: how many; without a silent release influence is known to z / √count of itself.
         spread: how many elements each moves, all alike. What bounds each element but not the norm shows from 2 on.
         claims: how far each moves, and the weight that it claims to have.
+        quiet: elements that no canary touches; the deviation of 20,000 numbers is known to half a percent.
     """
 
     count: int = 2000
     spread: int = 1
     claims: float = 1e6
+    quiet: int = 20_000
 
     @property
     def size(self) -> int:
         """Elements of the model."""
-        return self.count * self.spread + QUIET
+        return self.count * self.spread + self.quiet
 
     def change(self, number: int) -> Float64:
         """What canary `number` wants to change."""

@@ -1,4 +1,4 @@
-"""Five private strategies with a fault each, such as were found in real systems: what checks privacy has to find them."""
+"""Five private strategies with a fault each, such as real systems had: what checks privacy has to find them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lower bound on ε from one release: who tells better than it allows which canaries were in it refutes the promise."""
+"""A lower bound on ε from one release: who tells better than ε allows which canaries were in it refutes it."""
 
 from __future__ import annotations
 

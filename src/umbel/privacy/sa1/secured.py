@@ -79,7 +79,7 @@ class Secured(Strategy):
             vector = _judged(encoding, client, ask.task, ctx)
         else:
             update, memory = self.inner.local(ask, client, ctx)
-            vector = _encoded(encoding, update)
+            vector = encoded(encoding, update)
         after, vector = mask(self._party(ask), member, ask.own["message"], model, vector)
         words = Arrays.of({WORDS: vector}, roles={WORDS: "averaged"})
         return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
@@ -121,7 +121,8 @@ def opened(decoded: Decoded, schema: Mapping[str, Schema], count: int) -> Opened
     return Opened(groups)
 
 
-def _encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
+def encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
+    """An update as words, before masks are added."""
     metrics, _ = numbers(update.metrics)
     groups = [(_flat(group.arrays), group.weight) for _, group in sorted(update.groups.items())]
     return encoding.encode(groups, examples=update.examples, metrics=metrics)
