@@ -79,6 +79,10 @@ def _look_of(level: Level) -> Look:
         from umbel.runtimes.privacy_report.calibrating import calibration
 
         return calibration
+    if level == "A2":
+        from umbel.runtimes.privacy_report.seen import server_view
+
+        return server_view
     raise AssertionError(level)
 
 
