@@ -69,7 +69,7 @@ def test_a_run_without_a_plan_fails_and_its_aggregator_is_not_looked_at(here, ap
     result = here("privacy", "means", "--level", "A0", "--level", "A1", "--json", "--out", "out")
     assert result.code == 1
     rows = rows_of(result)
-    assert (rows["promise"]["verdict"], rows["noise"]["verdict"]) == ("failed", "skipped")
+    assert (rows["promise"]["verdict"], rows["noise"]["verdict"]) == ("failed", "not shown")
     assert (rows["metrics"]["verdict"], rows["secure sum"]["verdict"]) == ("weak", "weak")
 
 
@@ -159,3 +159,71 @@ def test_a_run_from_python_is_told(here, private, tmp_path):
     client = fl.GradientClient(lambda params: (0.0, {"w": params["w"]}), {"w": [1.0]}, ())
     fl.simulate(lambda: client, 2, config=fl.ServerConfig(1), engine="serial", progress=False, store=".umbel/runs.db")
     assert "was started from Python" in here("privacy", "last").err
+
+
+OPEN = """
+import numpy as np
+import umbel as fl
+
+FEATURES = 40
+
+def logistic(params, x, y):
+    logits = x @ params["w"]
+    error = 1 / (1 + np.exp(-logits)) - y
+    loss = np.logaddexp(0, logits) - y * logits
+    return float(loss.mean()), {"w": x.T @ error / len(y)}
+
+def data(number):
+    # Labels that nothing explains: what a model knows of them it knows by heart.
+    rng = np.random.default_rng(number)
+    return rng.standard_normal((40, FEATURES)), rng.integers(0, 2, 40)
+
+def client_fn(context):
+    x, y = data(context.partition_id)
+    return fl.GradientClient(logistic, {"w": np.zeros(FEATURES)}, (x[:8], y[:8]), TEST lr=1.0, epochs=50)
+"""
+OPEN_RUN = """
+import numpy as np
+import umbel as fl
+
+def run(config):
+    plan = fl.ServerConfig(num_rounds=config["num_rounds"], seed=config["seed"], fraction_evaluate=0.0)
+    return fl.Run(num_clients=4, config=plan, PRIVACY initial_parameters={"w": np.zeros(40)})
+"""
+
+
+def open_app(folder, *, test="test_data=(x[8:], y[8:]),", privacy=""):
+    return write_app(folder, client=OPEN.replace("TEST", test), run=OPEN_RUN.replace("PRIVACY", privacy))
+
+
+def test_membership_in_an_unprotected_model_that_learnt_by_heart_is_inferred(here, tmp_path):
+    open_app(tmp_path / "bare")
+    result = here("privacy", "bare", "--level", "A3", "--json", "--out", "out")
+    row = rows_of(result)["membership by loss"]
+    assert (result.code, row["verdict"], row["control"]["works"]) == (1, "failed", True)
+    assert row["numbers"]["auc_low"] > 0.55
+
+
+def test_membership_in_a_private_model_is_not_inferred_and_the_control_is(here, tmp_path):
+    plan = PLAN + 'strategy=fl.FedAvg(weighting="uniform"),'
+    open_app(tmp_path / "noisy", privacy=plan.replace("noise_multiplier=2.0", "noise_multiplier=20.0"))
+    assert here("run", "noisy", "--engine", "serial").code == 0
+    result = here("privacy", "last", "--level", "A3", "--json", "--out", "out")
+    row = rows_of(result)["membership by loss"]
+    assert (result.code, row["verdict"], row["control"]["works"]) == (0, "passed", True)
+    assert row["numbers"]["members"] == 32
+
+
+@pytest.mark.parametrize(
+    ("client", "says"),
+    [(None, "0 that were held out"), ("closed", "Mean gives no losses of single examples")],
+)
+def test_what_cannot_be_attacked_is_not_shown(here, tmp_path, client, says):
+    if client is None:
+        open_app(tmp_path / "without", test="")
+    else:
+        write_app(tmp_path / "without")
+    result = here("privacy", "without", "--level", "A3", "--out", "out")
+    assert result.code == 1
+    assert "A3 not shown" in result.out
+    assert says in result.out

@@ -31,8 +31,9 @@ def calibration(subject: Subject) -> Iterator[Row]:
         yield Row(
             level="A1",
             name="noise",
-            verdict="skipped",
+            verdict="not shown",
             text="there is no plan under which the run would start, so no noise either",
+            mend="see what A0 says of the plan",
         )
         return
     yield from calibrated(private, subject.parts and subject.parts.coordinator)

@@ -83,6 +83,10 @@ def _look_of(level: Level) -> Look:
         from umbel.runtimes.privacy_report.seen import server_view
 
         return server_view
+    if level == "A3":
+        from umbel.runtimes.privacy_report.trained_on import trained_on
+
+        return trained_on
     raise AssertionError(level)
 
 

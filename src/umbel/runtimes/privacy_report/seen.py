@@ -37,7 +37,7 @@ def server_view(subject: Subject) -> Iterator[Row]:
     settings = coordinator if isinstance(coordinator, Secure) else None
     if find_spec("cryptography") is None:
         text = "secure sums need the package cryptography: pip install 'umbel[identity]'"
-        yield Row(level="A2", name="one client's update", verdict="skipped", text=text)
+        yield Row(level="A2", name="one client's update", verdict="not shown", text=text)
         return
     yield from seen(settings)
 
