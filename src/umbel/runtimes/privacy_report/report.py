@@ -87,7 +87,9 @@ def _look_of(level: Level) -> Look:
         from umbel.runtimes.privacy_report.trained_on import trained_on
 
         return trained_on
-    raise AssertionError(level)
+    from umbel.runtimes.privacy_report.inversion import inversion
+
+    return inversion
 
 
 def _finite(data: dict[str, Any]) -> dict[str, Any]:
