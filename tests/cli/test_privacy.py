@@ -82,6 +82,8 @@ def test_a_run_without_a_plan_fails_and_its_aggregator_is_not_looked_at(here, ap
         ("fraction_evaluate=0.0", "fraction_evaluate=0.5", "refused", "failed", "outside of the budget"),
         ('sampling="every"', 'sampling="poisson"', "sampling", "weak", "nobody knowing who was asked"),
         ('weighting="uniform"', 'reducer=fl.Median(), weighting="uniform"', "refused", "failed", "linear reducer"),
+        ('fl.FedAvg(weighting="uniform")', 'fl.FedNova(weighting="uniform")', "refused", "failed", "FedNova sends delta, path"),
+        ("np.float32", "np.int32", "refused", "failed", "needs float32 or float64"),
         ("num_clients=20", "num_clients=20, evaluate_fn=lambda *a: None", "metrics", "weak", "outside of every budget"),
         ("num_clients=20", "num_clients=20, coordinator=fl.Secure()", "secure sum", "passed", "no update of one"),
     ],

@@ -30,11 +30,13 @@ def measured(strategy: Strategy, *, exactly: bool = True) -> Calibration:
 @pytest.mark.parametrize("cap", [None, 8.0], ids=["uniform", "weighted"])
 @pytest.mark.parametrize("exactly", [True, False])
 def test_real_releases_keep_their_promise(cap: float | None, exactly: bool) -> None:
-    found = measured(real(cap=cap), exactly=exactly)
-    assert list(found.problems(1.0)) == []
+    # Less noise where it hides the influences: what is found of them is off by z / √canaries.
+    z = 1.0 if exactly else 0.5
+    found = measured(real(z, cap=cap), exactly=exactly)
+    assert list(found.problems(z)) == []
     # z · C · W / (cohort · W), whatever W.
-    assert found.deviation == pytest.approx(0.5 / CANARIES.count, rel=0.02)
-    assert found.noise_multiplier == pytest.approx(1.0, rel=found.tolerance)
+    assert found.deviation == pytest.approx(z * 0.5 / CANARIES.count, rel=0.02)
+    assert found.noise_multiplier == pytest.approx(z, rel=found.tolerance)
 
 
 @pytest.mark.parametrize("z", [0.5, 4.0])

@@ -30,13 +30,13 @@ class Canaries:
         count: how many; without a silent release influence is known to z / √count of itself.
         spread: how many elements each moves, all alike. What bounds each element but not the norm shows from 2 on.
         claims: how far each moves, and the weight that it claims to have.
-        quiet: elements that no canary touches; the deviation of 20,000 numbers is known to half a percent.
+        quiet: elements that no canary touches; the deviation of 40,000 numbers is known to a third of a percent.
     """
 
     count: int = 2000
     spread: int = 1
     claims: float = 1e6
-    quiet: int = 20_000
+    quiet: int = 40_000
 
     @property
     def size(self) -> int:

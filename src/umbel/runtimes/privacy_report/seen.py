@@ -89,8 +89,8 @@ def _read(picture: Float64, update: Update, story: Transcript, task: Task, *, is
             "one client's update",
             holds=found < HIDDEN_DB,
             control=seen_there,
-            text=f"weights over bias of a masked update are {'no' if found < HIDDEN_DB else 'the'} picture of its client "
-            f"({found:.1f} dB)",
+            text="weights over bias of a masked update are "
+            f"{'no' if found < HIDDEN_DB else 'the'} picture of its client ({found:.1f} dB)",
             mend="masks do not hide updates: do not run it, and report it with this page",
             numbers=numbers,
             pictures=pictures,

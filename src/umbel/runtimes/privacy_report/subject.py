@@ -50,9 +50,8 @@ class Subject:
         return settled(self.run.strategy, self.run.config)[1]
 
     @property
-    def has_model(self) -> bool:
-        """Whether the first model is given."""
-        return self.run.initial_parameters is not None or "initial_parameters" in self._given
+    def _initial(self) -> Any:
+        return self._given.get("initial_parameters", self.run.initial_parameters)
 
     @property
     def per_client(self) -> bool:
@@ -80,7 +79,9 @@ class Subject:
         sentences = list(found)
         if not sentences:
             try:
-                self._parts()
+                strategy = self._parts().strategy
+                # The model's arrays and the update's groups; which of them are averaged, only a client knows.
+                strategy.init(Arrays.of(self._initial))
             except ConfigError as error:
                 sentences.append(str(error))
         return tuple(sentences)
@@ -101,7 +102,7 @@ class Subject:
         return Parts(self.strategy, self.config, self.run.coordinator).under(
             self.run.privacy,
             self.run.num_clients,
-            has_model=self.has_model,
+            has_model=self._initial is not None,
             system=self.run.system,
             per_client=self.per_client,
         )

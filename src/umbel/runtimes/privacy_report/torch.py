@@ -89,5 +89,5 @@ def _searched(model: nn.Module, target: torch.Tensor, label: int) -> tuple[float
 
 
 def _direction(parts: Any) -> torch.Tensor:
-    flat = torch.cat([part.reshape(-1) for part in parts])
+    flat: Any = torch.cat([part.reshape(-1) for part in parts])
     return flat / flat.norm().clamp_min(1e-30)
