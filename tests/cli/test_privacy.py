@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .conftest import RUN, write_app
+from .conftest import CLIENT, PROJECT, RUN, write_app
 
 pytest.importorskip("dp_accounting")
 pytest.importorskip("cryptography")
@@ -82,7 +82,13 @@ def test_a_run_without_a_plan_fails_and_its_aggregator_is_not_looked_at(here, ap
         ("fraction_evaluate=0.0", "fraction_evaluate=0.5", "refused", "failed", "outside of the budget"),
         ('sampling="every"', 'sampling="poisson"', "sampling", "weak", "nobody knowing who was asked"),
         ('weighting="uniform"', 'reducer=fl.Median(), weighting="uniform"', "refused", "failed", "linear reducer"),
-        ('fl.FedAvg(weighting="uniform")', 'fl.FedNova(weighting="uniform")', "refused", "failed", "FedNova sends delta, path"),
+        (
+            'fl.FedAvg(weighting="uniform")',
+            'fl.FedNova(weighting="uniform")',
+            "refused",
+            "failed",
+            "FedNova sends delta, path",
+        ),
         ("np.float32", "np.int32", "refused", "failed", "needs float32 or float64"),
         ("num_clients=20", "num_clients=20, evaluate_fn=lambda *a: None", "metrics", "weak", "outside of every budget"),
         ("num_clients=20", "num_clients=20, coordinator=fl.Secure()", "secure sum", "passed", "no update of one"),
@@ -218,14 +224,39 @@ def test_membership_in_a_private_model_is_not_inferred_and_the_control_is(here, 
 
 @pytest.mark.parametrize(
     ("client", "says"),
-    [(None, "0 that were held out"), ("closed", "Mean gives no losses of single examples")],
+    [
+        (OPEN.replace("TEST", ""), "0 that were held out"),
+        (CLIENT, "Mean gives no losses of single examples"),
+        (OPEN.replace("TEST", "test_data=absent,"), "NameError: name 'absent' is not defined"),
+        (OPEN.replace("TEST", "").replace('{"w": np', '{"head": np.zeros(2), "w": np'), "keep 'head' to themselves"),
+    ],
 )
 def test_what_cannot_be_attacked_is_not_shown(here, tmp_path, client, says):
-    if client is None:
-        open_app(tmp_path / "without", test="")
-    else:
-        write_app(tmp_path / "without")
+    run = RUN if client is CLIENT else OPEN_RUN.replace("PRIVACY", "")
+    if "head" in client:
+        whole = 'strategy=fl.FedAvg(shared="w"), initial_parameters={"head": np.zeros(2), "w"'
+        run = run.replace('initial_parameters={"w"', whole)
+    write_app(tmp_path / "without", client=client, run=run)
     result = here("privacy", "without", "--level", "A3", "--out", "out")
     assert result.code == 1
     assert "A3 not shown" in result.out
     assert says in result.out
+
+
+def test_names_are_text_in_the_page_and_an_unsigned_report_says_so(here, tmp_path):
+    project = PROJECT.replace('name = "means"', 'name = "<script>means</script>"')
+    write_app(tmp_path / "odd", project=project)
+    assert here("privacy", "odd", "--level", "A0", "--out", "out").code == 1
+    page = (tmp_path / "out" / "privacy.html").read_text()
+    assert "&lt;script&gt;means" in page
+    assert "<script" not in page
+    assert "not signed" in page
+    assert "signature" not in json.loads((tmp_path / "out" / "privacy.json").read_text())
+
+
+def test_a_report_is_no_tree_head_that_a_log_could_be_held_against(here, private):
+    assert here("run", "private", "--engine", "serial").code == 0
+    assert here("privacy", "last", "--level", "A0").code == 0
+    refused = here("audit", "verify", "last", "--seen", "privacy-report/privacy.json")
+    assert (refused.code, "is a report on privacy" in refused.err) == (2, True)
+    assert here("audit", "verify", "last").code == 0

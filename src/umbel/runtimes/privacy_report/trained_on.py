@@ -16,6 +16,7 @@ from umbel.runtimes.privacy_report.picture import curves
 from umbel.runtimes.privacy_report.row import Control, Row, attacked
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.runtimes.program import Program
+from umbel.runtimes.turn import sentence
 
 TELLS_AREA, TELLS_SHARE = 0.55, 0.02
 """From these lower ends of their intervals on an attack counts as one: area under its curve, and the share of members
@@ -29,14 +30,19 @@ def trained_on(subject: Subject) -> Iterator[Row]:
     """The row of a loss-threshold attack on the released model."""
     try:
         yield inferred(subject)
-    except UmbelError as error:
-        yield Row(level="A3", name=_NAME, verdict="not shown", text=f"losses cannot be looked at: {error}")
+    # Clients are the user's code: whatever goes wrong in it leaves the other levels their rows.
+    except Exception as error:
+        text = f"losses cannot be looked at: {error if isinstance(error, UmbelError) else sentence(error)}"
+        yield Row(level="A3", name=_NAME, verdict="not shown", text=text)
 
 
 def inferred(subject: Subject) -> Row:
     """The attack and its control."""
     parties = list(_parties(subject))
     model = subject.released or _led(subject)
+    kept = parties[0].client.parameters(parties[0].ctx).keys() - model.keys()
+    if kept:
+        raise NotSupported(f"clients keep {sorted(kept)[0]!r} to themselves, so no model of theirs is released whole")
     members = [loss for one in parties for loss in one.losses(model, held_out=False)]
     others = [loss for one in parties for loss in one.losses(model, held_out=True)]
     if min(len(members), len(others)) < FEWEST:
