@@ -153,9 +153,13 @@ def test_a_run_that_is_not_there_and_a_folder_that_is_no_app_are_told(here, priv
     assert "look at a new run" in here("privacy", "last").err
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(here, private, tmp_path):
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_done(here, tmp_path):
     (tmp_path / "file").write_text("")
-    result = here("privacy", "private", "--out", "file/out")
+    write_app(
+        tmp_path / "open", client=OPEN.replace("TEST", "").replace("x, y =", 'open("built", "w"); x, y ='), run=PRIVATE
+    )
+    result = here("privacy", "open", "--level", "A3", "--out", "file/out")
+    assert not (tmp_path / "built").exists()
     assert (result.code, "choose another one with --out" in result.err) == (2, True)
     assert len(result.err.strip().splitlines()) == 1
 

@@ -19,6 +19,7 @@ def test_the_area_is_the_share_of_pairs_in_order() -> None:
 
 def test_a_smaller_loss_makes_a_member() -> None:
     assert by_loss([0.1, 0.2], [1.0, 2.0]).auc == 1
+    assert by_loss([1.0, 2.0], [0.1, 0.2]).auc == 0
 
 
 def test_the_interval_has_the_true_area_nearly_always() -> None:
