@@ -14,68 +14,22 @@ import time
 from typing import Any
 
 import numpy as np
+from federation import DELTA, LR, ROUNDS, logistic, protection, sites, start
 
 import umbel as fl
-from umbel.data import heart_disease
 
-ROUNDS = 30
-LR = 2.0
-CLIP = 1.0
-DELTA = 1e-5
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
-# What is usual for a grown-up, and by how much people differ: from textbooks. Scaling by the hospitals' own means would
-# be a release outside of the budget.
-USUAL = {
-    "age": (55, 10),
-    "trestbps": (130, 20),
-    "chol": (220, 45),
-    "thalch": (150, 25),
-    "oldpeak": (1, 1),
-    "ca": (1, 1),
-}
-SPREADS = 3.0  # values further from the usual are cut
-
-
-def scaled(features: Any, names: Any) -> Any:
-    """Features in spreads from the usual; what was not measured counts as usual."""
-    result = features.copy()
-    for column, name in enumerate(names):
-        if name in USUAL:
-            usual, spread = USUAL[name]
-            result[:, column] = np.clip((result[:, column] - usual) / spread, -SPREADS, SPREADS)
-    return np.nan_to_num(result)
-
-
-def logistic(params: Any, x: Any, y: Any) -> Any:
-    """Mean loss and gradients of logistic regression."""
-    logits = x @ params["weights"] + params["bias"]
-    error = 1 / (1 + np.exp(-logits)) - y
-    loss = np.logaddexp(0, logits) - y * logits
-    return float(loss.mean()), {"weights": error @ x / len(y), "bias": error.mean()}
-
-
-def protection(epsilon: float, patients: int) -> dict[str, Any]:
-    """The two arguments that protect a run of any kind."""
-    plan = fl.PrivacyPlan(
-        unit="example",
-        expected_examples=patients,
-        clip=CLIP,
-        target_epsilon=epsilon,
-        delta=DELTA,
-        sampling="every",
-    )
-    return {"privacy": plan, "coordinator": fl.Secure()}
 
 
 def train(parts: Any, **protected: Any) -> fl.History:
     """One model of these hospitals."""
-    start = {"weights": np.zeros(parts[0][0].shape[1]), "bias": np.zeros(())}
+    first = start(parts[0][0].shape[1])
     return fl.simulate(
-        lambda context: fl.GradientClient(logistic, start, parts[context.partition_id]),
+        lambda context: fl.GradientClient(logistic, first, parts[context.partition_id]),
         len(parts),
         strategy=fl.FedSGD(server=fl.sgd(LR)),
         config=fl.ServerConfig(ROUNDS, fraction_evaluate=0.0, checkpoint_every=ROUNDS),
-        initial_parameters=start,
+        initial_parameters=first,
         engine="serial",
         progress=False,
         **protected,
@@ -95,17 +49,16 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     if repeats < 1:
         parser.error(f"--repeats must be at least 1, got {repeats}; try 5")
-    started, hospitals = time.perf_counter(), list(heart_disease().values())
-    sites = [(scaled(one.features, one.feature_names), one.labels) for one in hospitals]
+    started, everybody = time.perf_counter(), sites()
     names = ["alone, the four on average", "together, unprotected", *(f"together, ε = {e:g}" for e in EPSILONS)]
     scores: list[list[float]] = []
     for repeat in range(repeats):
         rng = np.random.default_rng(repeat)
-        held = [rng.random(len(y)) < 0.25 for _, y in sites]
-        parts = [(x[~test], y[~test]) for (x, y), test in zip(sites, held, strict=True)]
-        x, y = (np.concatenate([site[i][test] for site, test in zip(sites, held, strict=True)]) for i in (0, 1))
+        held = [rng.random(len(y)) < 0.25 for _, y in everybody]
+        parts = [(x[~test], y[~test]) for (x, y), test in zip(everybody, held, strict=True)]
+        x, y = (np.concatenate([site[i][test] for site, test in zip(everybody, held, strict=True)]) for i in (0, 1))
         # Public: about how many patients the hospitals have together.
-        patients = round(0.75 * sum(len(labels) for _, labels in sites))
+        patients = round(0.75 * sum(len(labels) for _, labels in everybody))
         alone = np.mean([auc(train([part]), x, y) for part in parts])
         private = [train(parts, **protection(epsilon, patients)) for epsilon in EPSILONS]
         scores.append([float(alone), *(auc(history, x, y) for history in (train(parts), *private))])

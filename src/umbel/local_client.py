@@ -109,6 +109,19 @@ class StepClient(LocalClient):
             f"{type(self).__name__} gives no gradients of single examples; use TorchClient or GradientClient"
         )
 
+    def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
+        """The loss of each example at `model`, one after the other; of each batch where the data have their own.
+
+        Args:
+            held_out: take the data to evaluate on, and nothing where there are none but those to train on.
+
+        Raises:
+            NotSupported: the client has none; `TorchClient` and `GradientClient` do.
+        """
+        raise NotSupported(
+            f"{type(self).__name__} gives no losses of single examples; use TorchClient or GradientClient"
+        )
+
     @abstractmethod
     def loss(self, start: Arrays, ctx: Context) -> float:
         """The mean training loss at `start`."""

@@ -107,7 +107,7 @@ def test_a_tree_head_that_was_kept_must_still_be_in_the_log(here, ran, tmp_path)
         (["--ca", "means/pyproject.toml"], "no certificate"),
         (["--key", "0" * 64, "--ca", "x"], "take one"),
         (["--seen", "nowhere.json"], "cannot be read"),
-        (["--seen", "means/pyproject.toml"], "no tree head, receipt or proof"),
+        (["--seen", "means/pyproject.toml"], "no tree head, receipt, proof or report"),
     ],
 )
 def test_what_is_no_key_ca_or_statement_is_refused(here, ran, words, piece):

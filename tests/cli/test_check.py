@@ -151,3 +151,17 @@ def test_checking_trains_nobody_and_keeps_nothing(here, tmp_path):
     write_app(tmp_path / "means", client=client)
     assert here("check", "means").code == 0
     assert not (tmp_path / ".umbel").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "warned"), [("every", 0), ("poisson", 1)], ids=["as it should be", "with a draw that has no cohort"]
+)
+def test_a_plan_for_privacy_is_held_against_the_other_parts(told, sampling, warned):
+    for library in ("cryptography", "dp_accounting"):
+        pytest.importorskip(library)
+    plan = f'fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="{sampling}")'
+    parts = f'fl.Run(strategy=fl.FedAvg(weighting="uniform"), coordinator=fl.Secure(), privacy={plan}, '
+    run = RUN.replace("fl.Run(", parts).replace('fraction_fit=config["fraction"]', "fraction_evaluate=0.0")
+    sentences = told(run=run)
+    assert len(sentences) == warned
+    assert not warned or "Secure() needs a cohort" in sentences[0]

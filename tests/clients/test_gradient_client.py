@@ -209,3 +209,15 @@ def test_roles_of_the_given_parameters_are_kept():
     start = Arrays.of({"w": np.zeros(3), "b": np.zeros(())}, roles={"b": "frozen"})
     made = fl.GradientClient(lambda p, x, y: (0.0, {"w": np.ones(3)}), start, (X, Y))
     assert [spec.role for spec in made.parameters(context()).schema] == ["trained", "frozen"]
+
+
+def test_losses_of_single_examples_are_those_whose_mean_is_the_loss():
+    ctx = Context(client="0", partition_id=0, num_partitions=1)
+    one = client(test_data=(X[:4], Y[:4]))
+    model = one.parameters(ctx)
+    losses = list(one.example_losses(model, ctx))
+    assert len(losses) == len(X)
+    assert np.mean(losses) == pytest.approx(one.loss(model, ctx))
+    assert list(one.example_losses(model, ctx, held_out=True)) == losses[:4]
+    # What is evaluated on the data that are trained on holds nothing out.
+    assert list(client().example_losses(model, ctx, held_out=True)) == []

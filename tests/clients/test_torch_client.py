@@ -313,6 +313,18 @@ def test_evaluation_gives_the_means_over_all_examples():
             assert history.metrics["largest"] == pytest.approx(float(output.max(1).values.mean()), rel=1e-5)
 
 
+def test_losses_of_single_examples_are_those_whose_mean_is_the_loss():
+    torch.manual_seed(0)
+    x, y = torch.randn(7, 3), torch.arange(7) % 2
+    client = fl.TorchClient(nn.Linear(3, 2), nn.CrossEntropyLoss(), None, (x, y), test_data=(x[:2], y[:2]))
+    ctx = Context(client="0", partition_id=0, num_partitions=1)
+    model = client.parameters(ctx)
+    losses = list(client.example_losses(model, ctx))
+    assert len(losses) == 7
+    assert sum(losses) / 7 == pytest.approx(client.loss(model, ctx))
+    assert list(client.example_losses(model, ctx, held_out=True)) == losses[:2]
+
+
 def test_evaluation_is_in_eval_mode_and_training_in_train_mode():
     modes = []
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, final
 
 from umbel.arrays import Arrays
-from umbel.coordinators import Everyone, Phase, Rounds, ServerConfig
+from umbel.coordinators import Everyone, Phase, Rounds, Secure, ServerConfig
 from umbel.errors import NotSupported, TooFewClients
 from umbel.local import LocalClient, StepClient, assemble
 from umbel.message import Ask, Context
@@ -102,7 +102,7 @@ def _about_parts(app: App, run: Run, settings: Mapping[str, Any]) -> Iterator[st
         yield f"where={config.where!r} is for nodes; umbel run needs fl.Run(attributes=...) to simulate it"
         config = replace(config, where=None)
     coordinator = run.coordinator
-    if coordinator is not None and run.system is None:
+    if coordinator is not None and not isinstance(coordinator, Secure) and run.system is None:
         name = type(coordinator).__name__
         yield f"{name} is for nodes as it stands; umbel run needs fl.Run(system=fl.SystemModel(...)) to simulate it"
         coordinator = None
@@ -114,6 +114,7 @@ def _about_parts(app: App, run: Run, settings: Mapping[str, Any]) -> Iterator[st
             config=config,
             system=run.system,
             coordinator=coordinator,
+            privacy=run.privacy,
             initial_parameters=run.initial_parameters,
             evaluate_fn=run.evaluate_fn,
             attributes=run.attributes,

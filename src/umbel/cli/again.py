@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.cli.place import Place
-from umbel.cli.resume import app_of, entry_of
+from umbel.cli.resume import entry_of, loaded
 from umbel.errors import NotSupported
 from umbel.runtimes.app import App
 from umbel.stores import RunInfo
@@ -26,7 +26,7 @@ def app_for(info: RunInfo, folder: Path | None, place: Place, *, force: bool, in
     """
     if place.server is not None or "engine" not in info.plan:
         raise NotSupported(f"run {info.id} was led over real nodes, which would have to train again; {instead}")
-    return app_of(info, entry_of(info), folder, force=force)
+    return loaded(info, entry_of(info), folder, force=force)
 
 
 def arguments(app: App, info: RunInfo) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from umbel.cli.federation import federation
 from umbel.cli.forget import forget
 from umbel.cli.new import new
 from umbel.cli.node import agree, join, node
+from umbel.cli.privacy import privacy
 from umbel.cli.resume import resume
 from umbel.cli.run import run
 from umbel.cli.server import invite, members, revoke, server
@@ -42,7 +43,7 @@ EXIT_CODES = """
 \b
 Exit codes:
   0    all went well
-  1    the run failed, check has warnings, doctor found a fault, or a log is broken
+  1    the run failed, check has warnings, doctor found a fault, a log is broken, or privacy does not hold
   2    wrong use: arguments, settings or the app
   3    a package is missing: pip install 'umbel[cli]', or the extra that is named
   4    the store cannot be used
@@ -89,6 +90,7 @@ COMMANDS = (
     audit,
     contributions_command,
     forget,
+    privacy,
 )
 for command in COMMANDS:
     group.add_command(command)

@@ -53,7 +53,7 @@ def resume(
     with json_out(as_json) as out, opened(path) as store:
         info = find_run(store, run)
         entry = entry_of(info)
-        found = app_of(info, entry, place, force=force)
+        found = loaded(info, entry, place, force=force)
         settings = changed(entry["settings"], changes)
         described = found.describe(settings)
         _check_unfinished(info, described)
@@ -74,26 +74,31 @@ def resume(
         )
 
 
-def entry_of(info: RunInfo) -> Mapping[str, Any]:
-    """What the plan of a run says of its app.
+def entry_of(info: RunInfo, instead: str | None = None) -> Mapping[str, Any]:
+    """What the plan of a run keeps of its app.
 
     Raises:
-        AppError: it was started without one.
+        AppError: it has none; `instead` says what can be done, by default that it can go on from Python.
     """
     entry = info.plan.get("app")
+    instead = instead or f'go on there with fl.simulate(..., store=..., resume="{info.id}")'
     if entry is None:
-        raise AppError(
-            f"run {info.id} was started from Python and not from an app; go on there with "
-            f'fl.simulate(..., store=..., resume="{info.id}")'
-        )
+        raise AppError(f"run {info.id} was started from Python and not from an app; {instead}")
     return entry
 
 
-def app_of(info: RunInfo, entry: Mapping[str, Any], place: Path | None, *, force: bool) -> App:
-    """The app of a run, unchanged since.
+def loaded(
+    info: RunInfo,
+    entry: Mapping[str, Any],
+    place: Path | None,
+    *,
+    force: bool = False,
+    otherwise: str = "undo the change, start a new run, or go on all the same with --force",
+) -> App:
+    """The app of a run, as it was.
 
     Raises:
-        AppError: it is not there any more, or its files have changed.
+        AppError: it is not there, or has changed; `otherwise` says what can be done then.
     """
     try:
         found = load_app(place or entry["path"])
@@ -101,8 +106,8 @@ def app_of(info: RunInfo, entry: Mapping[str, Any], place: Path | None, *, force
         raise AppError(f"{error} (run {info.id} was started with the app {entry['path']}; --app names it)") from error
     if found.digest != entry["digest"] and not force:
         raise AppError(
-            f"the app {found.name} has changed since run {info.id} was started, so the run would not end as it should; "
-            "undo the change, start a new run, or go on all the same with --force"
+            f"the app {found.name} has changed since run {info.id} was started, so it would not be the same run; "
+            f"{otherwise}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Files of what a server signed: tree heads, receipts, proofs and reports on unlearning."""
+"""Files of what a server signed: tree heads, receipts, proofs, and reports on unlearning and on privacy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from umbel.audit import proof, receipt, unlearning
 from umbel.audit.receipt import receipt_bytes
 from umbel.cli.trust import Trust
 from umbel.errors import ConfigError
+from umbel.runtimes.privacy_report import report
 from umbel.stores.link import TREE_HEAD
 
 _WANTED = {"run": str, "size": int, "root": str, "head": str}
+_OF_REPORT = {"app": str, "run": str, "holds": bool, "at_s": int}
 
 
 @final
@@ -37,6 +39,9 @@ class Statement:
     @property
     def text(self) -> str:
         """What it says."""
+        if self.kind == report.KIND:
+            what = f"run {self.data['run']} of the app" if self.data["run"] else "the app"
+            return f"report on privacy: of {what} {self.data['app']} {'all' if self.data['holds'] else 'not all'} holds"
         place = f"run {self.signed['run']}, the first {self.signed['size']} events"
         if self.kind == TREE_HEAD:
             return f"tree head: {place} have the root {self.signed['root']}"
@@ -59,7 +64,7 @@ class Statement:
             return receipt.why_no_receipt(self.data, trust.check(receipt_bytes))
         if self.kind == unlearning.KIND:
             return unlearning.why_no_report(self.data, trust.check(unlearning.report_bytes))
-        check = trust.check()
+        check = trust.check(report.report_bytes) if self.kind == report.KIND else trust.check()
         return check and check(self.data)
 
 
@@ -88,11 +93,12 @@ def _statement(file: Path, found: object) -> Statement:
     data = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     head: object = data.get("tree_head") if data.get("kind") == proof.KIND else data
     signed = cast("dict[str, Any]", head) if isinstance(head, dict) else {}
-    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND, unlearning.KIND)
-    if not known or any(type(signed.get(name)) is not kind for name, kind in _WANTED.items()):
+    known = data.get("kind") in (TREE_HEAD, receipt.KIND, proof.KIND, unlearning.KIND, report.KIND)
+    wanted = _OF_REPORT if data.get("kind") == report.KIND else _WANTED
+    if not known or any(type(signed.get(name)) is not kind for name, kind in wanted.items()):
         raise ConfigError(
-            f"{file} holds something that is no tree head, receipt or proof, nor a report on unlearning; a node's are "
-            "in its folder, the others come from umbel audit export, umbel audit prove and umbel forget"
+            f"{file} holds something that is no tree head, receipt, proof or report on unlearning or privacy; a node's are "
+            "in its folder, the others come from umbel audit export, umbel audit prove, umbel forget and umbel privacy"
         )
     if data["kind"] == receipt.KIND:
         receipt.read_receipt(json.dumps(data).encode())

@@ -155,6 +155,14 @@ class GradientClient(StepClient):
                     np.negative(gradients[name], out=result.views[name], casting="same_kind")
             yield result.frozen()
 
+    def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
+        data = self._test if held_out else self._data
+        if held_out and self._test is self._data:
+            return
+        views = model.copy().views
+        for number in range(len(data[0]) if data else 0):
+            yield float(self._function(views, *(part[number : number + 1] for part in data))[0])
+
     def loss(self, start: Arrays, ctx: Context) -> float:
         return float(self._function(start.copy().views, *self._data)[0]) if self.num_examples else 0.0
 

@@ -531,6 +531,11 @@ class TorchClient(BlockClient):
         finally:
             self.release()
 
+    def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
+        data = self._test if held_out else self._train
+        for batch in one_pass([] if data is None else data, 1, shuffle=False):
+            yield self._assess([batch], model, ctx)[0]
+
     def loss(self, start: Arrays, ctx: Context) -> float:
         return self._assess(self._train, start, ctx)[0]
 

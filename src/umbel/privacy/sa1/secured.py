@@ -122,6 +122,7 @@ def opened(decoded: Decoded, schema: Mapping[str, Schema], count: int) -> Opened
 
 
 def encoded(encoding: Encoding, update: Update) -> NDArray[np.uint32]:
+    """An update as words, before masks are added."""
     metrics, _ = numbers(update.metrics)
     groups = [(_flat(group.arrays), group.weight) for _, group in sorted(update.groups.items())]
     return encoding.encode(groups, examples=update.examples, metrics=metrics)
