@@ -48,6 +48,14 @@ def test_a_release_on_nodes_has_the_noise_of_the_plan_and_a_price(coordinator, f
     assert not any("secret" in name for record in history.rounds for name in record.metrics)
 
 
+def test_nodes_make_the_noise_of_a_secure_sum_together(federation):
+    together = {"privacy": plan(noise="distributed"), "coordinator": fl.Secure()}
+    history = federation.run(NAMES, loud, store=MemoryStore(), **arguments(**together))
+    # Sums of three are opened, so each of the four adds a third of the variance.
+    assert np.std(history.parameters["0"]) == pytest.approx(np.sqrt(2 * 4 / 3) * 1.5 * 2.0 / 4, rel=0.02)
+    assert [release.round for release in history.privacy] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("reason", "more"),
     [

@@ -137,6 +137,44 @@ def test_a_promise_that_nothing_backs_is_refused(wanted, reason, keeper):
     assert reason in gate(keeper).why_not_plan("one", wanted)
 
 
+def together(**mechanism):
+    """What a server says of a run whose noise the nodes make themselves."""
+    config = fl.ServerConfig(3, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every", noise="distributed")
+    parts = Parts(fl.FedAvg(weighting="uniform"), config, fl.Secure())
+    private = parts.under_on_nodes(wanted, per_client=False, has_model=True).strategy
+    promised = {"secure_aggregation": True, "differential_privacy": promise(private, 3)}
+    half = {"name": "Secured", "inner": client_half(private)}
+    whole = {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": 3}
+    return {**whole, "privacy": promised}
+
+
+def test_a_promise_says_that_the_node_adds_its_own_noise(keeper):
+    wanted = together()
+    assert wanted["privacy"]["differential_privacy"]["noise"] == "distributed"
+    assert gate(keeper).why_not_plan("one", wanted) is None
+    inner = restored(wanted["client_half"]["inner"])
+    assert inner.own_noise(100).any()
+    assert restored(client_half(inner)) == inner
+
+
+def test_noise_that_others_would_add_than_is_promised_is_refused(keeper):
+    wanted = together()
+    inner = wanted["client_half"]["inner"]
+    plain = {**wanted, "client_half": inner}
+    assert "masks nothing" in gate(keeper).why_not_plan("one", plain)
+    none = {**inner, "mechanism": {**inner["mechanism"], "sharing": None}}
+    assert "or adds none" in gate(keeper).why_not_plan(
+        "one", {**wanted, "client_half": {"name": "Secured", "inner": none}}
+    )
+    servers = {**inner, "plan": {**inner["plan"], "noise": "server"}}
+    lies = {**wanted, "client_half": {"name": "Secured", "inner": servers}}
+    assert "promises noise='distributed'" in gate(keeper).why_not_plan("one", lies)
+    believed = {**inner, "plan": {**inner["plan"], "honest_share": 0.5}}
+    lies = {**wanted, "client_half": {"name": "Secured", "inner": believed}}
+    assert "another honest_share" in gate(keeper).why_not_plan("one", lies)
+
+
 def test_gaussian_noise_costs_what_the_accountant_says():
     for noise, releases in ((1.0, 1), (10.0, 100), (3.0, 30), (0.7, 5)):
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=4, clients=4)

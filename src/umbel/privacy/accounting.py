@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from umbel.errors import ConfigError
 from umbel.message import require
 from umbel.privacy.mechanism import Mechanism, Sampling
+from umbel.privacy.sharing import Sharing, skellam_renyi
 
 _LEAST_NOISE, _MOST_NOISE, _PRECISION = 2.0**-6, 2.0**14, 1e-3
 MOST_RELEASES = 2**24
+_ORDERS = [*range(2, 256), *(2**k + 2 ** (k - 3) * j for k in range(8, 20) for j in range(8))]
 
 
 @lru_cache(4096)
@@ -21,7 +24,8 @@ def epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     """ε such that `releases` of this mechanism together are (ε, `delta`)-differentially private.
 
     Poisson cohorts and runs that ask everyone are accounted with privacy loss distributions under add-or-remove;
-    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved.
+    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved; noise
+    that clients make together with Rényi divergences under zero-out.
 
     Args:
         releases: at least 0.
@@ -39,7 +43,7 @@ def epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     _check(releases, delta)
     if releases == 0:
         return 0.0
-    if mechanism.sampling == "fixed":
+    if mechanism.sampling == "fixed" or mechanism.sharing is not None:
         return renyi_epsilon(mechanism, releases, delta)
     if mechanism.cohort == mechanism.clients:
         return _gaussian_epsilon(math.sqrt(releases) / mechanism.noise_multiplier, delta)
@@ -84,6 +88,10 @@ def renyi_epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     _check(releases, delta)
     if releases == 0:
         return 0.0
+    if mechanism.sharing is not None:
+        z, steps = mechanism.noise_multiplier, 2.0**mechanism.sharing.bits
+        spent = [releases * skellam_renyi(order, z, steps) for order in _ORDERS]
+        return float(_library("rdp").compute_epsilon(_ORDERS, spent, delta)[0])
     relation = _library().NeighboringRelation
     named = {"add-or-remove": relation.ADD_OR_REMOVE_ONE, "replace-one": relation.REPLACE_ONE}
     accountant = _library("rdp").RdpAccountant(neighboring_relation=named[mechanism.adjacency])
@@ -107,16 +115,29 @@ def _event(mechanism: Mechanism) -> Any:
 
 
 def noise_for(
-    target_epsilon: float, delta: float, releases: int, *, sampling: Sampling, cohort: float, clients: int
+    target_epsilon: float,
+    delta: float,
+    releases: int,
+    *,
+    sampling: Sampling,
+    cohort: float,
+    clients: int,
+    shared: Callable[[float], Sharing] | None = None,
 ) -> float:
     """The least noise multiplier, to a thousandth of itself, whose releases together cost at most `target_epsilon`.
+
+    Args:
+        shared: how clients make noise of a multiplier together; None if they do not.
 
     Raises:
         ConfigError: no noise of a size that leaves anything of a model is enough.
     """
 
     def cost(noise: float) -> float:
-        mechanism = Mechanism(noise_multiplier=noise, sampling=sampling, cohort=cohort, clients=clients)
+        sharing = None if shared is None else shared(noise)
+        mechanism = Mechanism(
+            noise_multiplier=noise, sampling=sampling, cohort=cohort, clients=clients, sharing=sharing
+        )
         return epsilon(mechanism, releases, delta)
 
     high = 1.0

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from umbel.message import require
+from umbel.privacy.sharing import Sharing
 
 Sampling: TypeAlias = Literal["poisson", "fixed", "every"]
-Adjacency: TypeAlias = Literal["add-or-remove", "replace-one"]
+Adjacency: TypeAlias = Literal["add-or-remove", "replace-one", "zero-out"]
 
 
 @final
@@ -22,6 +23,7 @@ class Mechanism:
         sampling: "poisson" takes each client by itself with probability `cohort / clients`, "fixed" takes `cohort` of
             the `clients` without replacement, "every" takes all.
         cohort, clients: how many are asked (on average), of how many; 0 < cohort ≤ clients.
+        sharing: how the clients of a secure sum make the noise together; None is noise that is added afterwards.
 
     Example:
         >>> Mechanism(noise_multiplier=1.0, sampling="poisson", cohort=10, clients=100).adjacency
@@ -32,6 +34,7 @@ class Mechanism:
     sampling: Sampling
     cohort: float
     clients: int
+    sharing: Sharing | None = None
 
     def __post_init__(self) -> None:
         require(self.noise_multiplier > 0, f"noise_multiplier must be above 0, got {self.noise_multiplier!r}; try 1.0")
@@ -43,10 +46,19 @@ class Mechanism:
             self.sampling != "fixed" or float(self.cohort).is_integer(),
             f'with sampling="fixed" the cohort must be a whole number of clients, got {self.cohort!r}',
         )
+        require(
+            self.sharing is None or self.sampling == "every",
+            f'noise of clients goes with sampling="every", got {self.sampling!r}',
+        )
 
     @property
     def adjacency(self) -> Adjacency:
-        """Between which data sets it hides the difference: fixed cohorts only hide who is replaced by whom."""
+        """Between which data sets it hides the difference: fixed cohorts only hide who is replaced by whom.
+
+        Who takes part in a secure sum shows, so noise of its clients hides whether one of them had anything to say.
+        """
+        if self.sharing is not None:
+            return "zero-out"
         return "replace-one" if self.sampling == "fixed" else "add-or-remove"
 
     @property

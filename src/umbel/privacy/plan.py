@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 from umbel.message import is_number, require
 from umbel.privacy.mechanism import Sampling
+
+Noise: TypeAlias = Literal["server", "distributed"]
 
 LEAST = 1e-30
 MOST = 2**53
@@ -53,11 +55,11 @@ class AdaptiveClip:
 @final
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
-    """Differential privacy with noise added by the server: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
+    """Differential privacy: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
 
     After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
     whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
-    trusted: it sees every update. Nothing of this has been reviewed by a cryptographer.
+    trusted to add the noise, but with noise="distributed". Nothing of this has been reviewed by a cryptographer.
 
     It works with strategies whose update is one group, over a linear reducer, and with models of trained arrays in
     single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
@@ -79,6 +81,10 @@ class PrivacyPlan:
             gradient of each example to `clip`, and the server adds noise to the sum of all of them.
         expected_examples: for unit "example", about how many all clients have together, at least 1; public. The sum is
             divided by it. What a client has beyond it (in a model of float32, beyond 512) may be cut off.
+        noise: who adds it. "server", to the sum; "distributed", the clients of a secure sum, each a part of it, so that
+            the server never sees a sum without noise, and need not be trusted.
+        honest_share: for distributed noise, the share of clients of whom it is believed that they add theirs and tell
+            nobody, above 0 and at most 1; None is all. The others make up for those that are not.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -103,6 +109,8 @@ class PrivacyPlan:
     adaptive: AdaptiveClip | None = None
     unit: Literal["client", "example"] = "client"
     expected_examples: int | None = None
+    noise: Noise = "server"
+    honest_share: float | None = None
 
     def __post_init__(self) -> None:
         _check_positive("clip", self.clip, 1.0)
@@ -139,7 +147,20 @@ class PrivacyPlan:
             f"adaptive must be AdaptiveClip(...) or None, got {self.adaptive!r}",
         )
         require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
+        self._check_noise()
         self._check_examples()
+
+    def _check_noise(self) -> None:
+        require(self.noise in ("server", "distributed"), f'noise must be "server" or "distributed", got {self.noise!r}')
+        share = self.honest_share
+        require(
+            share is None or (is_number(share) and 0 < share <= 1),
+            f"honest_share must be above 0 and at most 1, or None, got {_short(share)}; try 0.9",
+        )
+        require(
+            share is None or self.noise == "distributed",
+            f'honest_share={share} is for noise="distributed"; leave it out: others add no noise',
+        )
 
     def _check_examples(self) -> None:
         few = self.expected_examples

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
 from umbel.errors import NotSupported
 from umbel.local import assemble
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import ClientState, Context, Group, Task, Update
+from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh, on_grid
@@ -24,14 +26,16 @@ from umbel.strategy import State, Strategy
 
 CLIP = "privacy.clip"
 BIT = "privacy.unclipped"
-MOST_EXAMPLES = {"F32": 2 ** (23 - EXAMPLE_BITS), "F64": 2 ** (52 - EXAMPLE_BITS)}
-"""Of so many clipped gradients a type of array holds the sum exactly."""
+EXACT_BITS = {"F32": 23, "F64": 52}
+"""So far above a grid a type of array holds sums exactly, whatever is clipped to."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Private(Strategy):
     """x ← step(x, (Σ wᵢ·clip(Δᵢ) + noise) / fixed weight), with `inner`'s step.
+
+    Noise that clients make together is in the sum when it is opened, and not added here.
 
     Args:
         inner: the strategy whose updates are clipped; one group, linear reducer.
@@ -105,10 +109,10 @@ class Private(Strategy):
         total = Vector.of(Arrays.zeros(start.schema.delta))
         for gradient in client.example_gradients(start, ctx):
             if np.isfinite(Vector.of(gradient).values).all():
-                total.values += Vector.of(clipped(gradient, bound, EXAMPLE_BITS)[0]).values
-        exact = min(MOST_EXAMPLES[spec.dtype] for spec in start.schema.delta.specs)
-        box = min(self.plan.expected_examples or 1, exact) * math.floor(bound / grid_of(bound, EXAMPLE_BITS))
-        np.clip(total.values, *(side * box * grid_of(bound, EXAMPLE_BITS) for side in (-1, 1)), out=total.values)
+                total.values += Vector.of(clipped(gradient, bound, self.bits)[0]).values
+        exact = min(2 ** (EXACT_BITS[spec.dtype] - self.bits) for spec in start.schema.delta.specs)
+        box, grid = min(self.plan.expected_examples or 1, exact) * self.steps, grid_of(bound, self.bits)
+        np.clip(total.values, -box * grid, box * grid, out=total.values)
         return Update({"delta": Group(total.arrays(), 1.0)}, 1.0, 1)
 
     def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
@@ -126,7 +130,7 @@ class Private(Strategy):
         # A bound that does not adapt is the plan's, whatever a task says.
         bound = self.plan.clip if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
         [(name, group)] = groups.items()
-        arrays, within = clipped(group.arrays, bound)
+        arrays, within = clipped(group.arrays, bound, self.bits)
         weight = capped(group.weight, self.weight_cap) if self.plan.weight_cap is not None else 1.0
         found = {name: Group(arrays, weight)}
         if self.plan.adaptive is not None:
@@ -138,16 +142,48 @@ class Private(Strategy):
     def step(self, state: State, reduced: Reduction) -> State:
         [name] = [name for name in reduced if name != BIT]
         bound, group = state.scalars[CLIP], reduced[name]
-        noisy = Reduced(self._noisy(group.total, bound), self.denominator, round(self.mechanism.cohort) or 1)
+        total = group.total if self.mechanism.sharing is not None else self._noisy(group.total, bound)
+        noisy = Reduced(total, self.denominator, round(self.mechanism.cohort) or 1)
         after = self.inner.step(state, Reduction({name: noisy}, reduced.population))
         following = self._next_bound(bound, reduced) if BIT in reduced else bound
         return replace(after, scalars={**after.scalars, CLIP: following})
 
     def _noisy(self, total: Vector, bound: float) -> Vector:
-        bits = EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
-        grid = grid_of(bound, bits) * (1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS))
+        grid = grid_of(bound, self.bits) * (
+            1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS)
+        )
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
         return Vector(total.schema, total.values + noise)
+
+    @property
+    def bits(self) -> int:
+        """How much finer than the clip the grid of updates is, in bits."""
+        if self.mechanism.sharing is not None:
+            return self.mechanism.sharing.bits
+        return EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
+
+    @property
+    def steps(self) -> int:
+        """The plan's clip in whole steps of its grid."""
+        return math.floor(self.plan.clip / grid_of(self.plan.clip, self.bits))
+
+    @property
+    def variance(self) -> int:
+        """Of the noise of one client, in steps of the grid; 0 where clients add none."""
+        sharing = self.mechanism.sharing
+        if sharing is None:
+            return 0
+        return sharing.variance(self.mechanism.noise_multiplier, self.plan.clip / grid_of(self.plan.clip, self.bits))
+
+    @property
+    def reach(self) -> float:
+        """No number that a client adds to a secure sum is larger, its noise included."""
+        noise = lattice.reach_of(self.variance) * grid_of(self.plan.clip, self.bits)
+        return (self.plan.expected_examples or 1) * self.plan.clip + noise
+
+    def own_noise(self, count: int) -> NDArray[np.int64]:
+        """One client's part of `count` numbers' noise, in steps of the grid; new each time."""
+        return lattice.skellam(self.variance).draw(count)
 
     def deviation(self, bound: float) -> float:
         """The standard deviation of the noise on the sum of updates of at most `bound`."""

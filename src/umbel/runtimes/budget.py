@@ -41,6 +41,11 @@ class Budget:
         return cls(private, before, most)
 
     @property
+    def first(self) -> bool:
+        """Whether a round's entry is written before its clients are asked, as their sum is the release."""
+        return self.private.mechanism.sharing is not None
+
+    @property
     def sentence(self) -> str | None:
         """Why no further round may begin; None if one may."""
         if self.releases < self.most:
@@ -66,4 +71,5 @@ class Budget:
             "cohort": mechanism.cohort,
             "clients": mechanism.clients,
             "adjacency": mechanism.adjacency,
+            **({} if mechanism.sharing is None else {"noises": mechanism.sharing.noises}),
         }

@@ -78,6 +78,11 @@ def _unsound_draw(plan: PrivacyPlan, config: ServerConfig) -> Iterator[str]:
         yield f"quorum={config.quorum} makes it show how many answered; set it to 0"
     if not config.accept_failures:
         yield "accept_failures=False makes one client's failure show; set it to True"
+    if plan.noise == "distributed" and plan.sampling != "every":
+        yield (
+            f'noise="distributed" is against the server, which draws the clients and knows them: {sampling} hides '
+            'nothing from it; use sampling="every"'
+        )
     if plan.sampling == "every" and config.fraction_fit < 1:
         yield f'{sampling} asks all clients, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
     if plan.sampling == "poisson" and (config.fraction_fit == 0 or config.min_fit_clients > 1):
@@ -92,6 +97,11 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
         yield (
             "privacy= cannot be combined with system=: who is there when changes with time, and the accountant counts "
             "on a draw from all; leave it out"
+        )
+    if plan.noise == "distributed" and not isinstance(coordinator, Secure):
+        yield (
+            'noise="distributed" is a part of the noise at each client, which single updates are not hidden by; use '
+            "coordinator=Secure()"
         )
     if coordinator is None:
         return

@@ -30,18 +30,22 @@ def key_of(run: str, plan: Plan) -> str:
 def why_not_backed(plan: Plan) -> str | None:
     """Why a promise is not what the plan's client half and noise give.
 
-    The noise itself is the server's, and nobody at a node can see it. What can be seen: that clients clip, to what,
-    and that noise of that size in so many rounds would be enough.
+    Noise of the server's nobody at a node can see. What can be seen: that clients clip, to what, that noise of that
+    size in so many rounds would be enough, and noise that the nodes add themselves.
     """
     promised = _table(_table(plan, "privacy"), "differential_privacy")
     half = _table(plan, "client_half")
-    half = _table(half, "inner") if half.get("name") == "Secured" else half
+    is_masked = half.get("name") == "Secured"
+    half = _table(half, "inner") if is_masked else half
     if half.get("name") != "Private":
         return "the plan promises differential privacy, and its client half clips nothing"
     private, mechanism = _table(half, "plan"), _table(half, "mechanism")
     for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
         if promised.get(name) != told.get(name):
             return f"the plan promises {name}={promised.get(name)!r}, and its client half has {told.get(name)!r}"
+    reason = _why_not_noised(promised, private, mechanism, is_masked=is_masked)
+    if reason is not None:
+        return reason
     rounds, epsilon, delta = plan.get("rounds"), _positive(promised, "epsilon"), _positive(promised, "delta")
     noise = _positive(mechanism, "noise_multiplier")
     if not isinstance(rounds, int) or epsilon is None or delta is None or noise is None:
@@ -52,6 +56,21 @@ def why_not_backed(plan: Plan) -> str | None:
     releases = rounds if private.get("target_epsilon") is None else 1
     if releases and gaussian_delta(math.sqrt(releases) / noise, epsilon) > SLACK * delta:
         return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
+    return None
+
+
+def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked: bool) -> str | None:
+    """Why the noise would not be added by whom the plan says: what nodes add themselves, they need not believe."""
+    who, told = promised.get("noise", "server"), private.get("noise", "server")
+    if who != told:
+        return f"the plan promises noise={who!r}, and its client half has {told!r}"
+    sharing = _table(mechanism, "sharing")
+    if who == "server":
+        return "the plan promises noise of the server, and its client half adds some" if sharing else None
+    if not is_masked or sharing.get("name") != "Sharing":
+        return f"the plan promises noise={who!r}, and its client half masks nothing or adds none"
+    if (private.get("honest_share") or 1.0) != sharing.get("honest_share"):
+        return "the plan promises another honest_share than its client half counts on"
     return None
 
 
