@@ -28,7 +28,7 @@ SIZE = 60_000
 
 
 class Fixed(fl.NumPyClient):
-    """Moves an element of its own by what it likes; some fail."""
+    """Moves two elements of its own by what it likes; some fail."""
 
     def __init__(self, number: int, fails: bool, moves: float) -> None:
         self.number, self.fails, self.moves = number, fails, moves
@@ -37,7 +37,7 @@ class Fixed(fl.NumPyClient):
         if self.fails:
             raise RuntimeError("gone")
         change = np.zeros(SIZE)
-        change[self.number] = self.moves
+        change[[self.number, self.number + 100]] = self.moves
         return [parameters[0] + change], 5, {"secret": 1.0}
 
 
@@ -69,7 +69,7 @@ def test_a_release_has_the_noise_of_those_that_answered_and_no_less_than_promise
 
 def test_one_client_moves_the_sum_by_no_more_than_the_clip() -> None:
     model = run(moves=1e6, privacy=plan(noise_multiplier=1e-3)).parameters["0"]
-    np.testing.assert_allclose(model[:9] * 9, 0.7, atol=0.01)
+    np.testing.assert_allclose(model[:9] * 9, 0.7 / math.sqrt(2), atol=0.01)
 
 
 def test_clients_that_may_be_dishonest_cost_the_others_more_noise() -> None:
