@@ -175,6 +175,22 @@ def test_noise_that_others_would_add_than_is_promised_is_refused(keeper):
     assert "another honest_share" in gate(keeper).why_not_plan("one", lies)
 
 
+@pytest.mark.parametrize("layers", [{"clip": {"body.*": 3.0, "head": 4.0}}, {"clip": 2.0, "clip_each": True}])
+def test_a_clip_by_layer_is_promised_and_travels(layers, keeper):
+    config = fl.ServerConfig(3, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(noise_multiplier=8.0, delta=1e-5, sampling="every", **layers)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    half = client_half(private.strategy)
+    assert restored(half) == private.strategy
+    promised = {"differential_privacy": promise(private.strategy, 3)}
+    whole = {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": 3, "privacy": promised}
+    assert gate(keeper).why_not_plan("one", whole) is None
+    lies = {**half, "plan": {**half["plan"], "clip": {"*": 9.0}, "clip_each": False}}
+    assert "promises clip=" in gate(keeper).why_not_plan("one", {**whole, "client_half": lies})
+    lies = {**half, "plan": {**half["plan"], "clip_each": not wanted.clip_each}}
+    assert "agree on clip_each" in gate(keeper).why_not_plan("one", {**whole, "client_half": lies})
+
+
 def test_gaussian_noise_costs_what_the_accountant_says():
     for noise, releases in ((1.0, 1), (10.0, 100), (3.0, 30), (0.7, 5)):
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=4, clients=4)

@@ -56,7 +56,8 @@ class Table:
             part = words(min(_BLOCK, count - start))
             signs, part = (part & np.uint64(1)).astype(np.int64), part >> np.uint64(1)
             place = np.searchsorted(self.high, part, side="right")
-            for tied in np.flatnonzero(self.high[place - 1] == part).tolist():
+            ties: list[int] = np.flatnonzero(self.high[place - 1] == part).tolist()
+            for tied in ties:
                 begin = int(np.searchsorted(self.high, part[tied], side="left"))
                 if begin < place[tied]:
                     place[tied] = begin + np.searchsorted(self.low[begin : place[tied]], words(1)[0], side="right")

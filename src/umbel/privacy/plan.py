@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.message import is_number, require
+from umbel.privacy.layers import Clip, whole_bound
 from umbel.privacy.mechanism import Sampling
 
 Noise: TypeAlias = Literal["server", "distributed"]
@@ -65,7 +67,9 @@ class PrivacyPlan:
     single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
 
     Args:
-        clip: C, the largest norm of one client's update, above 0; where a bound that adapts begins.
+        clip: C, the largest norm of one client's update, above 0; where a bound that adapts begins. By layer, a mapping
+            of array names or patterns such as "body.*" to the bound of all that match: C is √(Σ Cₗ²) then.
+        clip_each: whether each array is clipped by itself, to C over the root of how many there are.
         noise_multiplier: z, the noise's standard deviation over the sum's sensitivity, above 0. With cohorts of a fixed
             size the sensitivity is twice the clip. None takes the least that keeps `target_epsilon` for all rounds.
         target_epsilon: the budget. The run stops before the round that would exceed it. None has none.
@@ -98,7 +102,7 @@ class PrivacyPlan:
         2018, https://arxiv.org/abs/1710.06963
     """
 
-    clip: float
+    clip: Clip
     delta: float
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
@@ -111,9 +115,10 @@ class PrivacyPlan:
     expected_examples: int | None = None
     noise: Noise = "server"
     honest_share: float | None = None
+    clip_each: bool = False
 
     def __post_init__(self) -> None:
-        _check_positive("clip", self.clip, 1.0)
+        self._check_clip()
         require(
             is_number(self.delta) and 0 < self.delta < 1,
             f"delta must be above 0 and below 1, got {self.delta!r}; try less than 1 / number of clients",
@@ -149,6 +154,29 @@ class PrivacyPlan:
         require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
         self._check_noise()
         self._check_examples()
+
+    @property
+    def bound(self) -> float:
+        """C, of the whole update."""
+        return whole_bound(self.clip)
+
+    def _check_clip(self) -> None:
+        require(
+            not self.clip_each or self.adaptive is None,
+            "adaptive moves one clip of the whole update, and clip_each=True splits it; leave one of them out",
+        )
+        if not isinstance(self.clip, Mapping):
+            _check_positive("clip", self.clip, 1.0)
+            return
+        require(
+            bool(self.clip) and "name" not in self.clip,
+            "clip by layer needs a bound for each, and calls an array of that name 'nam[e]'",
+        )
+        for name, bound in self.clip.items():
+            _check_positive(f"clip[{name!r}]", bound, 1.0)
+        for other, given in (("adaptive", self.adaptive), ("clip_each", self.clip_each)):
+            require(not given, f"{other} is for one clip of the whole update, got one for each layer; leave it out")
+        object.__setattr__(self, "clip", dict(self.clip))
 
     def _check_noise(self) -> None:
         require(self.noise in ("server", "distributed"), f'noise must be "server" or "distributed", got {self.noise!r}')

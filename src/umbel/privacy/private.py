@@ -17,6 +17,7 @@ from umbel.local_client import LocalClient, StepClient
 from umbel.message import ClientState, Context, Group, Task, Update
 from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
+from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh, on_grid
 from umbel.privacy.plan import PrivacyPlan
@@ -76,7 +77,7 @@ class Private(Strategy):
     def init(self, params: Arrays) -> State:
         state = self.inner.init(params)
         check_model(self, state)
-        return replace(state, scalars={**state.scalars, CLIP: self.plan.clip})
+        return replace(state, scalars={**state.scalars, CLIP: self.plan.bound})
 
     def task(self, state: State, round: int) -> Task:
         task = self.inner.task(state, round)
@@ -105,11 +106,11 @@ class Private(Strategy):
                 f'unit="example" clips each example\'s gradient, which {type(client).__name__} does not give; use '
                 "TorchClient or GradientClient"
             )
-        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.clip
+        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.bound
         total = Vector.of(Arrays.zeros(start.schema.delta))
         for gradient in client.example_gradients(start, ctx):
             if np.isfinite(Vector.of(gradient).values).all():
-                total.values += Vector.of(clipped(gradient, bound, self.bits)[0]).values
+                total.values += Vector.of(clipped(gradient, bound, self.bits, self.layers(gradient))[0]).values
         exact = min(2 ** (EXACT_BITS[spec.dtype] - self.bits) for spec in start.schema.delta.specs)
         box, grid = min(self.plan.expected_examples or 1, exact) * self.steps, grid_of(bound, self.bits)
         np.clip(total.values, -box * grid, box * grid, out=total.values)
@@ -128,9 +129,9 @@ class Private(Strategy):
 
     def _protected(self, groups: Mapping[str, Group], task: Task, bit: Group | None) -> dict[str, Group]:
         # A bound that does not adapt is the plan's, whatever a task says.
-        bound = self.plan.clip if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
+        bound = self.plan.bound if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
         [(name, group)] = groups.items()
-        arrays, within = clipped(group.arrays, bound, self.bits)
+        arrays, within = clipped(group.arrays, bound, self.bits, self.layers(group.arrays))
         weight = capped(group.weight, self.weight_cap) if self.plan.weight_cap is not None else 1.0
         found = {name: Group(arrays, weight)}
         if self.plan.adaptive is not None:
@@ -155,6 +156,12 @@ class Private(Strategy):
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
         return Vector(total.schema, total.values + noise)
 
+    def layers(self, arrays: Arrays) -> Layers | None:
+        """What is clipped by itself; None if the whole update is clipped to one bound."""
+        if not self.plan.clip_each and not isinstance(self.plan.clip, Mapping):
+            return None
+        return layers_of(self.plan.clip, [spec.name for spec in arrays.schema.specs], each=self.plan.clip_each)
+
     @property
     def bits(self) -> int:
         """How much finer than the clip the grid of updates is, in bits."""
@@ -165,7 +172,7 @@ class Private(Strategy):
     @property
     def steps(self) -> int:
         """The plan's clip in whole steps of its grid."""
-        return math.floor(self.plan.clip / grid_of(self.plan.clip, self.bits))
+        return math.floor(self.plan.bound / grid_of(self.plan.bound, self.bits))
 
     @property
     def variance(self) -> int:
@@ -173,13 +180,13 @@ class Private(Strategy):
         sharing = self.mechanism.sharing
         if sharing is None:
             return 0
-        return sharing.variance(self.mechanism.noise_multiplier, self.plan.clip / grid_of(self.plan.clip, self.bits))
+        return sharing.variance(self.mechanism.noise_multiplier, self.plan.bound / grid_of(self.plan.bound, self.bits))
 
     @property
     def reach(self) -> float:
         """No number that a client adds to a secure sum is larger, its noise included."""
-        noise = lattice.reach_of(self.variance) * grid_of(self.plan.clip, self.bits)
-        return (self.plan.expected_examples or 1) * self.plan.clip + noise
+        noise = lattice.reach_of(self.variance) * grid_of(self.plan.bound, self.bits)
+        return (self.plan.expected_examples or 1) * self.plan.bound + noise
 
     def own_noise(self, count: int) -> NDArray[np.int64]:
         """One client's part of `count` numbers' noise, in steps of the grid; new each time."""
@@ -234,7 +241,9 @@ def check_model(private: Private, state: State) -> None:
         raise NotSupported(
             f"privacy= needs a strategy whose update is one group, {name} sends {', '.join(groups)}; use FedAvg"
         )
-    for spec in next(iter(groups.values())).specs:
+    [schema] = groups.values()
+    private.layers(Arrays.zeros(schema))
+    for spec in schema.specs:
         if spec.role != "trained":
             raise NotSupported(
                 f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or "

@@ -88,6 +88,7 @@ def promise(private: Private, rounds: int) -> dict[str, Any]:
         "epsilon": whole if plan.target_epsilon is None else min(whole, plan.target_epsilon),
         "delta": plan.delta,
         "clip": plan.clip,
+        **({"clip_each": True} if plan.clip_each else {}),
         "noise_multiplier": private.mechanism.noise_multiplier,
         "noise": plan.noise,
         **({} if plan.honest_share is None else {"honest_share": plan.honest_share}),
@@ -174,7 +175,7 @@ def check_exact(private: Private, clients: int) -> None:
         NotSupported: says how many are exact.
     """
     # The encoding's step is the next power of two above reach · clients / 2^31.
-    most = int(2**EXACT_BITS * grid_of(private.plan.clip, private.bits) / private.reach / 2)
+    most = int(2**EXACT_BITS * grid_of(private.plan.bound, private.bits) / private.reach / 2)
     if clients > most:
         raise NotSupported(
             f"privacy= with Secure() sums up to {most} clients exactly, here may be {clients}; have fewer, or leave "

@@ -135,11 +135,11 @@ def add_noise(client: str, private: Private, encoding: Encoding, vector: NDArray
     Raises:
         SecureRefused: in the header's encoding a step of the noise's grid is no whole number, or there is no room.
     """
-    unit = grid_of(private.plan.clip, private.bits) * encoding.scale(encoding.clip)
+    unit = grid_of(private.plan.bound, private.bits) * encoding.scale(encoding.clip)
     if unit < 1 or encoding.clip < private.reach or encoding.weight_cap != 1:
         raise SecureRefused(
             client,
-            f"noise needs room up to {private.reach:g} in steps of {grid_of(private.plan.clip, private.bits):g}, the "
+            f"noise needs room up to {private.reach:g} in steps of {grid_of(private.plan.bound, private.bits):g}, the "
             f"header has clip={encoding.clip:g} for {encoding.clients} clients and weight_cap={encoding.weight_cap:g}",
         )
     steps = private.own_noise(encoding.size)

@@ -43,6 +43,8 @@ def why_not_backed(plan: Plan) -> str | None:
     for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
         if promised.get(name) != told.get(name):
             return f"the plan promises {name}={promised.get(name)!r}, and its client half has {told.get(name)!r}"
+    if promised.get("clip_each", False) != private.get("clip_each", False):
+        return "the plan and its client half do not agree on clip_each"
     reason = _why_not_noised(promised, private, mechanism, is_masked=is_masked)
     if reason is not None:
         return reason
