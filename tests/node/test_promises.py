@@ -191,6 +191,53 @@ def test_a_clip_by_layer_is_promised_and_travels(layers, keeper):
     assert "agree on clip_each" in gate(keeper).why_not_plan("one", {**whole, "client_half": lies})
 
 
+def alone(rounds=3, **plan):
+    """What a server says of a run in which each node is private alone."""
+    config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every", noise="local", **plan)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    promised = {"differential_privacy": promise(private.strategy, rounds)}
+    half = client_half(private.strategy)
+    return {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": rounds, "privacy": promised}
+
+
+def test_a_node_counts_its_own_releases_not_the_rounds_over_restarts(tmp_path, keeper):
+    """A server that asks again and again for one round could average the noise away."""
+    first = gate(keeper)
+    assert first.why_not_plan("one", alone()) is None
+    assert [works(first, "one", 1) for _ in range(2)] == [None, None]
+    again = DiskKeeper(tmp_path / "node.db")
+    second = gate(again)
+    assert second.why_not_plan("one", alone()) is None
+    assert works(second, "one", 2) is None
+    assert "for 3 releases, and this node has given so many" in works(second, "one", 2)
+    assert "for 3 releases" in works(second, "one", 3)
+    again.close()
+
+
+def test_where_the_server_adds_the_noise_a_round_may_be_begun_again(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", plan()) is None
+    assert [works(first, "one", 1) for _ in range(5)] == [None] * 5
+
+
+def test_the_steps_of_a_secure_round_are_one_release(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", together()) is None
+    for round in (1, 2, 3):
+        for step in ("advertise", "share", "mask"):
+            asked = replace(letter("one", round), own={"step": step})
+            assert asyncio.run(first.why_not_ask(asked)) is None
+    assert "for 3 releases" in works(first, "one", 3)
+
+
+def test_local_noise_for_less_than_a_whole_release_is_refused(keeper):
+    wanted = alone()
+    half = wanted["client_half"]
+    less = {**half, "mechanism": {**half["mechanism"], "alone": False}}
+    assert "that of a whole release" in gate(keeper).why_not_plan("one", {**wanted, "client_half": less})
+
+
 def test_gaussian_noise_costs_what_the_accountant_says():
     for noise, releases in ((1.0, 1), (10.0, 100), (3.0, 30), (0.7, 5)):
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=4, clients=4)

@@ -58,7 +58,7 @@ class Table:
             place = np.searchsorted(self.high, part, side="right")
             ties: list[int] = np.flatnonzero(self.high[place - 1] == part).tolist()
             for tied in ties:
-                begin = int(np.searchsorted(self.high, part[tied], side="left"))
+                begin = int(np.searchsorted(self.high, part[tied : tied + 1], side="left")[0])
                 if begin < place[tied]:
                     place[tied] = begin + np.searchsorted(self.low[begin : place[tied]], words(1)[0], side="right")
             drawn[start : start + part.size] = (self.reach - place) * (1 - 2 * signs)

@@ -23,6 +23,7 @@ class Mechanism:
         sampling: "poisson" takes each client by itself with probability `cohort / clients`, "fixed" takes `cohort` of
             the `clients` without replacement, "every" takes all.
         cohort, clients: how many are asked (on average), of how many; 0 < cohort ≤ clients.
+        alone: whether each client's update is a release of its own, which might be any other's.
         sharing: how the clients of a secure sum make the noise together; None is noise that is added afterwards.
 
     Example:
@@ -35,6 +36,7 @@ class Mechanism:
     cohort: float
     clients: int
     sharing: Sharing | None = None
+    alone: bool = False
 
     def __post_init__(self) -> None:
         require(self.noise_multiplier > 0, f"noise_multiplier must be above 0, got {self.noise_multiplier!r}; try 1.0")
@@ -47,7 +49,7 @@ class Mechanism:
             f'with sampling="fixed" the cohort must be a whole number of clients, got {self.cohort!r}',
         )
         require(
-            self.sharing is None or self.sampling == "every",
+            (self.sharing is None and not self.alone) or self.sampling == "every",
             f'noise of clients goes with sampling="every", got {self.sampling!r}',
         )
 
@@ -59,9 +61,9 @@ class Mechanism:
         """
         if self.sharing is not None:
             return "zero-out"
-        return "replace-one" if self.sampling == "fixed" else "add-or-remove"
+        return "replace-one" if self.alone or self.sampling == "fixed" else "add-or-remove"
 
     @property
     def sensitivity(self) -> float:
         """The sum's sensitivity, in units of the largest contribution of one client: replacing one moves it twice."""
-        return 2.0 if self.sampling == "fixed" else 1.0
+        return 2.0 if self.alone or self.sampling == "fixed" else 1.0

@@ -10,7 +10,7 @@ from umbel.message import is_number, require
 from umbel.privacy.layers import Clip, whole_bound
 from umbel.privacy.mechanism import Sampling
 
-Noise: TypeAlias = Literal["server", "distributed"]
+Noise: TypeAlias = Literal["server", "distributed", "local"]
 
 LEAST = 1e-30
 MOST = 2**53
@@ -61,7 +61,7 @@ class PrivacyPlan:
 
     After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
     whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
-    trusted to add the noise, but with noise="distributed". Nothing of this has been reviewed by a cryptographer.
+    trusted to add the noise, unless clients do. Nothing of this has been reviewed by a cryptographer.
 
     It works with strategies whose update is one group, over a linear reducer, and with models of trained arrays in
     single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
@@ -86,7 +86,8 @@ class PrivacyPlan:
         expected_examples: for unit "example", about how many all clients have together, at least 1; public. The sum is
             divided by it. What a client has beyond it (in a model of float32, beyond 512) may be cut off.
         noise: who adds it. "server", to the sum; "distributed", the clients of a secure sum, each a part of it, so that
-            the server never sees a sum without noise, and need not be trusted.
+            the server never sees a sum without noise, and need not be trusted; "local", each client enough of it to
+            be private alone, which needs nobody's trust, and makes the noise of n clients √n times larger.
         honest_share: for distributed noise, the share of clients of whom it is believed that they add theirs and tell
             nobody, above 0 and at most 1; None is all. The others make up for those that are not.
 
@@ -179,7 +180,10 @@ class PrivacyPlan:
         object.__setattr__(self, "clip", dict(self.clip))
 
     def _check_noise(self) -> None:
-        require(self.noise in ("server", "distributed"), f'noise must be "server" or "distributed", got {self.noise!r}')
+        require(
+            self.noise in ("server", "distributed", "local"),
+            f'noise must be "server", "distributed" or "local", got {self.noise!r}',
+        )
         share = self.honest_share
         require(
             share is None or (is_number(share) and 0 < share <= 1),

@@ -36,7 +36,7 @@ EXACT_BITS = {"F32": 23, "F64": 52}
 class Private(Strategy):
     """x ← step(x, (Σ wᵢ·clip(Δᵢ) + noise) / fixed weight), with `inner`'s step.
 
-    Noise that clients make together is in the sum when it is opened, and not added here.
+    Noise of clients is in the sum when it is opened, and not added again.
 
     Args:
         inner: the strategy whose updates are clipped; one group, linear reducer.
@@ -89,11 +89,21 @@ class Private(Strategy):
 
     def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
         if self.plan.unit == "example":
-            return self._summed_by_example(ask, client, ctx), ctx.memory
+            summed = self._summed_by_example(ask, client, ctx)
+            return replace(summed, groups=self._noised(summed.groups)), ctx.memory
         update, memory = self.inner.local(replace(ask, task=_without_clip(ask.task)), client, ctx)
-        groups = self._protected(update.groups, ask.task, None)
+        groups = self._noised(self._protected(update.groups, ask.task, None))
         # What else a client tells of itself, such as its loss or its steps, is not in the budget and stays where it is.
         return Update(groups, 1.0, 1), memory
+
+    def _noised(self, groups: Mapping[str, Group]) -> Mapping[str, Group]:
+        """What leaves the client: with local noise a release already. Rounding it to the model's type tells no more."""
+        if self.plan.noise != "local":
+            return groups
+        return {
+            name: Group(self._noisy(Vector.of(group.arrays), self.plan.bound).arrays(), 1.0)
+            for name, group in groups.items()
+        }
 
     def _summed_by_example(self, ask: Any, client: LocalClient, ctx: Context) -> Update:
         """Σ clip(-∇ℓᵢ(x)) over the client's examples, each coordinate in a box that more examples do not widen.
@@ -121,8 +131,9 @@ class Private(Strategy):
 
         Of single examples it sees nothing: that those are clipped is their owner's word.
         """
-        if self.plan.unit == "example":
-            return {"delta": Group(update.groups["delta"].arrays, 1.0)}
+        if self.plan.unit == "example" or self.plan.noise == "local":
+            # A bound on what has noise already would cut the noise.
+            return {name: Group(group.arrays, 1.0) for name, group in update.groups.items()}
         inner = replace(update, groups={name: g for name, g in update.groups.items() if name != BIT})
         opened = self.inner.open(inner, _without_clip(task), own)
         return self._protected(opened, task, update.groups.get(BIT))
@@ -143,7 +154,7 @@ class Private(Strategy):
     def step(self, state: State, reduced: Reduction) -> State:
         [name] = [name for name in reduced if name != BIT]
         bound, group = state.scalars[CLIP], reduced[name]
-        total = group.total if self.mechanism.sharing is not None else self._noisy(group.total, bound)
+        total = self._noisy(group.total, bound) if self.plan.noise == "server" else group.total
         noisy = Reduced(total, self.denominator, round(self.mechanism.cohort) or 1)
         after = self.inner.step(state, Reduction({name: noisy}, reduced.population))
         following = self._next_bound(bound, reduced) if BIT in reduced else bound
@@ -193,7 +204,7 @@ class Private(Strategy):
         return lattice.skellam(self.variance).draw(count)
 
     def deviation(self, bound: float) -> float:
-        """The standard deviation of the noise on the sum of updates of at most `bound`."""
+        """The standard deviation of the noise on the sum of updates of at most `bound`, or on each if it is local."""
         return self.update_noise * self.mechanism.sensitivity * bound * self.weight_cap
 
     @property

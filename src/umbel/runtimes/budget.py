@@ -42,8 +42,8 @@ class Budget:
 
     @property
     def first(self) -> bool:
-        """Whether a round's entry is written before its clients are asked, as their sum is the release."""
-        return self.private.mechanism.sharing is not None
+        """Whether a round's entry is written before its clients are asked, as what they send is the release."""
+        return self.private.plan.noise != "server"
 
     @property
     def sentence(self) -> str | None:

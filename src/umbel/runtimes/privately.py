@@ -137,6 +137,7 @@ def _mechanism(
         cohort=cohort,
         clients=clients,
         sharing=None if share is None else share(noise),
+        alone=plan.noise == "local" and plan.unit == "client",
     )
 
 

@@ -153,7 +153,7 @@ class Session:
     def _round(self, phase: Phase, started: float) -> Steps[Ended | None]:
         task = self._task(phase.round, self.hooks.on_fit_config_fn)
         if self.budget is not None and self.budget.first:
-            # What opens the sum has seen the release: a kill after that must not make it free.
+            # Who is sent it, or opens their sum, has seen the release: a kill after that must not make it free.
             self._settle()
             self._append(self.budget.entry(phase.round))
         tally, failures = yield from self.players.fit(phase, task, self.coordinator)

@@ -78,9 +78,9 @@ def _unsound_draw(plan: PrivacyPlan, config: ServerConfig) -> Iterator[str]:
         yield f"quorum={config.quorum} makes it show how many answered; set it to 0"
     if not config.accept_failures:
         yield "accept_failures=False makes one client's failure show; set it to True"
-    if plan.noise == "distributed" and plan.sampling != "every":
+    if plan.noise != "server" and plan.sampling != "every":
         yield (
-            f'noise="distributed" is against the server, which draws the clients and knows them: {sampling} hides '
+            f'noise="{plan.noise}" is against the server, which draws the clients and knows them: {sampling} hides '
             'nothing from it; use sampling="every"'
         )
     if plan.sampling == "every" and config.fraction_fit < 1:
@@ -103,6 +103,18 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
             'noise="distributed" is a part of the noise at each client, which single updates are not hidden by; use '
             "coordinator=Secure()"
         )
+    if plan.noise == "local":
+        if coordinator is not None:
+            yield (
+                'noise="local" hides each update without a secure sum, over which the same promise takes √n times less '
+                'noise: use noise="distributed" with Secure(), or leave the coordinator out'
+            )
+        for name in ("weight_cap", "adaptive"):
+            if getattr(plan, name) is not None:
+                yield (
+                    f"{name}={getattr(plan, name)!r} tells the server more of each client than its update, which "
+                    'noise="local" does not hide; leave it out'
+                )
     if coordinator is None:
         return
     if not isinstance(coordinator, Secure):

@@ -20,6 +20,11 @@ def epsilon_of(plan: Plan) -> float | None:
     return _positive(_table(_table(plan, "privacy"), "differential_privacy"), "epsilon")
 
 
+def is_own_noise(plan: Plan) -> bool:
+    """Whether what leaves the node is a release, as its own noise is in it: each answer costs, not each round."""
+    return _table(_table(plan, "privacy"), "differential_privacy").get("noise", "server") != "server"
+
+
 def key_of(run: str, plan: Plan) -> str:
     """Under what a promise is kept: more rounds of one plan widen it, another plan is another promise."""
     what = {name: value for name, value in plan.items() if name not in ("run", "name", "rounds", "privacy", "cohort")}
@@ -67,6 +72,11 @@ def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked
     if who != told:
         return f"the plan promises noise={who!r}, and its client half has {told!r}"
     sharing = _table(mechanism, "sharing")
+    if who == "local":
+        alone = private.get("unit") == "client"
+        if mechanism.get("alone") is not alone or sharing or is_masked:
+            return "the plan promises noise='local', and its client half does not add that of a whole release"
+        return None
     if who == "server":
         return "the plan promises noise of the server, and its client half adds some" if sharing else None
     if not is_masked or sharing.get("name") != "Sharing":
