@@ -224,9 +224,9 @@ def test_where_the_server_adds_the_noise_a_round_may_be_begun_again(keeper):
 def test_the_steps_of_a_secure_round_are_one_release(keeper):
     first = gate(keeper)
     assert first.why_not_plan("one", together()) is None
-    for round in (1, 2, 3):
+    for number in (1, 2, 3):
         for step in ("advertise", "share", "mask"):
-            asked = replace(letter("one", round), own={"step": step})
+            asked = replace(letter("one", number), own={"step": step})
             assert asyncio.run(first.why_not_ask(asked)) is None
     assert "for 3 releases" in works(first, "one", 3)
 
