@@ -238,6 +238,38 @@ def test_local_noise_for_less_than_a_whole_release_is_refused(keeper):
     assert "that of a whole release" in gate(keeper).why_not_plan("one", {**wanted, "client_half": less})
 
 
+def in_turns(rounds=9):
+    """What a server says of a run in which nodes have turns."""
+    config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=3.0, delta=1e-5, sampling="turns", separation=3)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    promised = {"differential_privacy": promise(private.strategy, rounds)}
+    half = client_half(private.strategy)
+    assert restored(half) == private.strategy
+    return {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": rounds, "privacy": promised}
+
+
+def test_a_node_works_in_its_turns_alone(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", in_turns()) is None
+    refused = [works(first, "one", number) for number in range(1, 10)]
+    mine = [number for number, reason in enumerate(refused, 1) if reason is None]
+    assert len(mine) == 3
+    assert mine[2] - mine[1] == mine[1] - mine[0] == 3
+    assert "a turn every 3 rounds, and round" in next(reason for reason in refused if reason)
+
+
+def test_turns_that_are_not_what_the_noise_is_made_for_are_refused(keeper):
+    wanted = in_turns()
+    promised = wanted["privacy"]["differential_privacy"]
+    for lies, reason in (
+        ({**wanted, "rounds": 12}, "its noise is made for 9"),
+        ({**wanted, "privacy": {"differential_privacy": {**promised, "separation": 4}}}, "another separation"),
+        ({**wanted, "privacy": {"differential_privacy": {**promised, "epsilon": 0.5}}}, "its noise does not give"),
+    ):
+        assert reason in gate(keeper).why_not_plan("one", lies)
+
+
 def test_gaussian_noise_costs_what_the_accountant_says():
     for noise, releases in ((1.0, 1), (10.0, 100), (3.0, 30), (0.7, 5)):
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=4, clients=4)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from umbel.message import require
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.sharing import Sharing
 
-Sampling: TypeAlias = Literal["poisson", "fixed", "every"]
+Sampling: TypeAlias = Literal["poisson", "fixed", "every", "turns"]
 Adjacency: TypeAlias = Literal["add-or-remove", "replace-one", "zero-out"]
 
 
@@ -21,9 +22,10 @@ class Mechanism:
         noise_multiplier: the noise's standard deviation over the sum's sensitivity *under the sampling's adjacency*,
             above 0.
         sampling: "poisson" takes each client by itself with probability `cohort / clients`, "fixed" takes `cohort` of
-            the `clients` without replacement, "every" takes all.
+            the `clients` without replacement, "every" takes all; with "turns" each has one now and then.
         cohort, clients: how many are asked (on average), of how many; 0 < cohort ≤ clients.
         alone: whether each client's update is a release of its own, which might be any other's.
+        correlation: how the noise of different rounds belongs together; the noise multiplier is that of all rounds.
         sharing: how the clients of a secure sum make the noise together; None is noise that is added afterwards.
 
     Example:
@@ -37,6 +39,7 @@ class Mechanism:
     clients: int
     sharing: Sharing | None = None
     alone: bool = False
+    correlation: Correlation | None = None
 
     def __post_init__(self) -> None:
         require(self.noise_multiplier > 0, f"noise_multiplier must be above 0, got {self.noise_multiplier!r}; try 1.0")
@@ -51,6 +54,11 @@ class Mechanism:
         require(
             (self.sharing is None and not self.alone) or self.sampling == "every",
             f'noise of clients goes with sampling="every", got {self.sampling!r}',
+        )
+
+        require(
+            (self.sampling == "turns") == (self.correlation is not None),
+            f'correlated noise goes with sampling="turns", got {self.sampling!r}',
         )
 
     @property

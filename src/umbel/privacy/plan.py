@@ -12,6 +12,7 @@ from umbel.privacy.mechanism import Sampling
 
 Noise: TypeAlias = Literal["server", "distributed", "local"]
 
+MOST_TURNS = {"separation": 2**20, "buffers": 64}
 LEAST = 1e-30
 MOST = 2**53
 LEAST_SAMPLED_NOISE = 2**-6
@@ -75,7 +76,9 @@ class PrivacyPlan:
         target_epsilon: the budget. The run stops before the round that would exceed it. None has none.
         delta: δ, above 0 and below 1; less than one over the number of clients.
         sampling: "poisson" takes each client by itself with probability `fraction_fit`; "fixed" takes so many of them;
-            "every" asks all.
+            "every" asks all; "turns" asks each every `separation` rounds, by its name, and draws nobody: for who cannot
+            promise a draw. Noise is correlated over rounds then (DP-FTRL), and `noise_multiplier` is that of the whole
+            run.
         weight_cap: the largest weight of one client; None weighs all clients alike, with 1.
         expected_weight: the weight that the mean is divided by, for each client expected in the cohort; public,
             None is `weight_cap`.
@@ -90,6 +93,8 @@ class PrivacyPlan:
             be private alone, which needs nobody's trust, and makes the noise of n clients √n times larger.
         honest_share: for distributed noise, the share of clients of whom it is believed that they add theirs and tell
             nobody, above 0 and at most 1; None is all. The others make up for those that are not.
+        separation: for turns, how many rounds lie between two of one client at least.
+        buffers: for turns, how many vectors of the model's size the server keeps to correlate noise with.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -117,6 +122,8 @@ class PrivacyPlan:
     noise: Noise = "server"
     honest_share: float | None = None
     clip_each: bool = False
+    separation: int | None = None
+    buffers: int | None = None
 
     def __post_init__(self) -> None:
         self._check_clip()
@@ -132,11 +139,14 @@ class PrivacyPlan:
             "noise_multiplier and target_epsilon are both None; give one, or both: how much noise, and when to stop",
         )
         require(
-            self.sampling in ("poisson", "fixed", "every"),
-            f'sampling must be "poisson", "fixed" or "every", got {self.sampling!r}',
+            self.sampling in ("poisson", "fixed", "every", "turns"),
+            f'sampling must be "poisson", "fixed", "every" or "turns", got {self.sampling!r}',
         )
+        self._check_turns()
         require(
-            self.noise_multiplier is None or self.sampling == "every" or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
+            self.noise_multiplier is None
+            or self.sampling in ("every", "turns")
+            or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
             f'noise_multiplier must be at least {LEAST_SAMPLED_NOISE} with sampling="{self.sampling}", got '
             f"{self.noise_multiplier!r}",
         )
@@ -178,6 +188,22 @@ class PrivacyPlan:
         for other, given in (("adaptive", self.adaptive), ("clip_each", self.clip_each)):
             require(not given, f"{other} is for one clip of the whole update, got one for each layer; leave it out")
         object.__setattr__(self, "clip", dict(self.clip))
+
+    def _check_turns(self) -> None:
+        takes = self.sampling == "turns"
+        for name, least in (("separation", 1), ("buffers", 1)):
+            value = getattr(self, name)
+            if not takes or (name == "buffers" and value is None):
+                require(value is None, f'{name}={value!r} is for sampling="turns"; leave it out')
+                continue
+            require(
+                type(value) is int and least <= value <= MOST_TURNS[name],
+                f'sampling="turns" needs {name} from {least} to {MOST_TURNS[name]}, got {value!r}',
+            )
+        require(
+            not takes or self.adaptive is None,
+            'adaptive moves the clip, and noise that is correlated over rounds is for one; leave it out with "turns"',
+        )
 
     def _check_noise(self) -> None:
         require(

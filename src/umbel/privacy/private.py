@@ -17,6 +17,7 @@ from umbel.local_client import LocalClient, StepClient
 from umbel.message import ClientState, Context, Group, Task, Update
 from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
+from umbel.privacy.correlation import Correlated
 from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh, on_grid
@@ -53,6 +54,8 @@ class Private(Strategy):
     def __post_init__(self) -> None:
         object.__setattr__(self, "reducer", self.inner.reducer)
         object.__setattr__(self, "needs", self.inner.needs)
+        if self.mechanism.correlation is not None and not isinstance(self.draw, Correlated):
+            object.__setattr__(self, "draw", Correlated(self.mechanism.correlation, self.draw))
 
     @property
     def corrects(self) -> str | None:
@@ -210,7 +213,9 @@ class Private(Strategy):
     @property
     def update_noise(self) -> float:
         """z_Δ = (z⁻² - (2σ_b)⁻²)^(-1/2): what is left for the updates once the count has its noise."""
-        z = self.mechanism.noise_multiplier
+        z, correlation = self.mechanism.noise_multiplier, self.mechanism.correlation
+        if correlation is not None:
+            return z * correlation.sensitivity(correlation.rounds)
         if self.plan.adaptive is None:
             return z
         return (z**-2 - (2 * self.count_noise) ** -2) ** -0.5

@@ -17,6 +17,7 @@ import umbel.reducers as reducers
 import umbel.strategies as strategies
 from umbel.errors import NotSupported
 from umbel.plan import describe
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import AdaptiveClip, PrivacyPlan
 from umbel.privacy.private import Private
@@ -31,7 +32,7 @@ _KINDS: set[type[Any]] = {
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-} | {Private, PrivacyPlan, AdaptiveClip, Mechanism, Sharing}
+} | {Private, PrivacyPlan, AdaptiveClip, Mechanism, Sharing, Correlation}
 _KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 

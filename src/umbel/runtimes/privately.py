@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from umbel.coordinators import Overlap, Secure, ServerConfig, Uniform
+from umbel.coordinators import Overlap, Secure, Selector, ServerConfig, Uniform
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.selection.poisson import Poisson
+from umbel.coordinators.selection.turns import Turns
 from umbel.errors import ConfigError, NotSupported
 from umbel.privacy.accounting import epsilon, noise_for
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, grid_of
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
@@ -64,16 +66,19 @@ class Parts:
             raise NotSupported(problem)
         mechanism = _mechanism(plan, self.config, clients, self.coordinator)
         secret = secrets.token_bytes(32)
-        selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
+        selector: Selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
+        if plan.separation is not None:
+            selector = Turns(plan.separation)
         private = Private(inner=self.strategy, plan=plan, mechanism=mechanism)
         return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, private, clients))
 
     def under_on_nodes(self, plan: PrivacyPlan, *, per_client: bool, has_model: bool) -> Parts:
-        """The same on real nodes, which come and go: what can be promised there is that all who are there are asked."""
-        if isinstance(plan, PrivacyPlan) and plan.sampling != "every":  # pyright: ignore[reportUnnecessaryIsInstance]
+        """The same on real nodes, which come and go: that all who are there are asked can be promised, or turns."""
+        draws = isinstance(plan, PrivacyPlan) and plan.sampling not in ("every", "turns")  # pyright: ignore[reportUnnecessaryIsInstance]
+        if draws:
             raise NotSupported(
                 f'sampling="{plan.sampling}" counts on a draw from all clients, but of real nodes some are not there; '
-                'use sampling="every" with fraction_fit=1.0'
+                'use sampling="every" or "turns", with fraction_fit=1.0'
             )
         clients = self.config.min_available_clients or 1
         return self.under(plan, clients, has_model=has_model, per_client=per_client)
@@ -91,6 +96,7 @@ def promise(private: Private, rounds: int) -> dict[str, Any]:
         **({"clip_each": True} if plan.clip_each else {}),
         "noise_multiplier": private.mechanism.noise_multiplier,
         "noise": plan.noise,
+        **({} if plan.separation is None else {"separation": plan.separation}),
         **({} if plan.honest_share is None else {"honest_share": plan.honest_share}),
     }
 
@@ -101,7 +107,7 @@ def _mechanism(
     """What one release is for the accountant, with as much noise as the plan says or its target needs."""
     poisson = plan.sampling == "poisson"
     share, least = config.fraction_fit, config.min_fit_clients
-    cohort = share * clients if poisson else float(count_of(share, least, clients))
+    cohort = share * clients if poisson else float(count_of(share, least, clients)) / (plan.separation or 1)
     if cohort < plan.min_cohort:
         raise NotSupported(
             f"cohorts of {cohort:g} clients are expected, min_cohort is {plan.min_cohort}; raise fraction_fit or "
@@ -115,6 +121,9 @@ def _mechanism(
         )
     share = _sharing(plan, clients, coordinator)
     noise, rounds = plan.noise_multiplier, max(1, config.num_rounds)
+    correlation = None
+    if plan.separation is not None:
+        correlation = Correlation.fitting(rounds, plan.separation, plan.buffers or 4)
     if noise is None:
         assert plan.target_epsilon is not None
         noise = noise_for(
@@ -125,6 +134,7 @@ def _mechanism(
             cohort=cohort,
             clients=clients,
             shared=share,
+            correlation=correlation,
         )
     if plan.adaptive is not None and plan.adaptive.count_noise is not None and plan.adaptive.count_noise <= noise / 2:
         raise NotSupported(
@@ -138,6 +148,7 @@ def _mechanism(
         clients=clients,
         sharing=None if share is None else share(noise),
         alone=plan.noise == "local" and plan.unit == "client",
+        correlation=correlation,
     )
 
 

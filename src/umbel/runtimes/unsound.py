@@ -83,8 +83,9 @@ def _unsound_draw(plan: PrivacyPlan, config: ServerConfig) -> Iterator[str]:
             f'noise="{plan.noise}" is against the server, which draws the clients and knows them: {sampling} hides '
             'nothing from it; use sampling="every"'
         )
-    if plan.sampling == "every" and config.fraction_fit < 1:
-        yield f'{sampling} asks all clients, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
+    if plan.sampling in ("every", "turns") and config.fraction_fit < 1:
+        whom = "all clients" if plan.sampling == "every" else "all whose turn it is"
+        yield f'{sampling} asks {whom}, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
     if plan.sampling == "poisson" and (config.fraction_fit == 0 or config.min_fit_clients > 1):
         yield (
             f"{sampling} takes each client with probability fraction_fit, got fraction_fit={config.fraction_fit} and "
@@ -127,5 +128,5 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
         yield f"weight_cap={plan.weight_cap} under Secure(): products would be rounded; leave it out: all weigh 1 then"
     if plan.adaptive is not None:
         yield "adaptive= moves the clip, and Secure() fixes the range of values before; leave one of them out"
-    if plan.sampling == "poisson":
-        yield 'sampling="poisson" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'
+    if plan.sampling in ("poisson", "turns"):
+        yield f'sampling="{plan.sampling}" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'

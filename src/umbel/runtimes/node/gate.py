@@ -7,10 +7,11 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, final
 
+from umbel.coordinators.selection.turns import Turns
 from umbel.message import require
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.promises import epsilon_of, is_own_noise, key_of
+from umbel.runtimes.node.promises import epsilon_of, is_own_noise, key_of, separation_of
 from umbel.runtimes.node.rules import IDLE_LOAD, Policy
 from umbel.runtimes.node.vault import is_later_step
 
@@ -74,6 +75,7 @@ class Gate:
         self._costs: dict[str, tuple[str, float]] = {}
         self._rounds: dict[str, int] = {}
         self._released: dict[str, int] = {}
+        self._turns: dict[str, Turns] = {}
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
@@ -83,6 +85,9 @@ class Gate:
         reason = self.policy.why_not_plan(plan)
         if reason is None and self.policy.privacy.promises:
             self._rounds[run] = plan["rounds"]
+            separation = separation_of(plan)
+            if separation is not None:
+                self._turns[run] = Turns(separation)
             if is_own_noise(plan):
                 self._released.setdefault(run, 0 if self._purse is None else self._purse.released(run))
         if reason is None and self.policy.privacy.epsilon_total is not None:
@@ -108,6 +113,11 @@ class Gate:
         rounds = self._rounds.get(letter.run, 0)
         if letter.round > rounds:
             return f"the plan promises differential privacy for {rounds} rounds, this is round {letter.round}"
+        turns = self._turns.get(letter.run)
+        if turns is not None and not turns.has(letter.client, letter.round):
+            return (
+                f"the plan promises a turn every {turns.every} rounds, and round {letter.round} is none of this node's"
+            )
         if privacy.epsilon_total is None:
             return self._why_not_release(letter, rounds)
         reason = self._why_not_spend(letter.run) or self._why_not_release(letter, rounds)

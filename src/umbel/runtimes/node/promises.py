@@ -25,6 +25,12 @@ def is_own_noise(plan: Plan) -> bool:
     return _table(_table(plan, "privacy"), "differential_privacy").get("noise", "server") != "server"
 
 
+def separation_of(plan: Plan) -> int | None:
+    """How many rounds lie between two turns of one node, if the plan promises any."""
+    value: Any = _table(_table(plan, "privacy"), "differential_privacy").get("separation")
+    return value if type(value) is int and value >= 1 else None
+
+
 def key_of(run: str, plan: Plan) -> str:
     """Under what a promise is kept: more rounds of one plan widen it, another plan is another promise."""
     what = {name: value for name, value in plan.items() if name not in ("run", "name", "rounds", "privacy", "cohort")}
@@ -57,10 +63,18 @@ def why_not_backed(plan: Plan) -> str | None:
     noise = _positive(mechanism, "noise_multiplier")
     if not isinstance(rounds, int) or epsilon is None or delta is None or noise is None:
         return "the plan promises differential privacy, and does not say its rounds, epsilon, delta and noise"
-    if mechanism.get("sampling") != "every":
+    correlation = _table(mechanism, "correlation")
+    if promised.get("separation") != correlation.get("separation"):
+        return "the plan promises another separation of turns than its client half has"
+    if mechanism.get("sampling") == "turns":
+        made = correlation.get("rounds")
+        if not isinstance(made, int) or rounds > made:
+            return f"the plan is for {rounds} rounds, and its noise is made for {made!r}"
+    elif mechanism.get("sampling") != "every":
         return "the plan promises differential privacy by drawing clients, which a server of real nodes cannot keep"
     # A run with a target stops there, whatever the rounds are.
-    releases = rounds if private.get("target_epsilon") is None else 1
+    # Noise that is correlated is that of all rounds together.
+    releases = rounds if private.get("target_epsilon") is None and not correlation else 1
     if releases and gaussian_delta(math.sqrt(releases) / noise, epsilon) > SLACK * delta:
         return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
     return None
