@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -127,13 +128,13 @@ def test_parts_with_noise_of_their_own_add_up_as_squares() -> None:
 def test_turns_of_one_client_are_as_far_apart_whoever_comes_and_goes() -> None:
     names = [f"hospital {number}" for number in range(40)]
     rounds: dict[str, list[int]] = {}
-    for round in range(1, 31):
-        there = Named(names[round % 3 :])
-        for client in Turns(7).cohort(there, round):
-            rounds.setdefault(client, []).append(round)
+    for number in range(1, 31):
+        there = Named(names[number % 3 :])
+        for client in Turns(7).cohort(there, number):
+            rounds.setdefault(client, []).append(number)
     assert set(rounds) == set(names)
     assert all(b - a >= 7 for turns in rounds.values() for a, b in itertools.pairwise(turns))
-    assert sum(len(Turns(7).cohort(Everyone(40), round)) for round in range(1, 8)) == 40
+    assert sum(len(Turns(7).cohort(Everyone(40), number)) for number in range(1, 8)) == 40
 
 
 class Still(fl.NumPyClient):
@@ -208,6 +209,28 @@ def test_a_run_that_goes_on_ends_at_its_target() -> None:
         last = budget.entry(budget.releases)
     assert 1.5 < last["epsilon"] <= 2.0
     assert Budget.of(private, [], 20).most == 20  # type: ignore[arg-type]
+
+
+def test_a_run_that_breaks_off_again_and_again_costs_no_more_than_nodes_were_promised() -> None:
+    config = fl.ServerConfig(20, fraction_evaluate=0.0)
+    private: Any = Parts(fl.FedAvg(weighting="uniform"), config).under(plan(), 30, has_model=True).strategy
+    promised, log = epsilon(private.mechanism, 20, 1e-5), list[dict[str, Any]]()
+    for number in range(20):
+        budget = Budget.of(private, log, 20, promised=True)
+        if budget.sentence is not None:
+            break
+        log.append(budget.entry(number + 1))
+    assert 3 < len(log) < 20
+    assert [entry["part"] for entry in log] == list(range(len(log)))
+    assert log[-1]["epsilon"] <= promised
+
+
+def test_a_copy_of_the_noise_remembers_nothing() -> None:
+    stream = Toeplitz(Correlation(rounds=5, separation=5))
+    stream.next(np.ones(3))
+    copied = pickle.loads(pickle.dumps(stream))
+    assert copied.next(np.zeros(3)).tolist() == [0, 0, 0]
+    assert stream.next(np.zeros(3)).tolist() != [0, 0, 0]
 
 
 UNSOUND: dict[str, dict[str, Any]] = {

@@ -97,8 +97,12 @@ class Toeplitz:
     """
 
     def __init__(self, of: Correlation) -> None:
-        self._nodes = of.nodes
+        self._of, self._nodes = of, of.nodes
         self._sums: list[Float64] = []
+
+    def __reduce__(self) -> tuple[type[Toeplitz], tuple[Correlation]]:
+        """A copy, in a worker process for one, knows nothing of the noise so far."""
+        return Toeplitz, (self._of,)
 
     def next(self, fresh: Float64) -> Float64:
         """The noise of the next round, given numbers that are independent of all others."""

@@ -41,10 +41,14 @@ class Budget:
         before = len(entries)
         most = max(before, rounds) if promised else before + rounds
         parts = tuple(Counter(event["part"] for event in entries if "part" in event).values())
-        if plan.target_epsilon is not None:
+        limit = plan.target_epsilon
+        if limit is None and promised and parts:
+            # In parts the same rounds may cost more than in one, which is what was promised.
+            limit = epsilon(private.mechanism, rounds, plan.delta)
+        if limit is not None:
             # Parts before are paid for by themselves; releases are those of this one then.
             rest = before if parts else 0
-            most = rest + affordable(private.mechanism, plan.target_epsilon, plan.delta, most - rest, parts)
+            most = rest + affordable(private.mechanism, limit, plan.delta, most - rest, parts)
         return cls(private, before, most, parts)
 
     @property

@@ -129,4 +129,6 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
     if plan.adaptive is not None:
         yield "adaptive= moves the clip, and Secure() fixes the range of values before; leave one of them out"
     if plan.sampling in ("poisson", "turns"):
-        yield f'sampling="{plan.sampling}" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'
+        yield (
+            f'sampling="{plan.sampling}" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'
+        )
