@@ -60,6 +60,11 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
         config["min_available_clients"] = 1  # the same thing; older plans had the number
     if config.get("selector") == {"name": "Uniform"}:
         del config["selector"]  # as if older plans, which have none, had it
+    # So with who adds noise, which was always the server.
+    private = kept.get("strategy", {}).get("plan")
+    if isinstance(private, Mapping) and cast("Mapping[str, Any]", private).get("noise") == "server":
+        rest = {name: value for name, value in cast("Mapping[str, Any]", private).items() if name != "noise"}
+        kept["strategy"] = {**kept["strategy"], "plan": rest}
     settings = dict(kept.get("settings", {}))
     settings.pop("num_rounds", None)
     return {**kept, "config": config, "settings": settings}

@@ -48,6 +48,28 @@ def test_a_release_on_nodes_has_the_noise_of_the_plan_and_a_price(coordinator, f
     assert not any("secret" in name for record in history.rounds for name in record.metrics)
 
 
+def test_nodes_make_the_noise_of_a_secure_sum_together(federation):
+    together = {"privacy": plan(noise="distributed"), "coordinator": fl.Secure()}
+    history = federation.run(NAMES, loud, store=MemoryStore(), **arguments(**together))
+    # Sums of three are opened, so each of the four adds a third of the variance.
+    assert np.std(history.parameters["0"]) == pytest.approx(np.sqrt(2 * 4 / 3) * 1.5 * 2.0 / 4, rel=0.02)
+    assert [release.round for release in history.privacy] == [1, 2]
+
+
+def test_nodes_have_turns_where_nobody_can_promise_a_draw(federation):
+    config = fl.ServerConfig(6, seed=5, min_available_clients=4, fraction_evaluate=0.0)
+    turns = {"privacy": plan(sampling="turns", separation=3), "config": config}
+    store = MemoryStore()
+    history = federation.run(NAMES, loud, store=store, **arguments(**turns))
+    seen = {}
+    for event in store.log(history.run):
+        for client, *_ in event.get("clients", []) if event["kind"] == "round" else []:
+            seen.setdefault(client, []).append(event["round"])
+    assert set(seen) == set(NAMES)
+    assert all(second - first == 3 for first, second in seen.values())
+    assert len(history.privacy) == 6
+
+
 @pytest.mark.parametrize(
     ("reason", "more"),
     [

@@ -137,6 +137,139 @@ def test_a_promise_that_nothing_backs_is_refused(wanted, reason, keeper):
     assert reason in gate(keeper).why_not_plan("one", wanted)
 
 
+def together(**mechanism):
+    """What a server says of a run whose noise the nodes make themselves."""
+    config = fl.ServerConfig(3, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every", noise="distributed")
+    parts = Parts(fl.FedAvg(weighting="uniform"), config, fl.Secure())
+    private = parts.under_on_nodes(wanted, per_client=False, has_model=True).strategy
+    promised = {"secure_aggregation": True, "differential_privacy": promise(private, 3)}
+    half = {"name": "Secured", "inner": client_half(private)}
+    whole = {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": 3}
+    return {**whole, "privacy": promised}
+
+
+def test_a_promise_says_that_the_node_adds_its_own_noise(keeper):
+    wanted = together()
+    assert wanted["privacy"]["differential_privacy"]["noise"] == "distributed"
+    assert gate(keeper).why_not_plan("one", wanted) is None
+    inner = restored(wanted["client_half"]["inner"])
+    assert inner.own_noise(100).any()
+    assert restored(client_half(inner)) == inner
+
+
+def test_noise_that_others_would_add_than_is_promised_is_refused(keeper):
+    wanted = together()
+    inner = wanted["client_half"]["inner"]
+    plain = {**wanted, "client_half": inner}
+    assert "masks nothing" in gate(keeper).why_not_plan("one", plain)
+    none = {**inner, "mechanism": {**inner["mechanism"], "sharing": None}}
+    assert "or adds none" in gate(keeper).why_not_plan(
+        "one", {**wanted, "client_half": {"name": "Secured", "inner": none}}
+    )
+    servers = {**inner, "plan": {**inner["plan"], "noise": "server"}}
+    lies = {**wanted, "client_half": {"name": "Secured", "inner": servers}}
+    assert "promises noise='distributed'" in gate(keeper).why_not_plan("one", lies)
+    believed = {**inner, "plan": {**inner["plan"], "honest_share": 0.5}}
+    lies = {**wanted, "client_half": {"name": "Secured", "inner": believed}}
+    assert "another honest_share" in gate(keeper).why_not_plan("one", lies)
+
+
+@pytest.mark.parametrize("layers", [{"clip": {"body.*": 3.0, "head": 4.0}}, {"clip": 2.0, "clip_each": True}])
+def test_a_clip_by_layer_is_promised_and_travels(layers, keeper):
+    config = fl.ServerConfig(3, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(noise_multiplier=8.0, delta=1e-5, sampling="every", **layers)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    half = client_half(private.strategy)
+    assert restored(half) == private.strategy
+    promised = {"differential_privacy": promise(private.strategy, 3)}
+    whole = {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": 3, "privacy": promised}
+    assert gate(keeper).why_not_plan("one", whole) is None
+    lies = {**half, "plan": {**half["plan"], "clip": {"*": 9.0}, "clip_each": False}}
+    assert "promises clip=" in gate(keeper).why_not_plan("one", {**whole, "client_half": lies})
+    lies = {**half, "plan": {**half["plan"], "clip_each": not wanted.clip_each}}
+    assert "agree on clip_each" in gate(keeper).why_not_plan("one", {**whole, "client_half": lies})
+
+
+def alone(rounds=3, **plan):
+    """What a server says of a run in which each node is private alone."""
+    config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every", noise="local", **plan)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    promised = {"differential_privacy": promise(private.strategy, rounds)}
+    half = client_half(private.strategy)
+    return {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": rounds, "privacy": promised}
+
+
+def test_a_node_counts_its_own_releases_not_the_rounds_over_restarts(tmp_path, keeper):
+    """A server that asks again and again for one round could average the noise away."""
+    first = gate(keeper)
+    assert first.why_not_plan("one", alone()) is None
+    assert [works(first, "one", 1) for _ in range(2)] == [None, None]
+    again = DiskKeeper(tmp_path / "node.db")
+    second = gate(again)
+    assert second.why_not_plan("one", alone()) is None
+    assert works(second, "one", 2) is None
+    assert "for 3 releases, and this node has given so many" in works(second, "one", 2)
+    assert "for 3 releases" in works(second, "one", 3)
+    again.close()
+
+
+def test_where_the_server_adds_the_noise_a_round_may_be_begun_again(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", plan()) is None
+    assert [works(first, "one", 1) for _ in range(5)] == [None] * 5
+
+
+def test_the_steps_of_a_secure_round_are_one_release(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", together()) is None
+    for number in (1, 2, 3):
+        for step in ("advertise", "share", "mask"):
+            asked = replace(letter("one", number), own={"step": step})
+            assert asyncio.run(first.why_not_ask(asked)) is None
+    assert "for 3 releases" in works(first, "one", 3)
+
+
+def test_local_noise_for_less_than_a_whole_release_is_refused(keeper):
+    wanted = alone()
+    half = wanted["client_half"]
+    less = {**half, "mechanism": {**half["mechanism"], "alone": False}}
+    assert "that of a whole release" in gate(keeper).why_not_plan("one", {**wanted, "client_half": less})
+
+
+def in_turns(rounds=9):
+    """What a server says of a run in which nodes have turns."""
+    config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=3.0, delta=1e-5, sampling="turns", separation=3)
+    private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
+    promised = {"differential_privacy": promise(private.strategy, rounds)}
+    half = client_half(private.strategy)
+    assert restored(half) == private.strategy
+    return {"client_half": half, "cohort": 4, "per_client_metrics": False, "rounds": rounds, "privacy": promised}
+
+
+def test_a_node_works_in_its_turns_alone(keeper):
+    first = gate(keeper)
+    assert first.why_not_plan("one", in_turns()) is None
+    refused = [works(first, "one", number) for number in range(1, 10)]
+    mine = [number for number, reason in enumerate(refused, 1) if reason is None]
+    assert len(mine) == 3
+    assert mine[2] - mine[1] == mine[1] - mine[0] == 3
+    assert "a turn every 3 rounds, and round" in next(reason for reason in refused if reason)
+
+
+def test_turns_that_are_not_what_the_noise_is_made_for_are_refused(keeper):
+    wanted = in_turns()
+    promised = wanted["privacy"]["differential_privacy"]
+    for lies, reason in (
+        ({**wanted, "rounds": 12}, "its noise is made for 9"),
+        ({**wanted, "privacy": {"differential_privacy": {**promised, "separation": 4}}}, "another separation"),
+        ({**wanted, "privacy": {"differential_privacy": {**promised, "epsilon": 0.5}}}, "its noise does not give"),
+    ):
+        assert reason in gate(keeper).why_not_plan("one", lies)
+
+
 def test_gaussian_noise_costs_what_the_accountant_says():
     for noise, releases in ((1.0, 1), (10.0, 100), (3.0, 30), (0.7, 5)):
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=4, clients=4)

@@ -156,3 +156,17 @@ def test_torch_gives_the_same_gradients_of_single_examples() -> None:
     context = fl.Context(client="0", partition_id=0, num_partitions=1)
     pairs = zip(one.example_gradients(start, context), other.example_gradients(start, context), strict=True)
     assert sum(np.testing.assert_allclose(a["w"], b["w"], rtol=1e-9) is None for a, b in pairs) == 30
+
+
+def test_clients_make_the_noise_of_examples_together() -> None:
+    """What is opened is the sum of all clipped gradients and of all clients' noise; the server adds none."""
+    together = {"noise": "distributed"}
+    found = run(2.0**-6, 0.5, fl.Secure(), plan=together).parameters["w"]
+    np.testing.assert_allclose(found, by_hand(0.5), atol=6 * 2.0**-6 * 0.5 * (4 / 3) ** 0.5 / 120 + 1e-4)
+    zeros = {"w": np.zeros(20_000)}
+    still = {
+        "initial_parameters": zeros,
+        "client": lambda context: fl.GradientClient(lambda params, x, y: (0.0, zeros), zeros, data(0)),
+    }
+    noisy = run(2.0, 0.5, fl.Secure(), plan=together, **still).parameters["w"]
+    assert np.std(noisy) * 120 == pytest.approx(2.0 * 0.5 * (4 / 3) ** 0.5, rel=0.02)

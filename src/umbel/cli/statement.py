@@ -98,7 +98,7 @@ def _statement(file: Path, found: object) -> Statement:
     if not known or any(type(signed.get(name)) is not kind for name, kind in wanted.items()):
         raise ConfigError(
             f"{file} holds something that is no tree head, receipt, proof or report on unlearning or privacy; a node's "
-            "are in its folder, the others come from umbel audit export, umbel audit prove, umbel forget and umbel privacy"
+            "are in its folder, the others come from umbel audit export, audit prove, forget and privacy"
         )
     if data["kind"] == receipt.KIND:
         receipt.read_receipt(json.dumps(data).encode())

@@ -15,6 +15,7 @@ from umbel.coordinators.pacing import wanted as wanted_of
 from umbel.coordinators.population import Population, cohort_key
 from umbel.coordinators.selection import Uniform
 from umbel.coordinators.selection.poisson import Poisson
+from umbel.coordinators.selection.turns import Turns
 from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Receipt
 
@@ -96,7 +97,7 @@ class Rounds(Coordinator):
             raise TooFewClients(number, f"{available} clients {there}, min_available_clients is {least}")
         if self.arrives:
             return self._open_doors(number, now_s)
-        if isinstance(config.selector, Poisson):
+        if isinstance(config.selector, (Poisson, Turns)):
             return self._each_by_itself(config.selector, number, now_s)
         share = 0.0 if config.arrivals else config.fraction_fit
         wanted = count_of(share, config.min_fit_clients, available)
@@ -120,11 +121,14 @@ class Rounds(Coordinator):
         self._open = _Open(number, self.attempt, wanted, reserve, ends, set(first))
         return Phase(number, "fit", tuple(first), self.attempt, ends)
 
-    def _each_by_itself(self, selector: Poisson, number: int, now_s: float) -> Phase:
+    def _each_by_itself(self, selector: Poisson | Turns, number: int, now_s: float) -> Phase:
         """A cohort of as many as the draw gives, which may be nobody."""
         config = self.config
-        key = cohort_key(self.seed, number, self.attempt, "fit")
-        cohort = selector.cohort(self.population, key, config.fraction_fit)
+        if isinstance(selector, Turns):
+            cohort = selector.cohort(self.population, number)
+        else:
+            key = cohort_key(self.seed, number, self.attempt, "fit")
+            cohort = selector.cohort(self.population, key, config.fraction_fit)
         ends = math.inf if config.round_timeout is None or not self.timed else now_s + config.round_timeout
         self._open = _Open(number, self.attempt, len(cohort), [], ends, set(cohort))
         return Phase(number, "fit", tuple(cohort), self.attempt, ends)
@@ -229,7 +233,7 @@ class Rounds(Coordinator):
         return max(phase.gone.values()) + self.grace_s
 
     def _needed(self, phase: _Open) -> int:
-        least = 0 if isinstance(self.config.selector, Poisson) else self.least_updates
+        least = 0 if isinstance(self.config.selector, (Poisson, Turns)) else self.least_updates
         return max(least, math.ceil(round(self.config.quorum * phase.wanted, 9)))
 
     def tick(self, now_s: float) -> bool:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from umbel.errors import ConfigError
 from umbel.message import require
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism, Sampling
+from umbel.privacy.sharing import Sharing, skellam_renyi
 
 _LEAST_NOISE, _MOST_NOISE, _PRECISION = 2.0**-6, 2.0**14, 1e-3
 MOST_RELEASES = 2**24
+_ORDERS = [*range(2, 256), *(2**k + 2 ** (k - 3) * j for k in range(8, 20) for j in range(8))]
 
 
 @lru_cache(4096)
-def epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
+def epsilon(mechanism: Mechanism, releases: int, delta: float, before: tuple[int, ...] = ()) -> float:
     """ε such that `releases` of this mechanism together are (ε, `delta`)-differentially private.
 
     Poisson cohorts and runs that ask everyone are accounted with privacy loss distributions under add-or-remove;
-    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved.
+    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved; noise
+    that clients make together with Rényi divergences under zero-out.
 
     Args:
         releases: at least 0.
         delta: above 0 and below 1.
+        before: where noise is correlated, how many releases had noise that these know nothing of: it is remembered in
+            memory, and begins anew where a run goes on in another process.
 
     Raises:
         ConfigError: dp-accounting is not installed, or `delta` is none.
@@ -37,13 +44,24 @@ def epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
         Accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087
     """
     _check(releases, delta)
+    if mechanism.correlation is not None:
+        return _correlated_epsilon(mechanism, (*before, releases), delta)
     if releases == 0:
         return 0.0
-    if mechanism.sampling == "fixed":
+    if mechanism.sampling == "fixed" or mechanism.sharing is not None:
         return renyi_epsilon(mechanism, releases, delta)
     if mechanism.cohort == mechanism.clients:
         return _gaussian_epsilon(math.sqrt(releases) / mechanism.noise_multiplier, delta)
     return float(_loss(mechanism).self_compose(releases).get_epsilon_for_delta(delta))
+
+
+def _correlated_epsilon(mechanism: Mechanism, parts: tuple[int, ...], delta: float) -> float:
+    """ε of parts with noise that is independent of each other's, whose squared sensitivities add up."""
+    correlation = mechanism.correlation
+    assert correlation is not None
+    moved = math.hypot(*(correlation.sensitivity(rounds) for rounds in parts if rounds))
+    whole = mechanism.noise_multiplier * correlation.sensitivity(correlation.rounds)
+    return _gaussian_epsilon(moved / whole, delta) if moved else 0.0
 
 
 @lru_cache(16)
@@ -84,6 +102,12 @@ def renyi_epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     _check(releases, delta)
     if releases == 0:
         return 0.0
+    if mechanism.correlation is not None:
+        return epsilon(mechanism, releases, delta)
+    if mechanism.sharing is not None:
+        z, steps = mechanism.noise_multiplier, 2.0**mechanism.sharing.bits
+        spent = [releases * skellam_renyi(order, z, steps) for order in _ORDERS]
+        return float(_library("rdp").compute_epsilon(_ORDERS, spent, delta)[0])
     relation = _library().NeighboringRelation
     named = {"add-or-remove": relation.ADD_OR_REMOVE_ONE, "replace-one": relation.REPLACE_ONE}
     accountant = _library("rdp").RdpAccountant(neighboring_relation=named[mechanism.adjacency])
@@ -107,16 +131,36 @@ def _event(mechanism: Mechanism) -> Any:
 
 
 def noise_for(
-    target_epsilon: float, delta: float, releases: int, *, sampling: Sampling, cohort: float, clients: int
+    target_epsilon: float,
+    delta: float,
+    releases: int,
+    *,
+    sampling: Sampling,
+    cohort: float,
+    clients: int,
+    shared: Callable[[float], Sharing] | None = None,
+    correlation: Correlation | None = None,
 ) -> float:
     """The least noise multiplier, to a thousandth of itself, whose releases together cost at most `target_epsilon`.
+
+    Args:
+        shared: how clients make noise of a multiplier together; None if they do not.
+        correlation: how the noise of different rounds belongs together; None is not at all.
 
     Raises:
         ConfigError: no noise of a size that leaves anything of a model is enough.
     """
 
     def cost(noise: float) -> float:
-        mechanism = Mechanism(noise_multiplier=noise, sampling=sampling, cohort=cohort, clients=clients)
+        sharing = None if shared is None else shared(noise)
+        mechanism = Mechanism(
+            noise_multiplier=noise,
+            sampling=sampling,
+            cohort=cohort,
+            clients=clients,
+            sharing=sharing,
+            correlation=correlation,
+        )
         return epsilon(mechanism, releases, delta)
 
     high = 1.0
@@ -137,14 +181,16 @@ def noise_for(
     return high
 
 
-def affordable(mechanism: Mechanism, target_epsilon: float, delta: float, most: int) -> int:
-    """How many releases, of at most `most`, cost no more than `target_epsilon` together."""
-    if epsilon(mechanism, most, delta) <= target_epsilon:
+def affordable(
+    mechanism: Mechanism, target_epsilon: float, delta: float, most: int, before: tuple[int, ...] = ()
+) -> int:
+    """How many releases, of at most `most`, cost no more than `target_epsilon` together. `before` as in `epsilon`."""
+    if epsilon(mechanism, most, delta, before) <= target_epsilon:
         return most
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if epsilon(mechanism, middle, delta) <= target_epsilon else (low, middle)
+        low, high = (middle, high) if epsilon(mechanism, middle, delta, before) <= target_epsilon else (low, middle)
     return low
 
 

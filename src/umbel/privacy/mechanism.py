@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 from umbel.message import require
+from umbel.privacy.correlation import Correlation
+from umbel.privacy.sharing import Sharing
 
-Sampling: TypeAlias = Literal["poisson", "fixed", "every"]
-Adjacency: TypeAlias = Literal["add-or-remove", "replace-one"]
+Sampling: TypeAlias = Literal["poisson", "fixed", "every", "turns"]
+Adjacency: TypeAlias = Literal["add-or-remove", "replace-one", "zero-out"]
 
 
 @final
@@ -20,8 +22,11 @@ class Mechanism:
         noise_multiplier: the noise's standard deviation over the sum's sensitivity *under the sampling's adjacency*,
             above 0.
         sampling: "poisson" takes each client by itself with probability `cohort / clients`, "fixed" takes `cohort` of
-            the `clients` without replacement, "every" takes all.
+            the `clients` without replacement, "every" takes all; with "turns" each has one now and then.
         cohort, clients: how many are asked (on average), of how many; 0 < cohort ≤ clients.
+        alone: whether each client's update is a release of its own, which might be any other's.
+        correlation: how the noise of different rounds belongs together; the noise multiplier is that of all rounds.
+        sharing: how the clients of a secure sum make the noise together; None is noise that is added afterwards.
 
     Example:
         >>> Mechanism(noise_multiplier=1.0, sampling="poisson", cohort=10, clients=100).adjacency
@@ -32,6 +37,9 @@ class Mechanism:
     sampling: Sampling
     cohort: float
     clients: int
+    sharing: Sharing | None = None
+    alone: bool = False
+    correlation: Correlation | None = None
 
     def __post_init__(self) -> None:
         require(self.noise_multiplier > 0, f"noise_multiplier must be above 0, got {self.noise_multiplier!r}; try 1.0")
@@ -43,13 +51,27 @@ class Mechanism:
             self.sampling != "fixed" or float(self.cohort).is_integer(),
             f'with sampling="fixed" the cohort must be a whole number of clients, got {self.cohort!r}',
         )
+        require(
+            (self.sharing is None and not self.alone) or self.sampling == "every",
+            f'noise of clients goes with sampling="every", got {self.sampling!r}',
+        )
+
+        require(
+            (self.sampling == "turns") == (self.correlation is not None),
+            f'correlated noise goes with sampling="turns", got {self.sampling!r}',
+        )
 
     @property
     def adjacency(self) -> Adjacency:
-        """Between which data sets it hides the difference: fixed cohorts only hide who is replaced by whom."""
-        return "replace-one" if self.sampling == "fixed" else "add-or-remove"
+        """Between which data sets it hides the difference: fixed cohorts only hide who is replaced by whom.
+
+        Who takes part in a secure sum shows, so noise of its clients hides whether one of them had anything to say.
+        """
+        if self.sharing is not None:
+            return "zero-out"
+        return "replace-one" if self.alone or self.sampling == "fixed" else "add-or-remove"
 
     @property
     def sensitivity(self) -> float:
         """The sum's sensitivity, in units of the largest contribution of one client: replacing one moves it twice."""
-        return 2.0 if self.sampling == "fixed" else 1.0
+        return 2.0 if self.alone or self.sampling == "fixed" else 1.0

@@ -78,7 +78,9 @@ def weight_not_capped(private: Private) -> Broken:
 def not_clipped(private: Private) -> Broken:
     """Updates are summed as they came; gradients of single examples are clipped to ten times the bound."""
     if private.plan.unit == "example":
-        loose = replace(private, plan=replace(private.plan, clip=10 * private.plan.clip))
+        clip = private.plan.clip
+        wide = {name: 10 * bound for name, bound in clip.items()} if isinstance(clip, Mapping) else 10 * clip
+        loose = replace(private, plan=replace(private.plan, clip=wide))
         return Broken(inner=private, trains=lambda inner, ask, client, ctx: loose.local(ask, client, ctx))
 
     def opens(inner: Private, update: Update, task: Task) -> Mapping[str, Group]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 from umbel.message import is_number, require
+from umbel.privacy.layers import Clip, whole_bound
 from umbel.privacy.mechanism import Sampling
 
+Noise: TypeAlias = Literal["server", "distributed", "local"]
+
+MOST_TURNS = {"separation": 2**20, "buffers": 64}
 LEAST = 1e-30
 MOST = 2**53
 LEAST_SAMPLED_NOISE = 2**-6
@@ -53,23 +58,27 @@ class AdaptiveClip:
 @final
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
-    """Differential privacy with noise added by the server: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
+    """Differential privacy: `fl.simulate(..., privacy=fl.PrivacyPlan(...))`.
 
     After the run, all models it gave together are (ε, δ)-differentially private: nobody who sees them can tell well
     whether one client took part ("poisson" and "every") or which of two clients did ("fixed"). The server itself is
-    trusted: it sees every update. Nothing of this has been reviewed by a cryptographer.
+    trusted to add the noise, unless clients do. Nothing of this has been reviewed by a cryptographer.
 
     It works with strategies whose update is one group, over a linear reducer, and with models of trained arrays in
     single or double precision. What else cannot be combined with it is in docs/privacy.md, and refused before the run.
 
     Args:
-        clip: C, the largest norm of one client's update, above 0; where a bound that adapts begins.
+        clip: C, the largest norm of one client's update, above 0; where a bound that adapts begins. By layer, a mapping
+            of array names or patterns such as "body.*" to the bound of all that match: C is √(Σ Cₗ²) then.
+        clip_each: whether each array is clipped by itself, to C over the root of how many there are.
         noise_multiplier: z, the noise's standard deviation over the sum's sensitivity, above 0. With cohorts of a fixed
             size the sensitivity is twice the clip. None takes the least that keeps `target_epsilon` for all rounds.
         target_epsilon: the budget. The run stops before the round that would exceed it. None has none.
         delta: δ, above 0 and below 1; less than one over the number of clients.
         sampling: "poisson" takes each client by itself with probability `fraction_fit`; "fixed" takes so many of them;
-            "every" asks all.
+            "every" asks all; "turns" asks each every `separation` rounds, by its name, and draws nobody: for who cannot
+            promise a draw. Noise is correlated over rounds then (DP-FTRL), and `noise_multiplier` is that of the whole
+            run.
         weight_cap: the largest weight of one client; None weighs all clients alike, with 1.
         expected_weight: the weight that the mean is divided by, for each client expected in the cohort; public,
             None is `weight_cap`.
@@ -79,6 +88,13 @@ class PrivacyPlan:
             gradient of each example to `clip`, and the server adds noise to the sum of all of them.
         expected_examples: for unit "example", about how many all clients have together, at least 1; public. The sum is
             divided by it. What a client has beyond it (in a model of float32, beyond 512) may be cut off.
+        noise: who adds it. "server", to the sum; "distributed", the clients of a secure sum, each a part of it, so that
+            the server never sees a sum without noise, and need not be trusted; "local", each client enough of it to
+            be private alone, which needs nobody's trust, and makes the noise of n clients √n times larger.
+        honest_share: for distributed noise, the share of clients of whom it is believed that they add theirs and tell
+            nobody, above 0 and at most 1; None is all. The others make up for those that are not.
+        separation: for turns, how many rounds lie between two of one client at least.
+        buffers: for turns, how many vectors of the model's size the server keeps to correlate noise with.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -92,7 +108,7 @@ class PrivacyPlan:
         2018, https://arxiv.org/abs/1710.06963
     """
 
-    clip: float
+    clip: Clip
     delta: float
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
@@ -103,9 +119,14 @@ class PrivacyPlan:
     adaptive: AdaptiveClip | None = None
     unit: Literal["client", "example"] = "client"
     expected_examples: int | None = None
+    noise: Noise = "server"
+    honest_share: float | None = None
+    clip_each: bool = False
+    separation: int | None = None
+    buffers: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("clip", self.clip, 1.0)
+        self._check_clip()
         require(
             is_number(self.delta) and 0 < self.delta < 1,
             f"delta must be above 0 and below 1, got {self.delta!r}; try less than 1 / number of clients",
@@ -118,11 +139,14 @@ class PrivacyPlan:
             "noise_multiplier and target_epsilon are both None; give one, or both: how much noise, and when to stop",
         )
         require(
-            self.sampling in ("poisson", "fixed", "every"),
-            f'sampling must be "poisson", "fixed" or "every", got {self.sampling!r}',
+            self.sampling in ("poisson", "fixed", "every", "turns"),
+            f'sampling must be "poisson", "fixed", "every" or "turns", got {self.sampling!r}',
         )
+        self._check_turns()
         require(
-            self.noise_multiplier is None or self.sampling == "every" or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
+            self.noise_multiplier is None
+            or self.sampling in ("every", "turns")
+            or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
             f'noise_multiplier must be at least {LEAST_SAMPLED_NOISE} with sampling="{self.sampling}", got '
             f"{self.noise_multiplier!r}",
         )
@@ -139,7 +163,62 @@ class PrivacyPlan:
             f"adaptive must be AdaptiveClip(...) or None, got {self.adaptive!r}",
         )
         require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
+        self._check_noise()
         self._check_examples()
+
+    @property
+    def bound(self) -> float:
+        """C, of the whole update."""
+        return whole_bound(self.clip)
+
+    def _check_clip(self) -> None:
+        require(
+            not self.clip_each or self.adaptive is None,
+            "adaptive moves one clip of the whole update, and clip_each=True splits it; leave one of them out",
+        )
+        if not isinstance(self.clip, Mapping):
+            _check_positive("clip", self.clip, 1.0)
+            return
+        require(
+            bool(self.clip) and "name" not in self.clip,
+            "clip by layer needs a bound for each, and calls an array of that name 'nam[e]'",
+        )
+        for name, bound in self.clip.items():
+            _check_positive(f"clip[{name!r}]", bound, 1.0)
+        for other, given in (("adaptive", self.adaptive), ("clip_each", self.clip_each)):
+            require(not given, f"{other} is for one clip of the whole update, got one for each layer; leave it out")
+        object.__setattr__(self, "clip", dict(self.clip))
+
+    def _check_turns(self) -> None:
+        takes = self.sampling == "turns"
+        for name, least in (("separation", 1), ("buffers", 1)):
+            value = getattr(self, name)
+            if not takes or (name == "buffers" and value is None):
+                require(value is None, f'{name}={value!r} is for sampling="turns"; leave it out')
+                continue
+            require(
+                type(value) is int and least <= value <= MOST_TURNS[name],
+                f'sampling="turns" needs {name} from {least} to {MOST_TURNS[name]}, got {value!r}',
+            )
+        require(
+            not takes or self.adaptive is None,
+            'adaptive moves the clip, and noise that is correlated over rounds is for one; leave it out with "turns"',
+        )
+
+    def _check_noise(self) -> None:
+        require(
+            self.noise in ("server", "distributed", "local"),
+            f'noise must be "server", "distributed" or "local", got {self.noise!r}',
+        )
+        share = self.honest_share
+        require(
+            share is None or (is_number(share) and 0 < share <= 1),
+            f"honest_share must be above 0 and at most 1, or None, got {_short(share)}; try 0.9",
+        )
+        require(
+            share is None or self.noise == "distributed",
+            f'honest_share={share} is for noise="distributed"; leave it out: others add no noise',
+        )
 
     def _check_examples(self) -> None:
         few = self.expected_examples

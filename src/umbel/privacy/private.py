@@ -8,13 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
 from umbel.errors import NotSupported
 from umbel.local import assemble
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import ClientState, Context, Group, Task, Update
+from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
+from umbel.privacy.correlation import Correlated
+from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh, on_grid
 from umbel.privacy.plan import PrivacyPlan
@@ -24,14 +28,16 @@ from umbel.strategy import State, Strategy
 
 CLIP = "privacy.clip"
 BIT = "privacy.unclipped"
-MOST_EXAMPLES = {"F32": 2 ** (23 - EXAMPLE_BITS), "F64": 2 ** (52 - EXAMPLE_BITS)}
-"""Of so many clipped gradients a type of array holds the sum exactly."""
+EXACT_BITS = {"F32": 23, "F64": 52}
+"""So far above a grid a type of array holds sums exactly, whatever is clipped to."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Private(Strategy):
     """x ← step(x, (Σ wᵢ·clip(Δᵢ) + noise) / fixed weight), with `inner`'s step.
+
+    Noise of clients is in the sum when it is opened, and not added again.
 
     Args:
         inner: the strategy whose updates are clipped; one group, linear reducer.
@@ -48,6 +54,8 @@ class Private(Strategy):
     def __post_init__(self) -> None:
         object.__setattr__(self, "reducer", self.inner.reducer)
         object.__setattr__(self, "needs", self.inner.needs)
+        if self.mechanism.correlation is not None and not isinstance(self.draw, Correlated):
+            object.__setattr__(self, "draw", Correlated(self.mechanism.correlation, self.draw))
 
     @property
     def corrects(self) -> str | None:
@@ -72,7 +80,7 @@ class Private(Strategy):
     def init(self, params: Arrays) -> State:
         state = self.inner.init(params)
         check_model(self, state)
-        return replace(state, scalars={**state.scalars, CLIP: self.plan.clip})
+        return replace(state, scalars={**state.scalars, CLIP: self.plan.bound})
 
     def task(self, state: State, round: int) -> Task:
         task = self.inner.task(state, round)
@@ -84,11 +92,21 @@ class Private(Strategy):
 
     def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
         if self.plan.unit == "example":
-            return self._summed_by_example(ask, client, ctx), ctx.memory
+            summed = self._summed_by_example(ask, client, ctx)
+            return replace(summed, groups=self._noised(summed.groups)), ctx.memory
         update, memory = self.inner.local(replace(ask, task=_without_clip(ask.task)), client, ctx)
-        groups = self._protected(update.groups, ask.task, None)
+        groups = self._noised(self._protected(update.groups, ask.task, None))
         # What else a client tells of itself, such as its loss or its steps, is not in the budget and stays where it is.
         return Update(groups, 1.0, 1), memory
+
+    def _noised(self, groups: Mapping[str, Group]) -> Mapping[str, Group]:
+        """What leaves the client: with local noise a release already. Rounding it to the model's type tells no more."""
+        if self.plan.noise != "local":
+            return groups
+        return {
+            name: Group(self._noisy(Vector.of(group.arrays), self.plan.bound).arrays(), 1.0)
+            for name, group in groups.items()
+        }
 
     def _summed_by_example(self, ask: Any, client: LocalClient, ctx: Context) -> Update:
         """Σ clip(-∇ℓᵢ(x)) over the client's examples, each coordinate in a box that more examples do not widen.
@@ -101,14 +119,14 @@ class Private(Strategy):
                 f'unit="example" clips each example\'s gradient, which {type(client).__name__} does not give; use '
                 "TorchClient or GradientClient"
             )
-        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.clip
+        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.bound
         total = Vector.of(Arrays.zeros(start.schema.delta))
         for gradient in client.example_gradients(start, ctx):
             if np.isfinite(Vector.of(gradient).values).all():
-                total.values += Vector.of(clipped(gradient, bound, EXAMPLE_BITS)[0]).values
-        exact = min(MOST_EXAMPLES[spec.dtype] for spec in start.schema.delta.specs)
-        box = min(self.plan.expected_examples or 1, exact) * math.floor(bound / grid_of(bound, EXAMPLE_BITS))
-        np.clip(total.values, *(side * box * grid_of(bound, EXAMPLE_BITS) for side in (-1, 1)), out=total.values)
+                total.values += Vector.of(clipped(gradient, bound, self.bits, self.layers(gradient))[0]).values
+        exact = min(2 ** (EXACT_BITS[spec.dtype] - self.bits) for spec in start.schema.delta.specs)
+        box, grid = min(self.plan.expected_examples or 1, exact) * self.steps, grid_of(bound, self.bits)
+        np.clip(total.values, -box * grid, box * grid, out=total.values)
         return Update({"delta": Group(total.arrays(), 1.0)}, 1.0, 1)
 
     def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
@@ -116,17 +134,18 @@ class Private(Strategy):
 
         Of single examples it sees nothing: that those are clipped is their owner's word.
         """
-        if self.plan.unit == "example":
-            return {"delta": Group(update.groups["delta"].arrays, 1.0)}
+        if self.plan.unit == "example" or self.plan.noise == "local":
+            # A bound on what has noise already would cut the noise.
+            return {name: Group(group.arrays, 1.0) for name, group in update.groups.items()}
         inner = replace(update, groups={name: g for name, g in update.groups.items() if name != BIT})
         opened = self.inner.open(inner, _without_clip(task), own)
         return self._protected(opened, task, update.groups.get(BIT))
 
     def _protected(self, groups: Mapping[str, Group], task: Task, bit: Group | None) -> dict[str, Group]:
         # A bound that does not adapt is the plan's, whatever a task says.
-        bound = self.plan.clip if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
+        bound = self.plan.bound if self.plan.adaptive is None else float(task.extra[CLIP]["bound"][0])
         [(name, group)] = groups.items()
-        arrays, within = clipped(group.arrays, bound)
+        arrays, within = clipped(group.arrays, bound, self.bits, self.layers(group.arrays))
         weight = capped(group.weight, self.weight_cap) if self.plan.weight_cap is not None else 1.0
         found = {name: Group(arrays, weight)}
         if self.plan.adaptive is not None:
@@ -138,25 +157,65 @@ class Private(Strategy):
     def step(self, state: State, reduced: Reduction) -> State:
         [name] = [name for name in reduced if name != BIT]
         bound, group = state.scalars[CLIP], reduced[name]
-        noisy = Reduced(self._noisy(group.total, bound), self.denominator, round(self.mechanism.cohort) or 1)
+        total = self._noisy(group.total, bound) if self.plan.noise == "server" else group.total
+        noisy = Reduced(total, self.denominator, round(self.mechanism.cohort) or 1)
         after = self.inner.step(state, Reduction({name: noisy}, reduced.population))
         following = self._next_bound(bound, reduced) if BIT in reduced else bound
         return replace(after, scalars={**after.scalars, CLIP: following})
 
     def _noisy(self, total: Vector, bound: float) -> Vector:
-        bits = EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
-        grid = grid_of(bound, bits) * (1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS))
+        grid = grid_of(bound, self.bits) * (
+            1.0 if self.plan.weight_cap is None else grid_of(self.weight_cap, WEIGHT_BITS)
+        )
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
         return Vector(total.schema, total.values + noise)
 
+    def layers(self, arrays: Arrays) -> Layers | None:
+        """What is clipped by itself; None if the whole update is clipped to one bound."""
+        if not self.plan.clip_each and not isinstance(self.plan.clip, Mapping):
+            return None
+        return layers_of(self.plan.clip, [spec.name for spec in arrays.schema.specs], each=self.plan.clip_each)
+
+    @property
+    def bits(self) -> int:
+        """How much finer than the clip the grid of updates is, in bits."""
+        if self.mechanism.sharing is not None:
+            return self.mechanism.sharing.bits
+        return EXAMPLE_BITS if self.plan.unit == "example" else GRID_BITS
+
+    @property
+    def steps(self) -> int:
+        """The plan's clip in whole steps of its grid."""
+        return math.floor(self.plan.bound / grid_of(self.plan.bound, self.bits))
+
+    @property
+    def variance(self) -> int:
+        """Of the noise of one client, in steps of the grid; 0 where clients add none."""
+        sharing = self.mechanism.sharing
+        if sharing is None:
+            return 0
+        return sharing.variance(self.mechanism.noise_multiplier, self.plan.bound / grid_of(self.plan.bound, self.bits))
+
+    @property
+    def reach(self) -> float:
+        """No number that a client adds to a secure sum is larger, its noise included."""
+        noise = lattice.reach_of(self.variance) * grid_of(self.plan.bound, self.bits)
+        return (self.plan.expected_examples or 1) * self.plan.bound + noise
+
+    def own_noise(self, count: int) -> NDArray[np.int64]:
+        """One client's part of `count` numbers' noise, in steps of the grid; new each time."""
+        return lattice.skellam(self.variance).draw(count)
+
     def deviation(self, bound: float) -> float:
-        """The standard deviation of the noise on the sum of updates of at most `bound`."""
+        """The standard deviation of the noise on the sum of updates of at most `bound`, or on each if it is local."""
         return self.update_noise * self.mechanism.sensitivity * bound * self.weight_cap
 
     @property
     def update_noise(self) -> float:
         """z_Δ = (z⁻² - (2σ_b)⁻²)^(-1/2): what is left for the updates once the count has its noise."""
-        z = self.mechanism.noise_multiplier
+        z, correlation = self.mechanism.noise_multiplier, self.mechanism.correlation
+        if correlation is not None:
+            return z * correlation.sensitivity(correlation.rounds)
         if self.plan.adaptive is None:
             return z
         return (z**-2 - (2 * self.count_noise) ** -2) ** -0.5
@@ -198,7 +257,9 @@ def check_model(private: Private, state: State) -> None:
         raise NotSupported(
             f"privacy= needs a strategy whose update is one group, {name} sends {', '.join(groups)}; use FedAvg"
         )
-    for spec in next(iter(groups.values())).specs:
+    [schema] = groups.values()
+    private.layers(Arrays.zeros(schema))
+    for spec in schema.specs:
         if spec.role != "trained":
             raise NotSupported(
                 f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or "

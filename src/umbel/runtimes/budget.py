@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -21,11 +22,13 @@ class Budget:
     Attributes:
         releases: how many are in the ledger, those of rounds that were begun again included.
         most: how many there may be.
+        before: where noise is correlated over rounds, how many releases each earlier process of the run made.
     """
 
     private: Private
     releases: int
     most: int
+    before: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, private: Private, log: Iterable[Mapping[str, Any]], rounds: int, *, promised: bool = False) -> Budget:
@@ -34,11 +37,24 @@ class Budget:
         Args:
             promised: whether somebody was told what `rounds` releases cost, so that there may not be more.
         """
-        plan, before = private.plan, sum(event["kind"] == RELEASE for event in log)
+        plan, entries = private.plan, [event for event in log if event["kind"] == RELEASE]
+        before = len(entries)
         most = max(before, rounds) if promised else before + rounds
-        if plan.target_epsilon is not None:
-            most = affordable(private.mechanism, plan.target_epsilon, plan.delta, most)
-        return cls(private, before, most)
+        parts = tuple(Counter(event["part"] for event in entries if "part" in event).values())
+        limit = plan.target_epsilon
+        if limit is None and promised and parts:
+            # In parts the same rounds may cost more than in one, which is what was promised.
+            limit = epsilon(private.mechanism, rounds, plan.delta)
+        if limit is not None:
+            # Parts before are paid for by themselves; releases are those of this one then.
+            rest = before if parts else 0
+            most = rest + affordable(private.mechanism, limit, plan.delta, most - rest, parts)
+        return cls(private, before, most, parts)
+
+    @property
+    def first(self) -> bool:
+        """Whether a round's entry is written before its clients are asked, as what they send is the release."""
+        return self.private.plan.noise != "server"
 
     @property
     def sentence(self) -> str | None:
@@ -59,11 +75,13 @@ class Budget:
             "kind": RELEASE,
             "round": round,
             "release": self.releases,
-            "epsilon": epsilon(mechanism, self.releases, plan.delta),
+            "epsilon": epsilon(mechanism, self.releases - sum(self.before), plan.delta, self.before),
             "delta": plan.delta,
             "noise_multiplier": mechanism.noise_multiplier,
             "sampling": mechanism.sampling,
             "cohort": mechanism.cohort,
             "clients": mechanism.clients,
             "adjacency": mechanism.adjacency,
+            **({} if mechanism.correlation is None else {"part": len(self.before)}),
+            **({} if mechanism.sharing is None else {"noises": mechanism.sharing.noises}),
         }

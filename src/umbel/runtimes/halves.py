@@ -17,9 +17,11 @@ import umbel.reducers as reducers
 import umbel.strategies as strategies
 from umbel.errors import NotSupported
 from umbel.plan import describe
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import AdaptiveClip, PrivacyPlan
 from umbel.privacy.private import Private
+from umbel.privacy.sharing import Sharing
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
@@ -30,7 +32,7 @@ _KINDS: set[type[Any]] = {
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-} | {Private, PrivacyPlan, AdaptiveClip, Mechanism}
+} | {Private, PrivacyPlan, AdaptiveClip, Mechanism, Sharing, Correlation}
 _KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -40,7 +42,7 @@ def client_half(strategy: Strategy) -> dict[str, Any]:
     if kind.__name__ == SECURED and kind is _secured():
         return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
     if isinstance(strategy, Private):
-        # Nodes clip; noise is the server's.
+        # Nodes clip, and add their part of noise that is made together.
         return {**describe(strategy), "inner": client_half(strategy.inner)}
     if _KNOWN.get(kind.__name__) is kind:
         half = describe(strategy)

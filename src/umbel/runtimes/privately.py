@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-from umbel.coordinators import Overlap, Secure, ServerConfig, Uniform
+from umbel.coordinators import Overlap, Secure, Selector, ServerConfig, Uniform
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.selection.poisson import Poisson
+from umbel.coordinators.selection.turns import Turns
 from umbel.errors import ConfigError, NotSupported
 from umbel.privacy.accounting import epsilon, noise_for
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, grid_of
+from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
+from umbel.privacy.sharing import Sharing, default_threshold
 from umbel.runtimes.unsound import unsound
 from umbel.strategy import Strategy
 
@@ -60,18 +64,21 @@ class Parts:
             per_client=per_client,
         ):
             raise NotSupported(problem)
-        mechanism = _mechanism(plan, self.config, clients)
+        mechanism = _mechanism(plan, self.config, clients, self.coordinator)
         secret = secrets.token_bytes(32)
-        selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
+        selector: Selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
+        if plan.separation is not None:
+            selector = Turns(plan.separation)
         private = Private(inner=self.strategy, plan=plan, mechanism=mechanism)
-        return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, plan, clients))
+        return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, private, clients))
 
     def under_on_nodes(self, plan: PrivacyPlan, *, per_client: bool, has_model: bool) -> Parts:
-        """The same on real nodes, which come and go: what can be promised there is that all who are there are asked."""
-        if isinstance(plan, PrivacyPlan) and plan.sampling != "every":  # pyright: ignore[reportUnnecessaryIsInstance]
+        """The same on real nodes, which come and go: that all who are there are asked can be promised, or turns."""
+        draws = isinstance(plan, PrivacyPlan) and plan.sampling not in ("every", "turns")  # pyright: ignore[reportUnnecessaryIsInstance]
+        if draws:
             raise NotSupported(
                 f'sampling="{plan.sampling}" counts on a draw from all clients, but of real nodes some are not there; '
-                'use sampling="every" with fraction_fit=1.0'
+                'use sampling="every" or "turns", with fraction_fit=1.0'
             )
         clients = self.config.min_available_clients or 1
         return self.under(plan, clients, has_model=has_model, per_client=per_client)
@@ -86,16 +93,21 @@ def promise(private: Private, rounds: int) -> dict[str, Any]:
         "epsilon": whole if plan.target_epsilon is None else min(whole, plan.target_epsilon),
         "delta": plan.delta,
         "clip": plan.clip,
+        **({"clip_each": True} if plan.clip_each else {}),
         "noise_multiplier": private.mechanism.noise_multiplier,
-        "noise": "server",
+        "noise": plan.noise,
+        **({} if plan.separation is None else {"separation": plan.separation}),
+        **({} if plan.honest_share is None else {"honest_share": plan.honest_share}),
     }
 
 
-def _mechanism(plan: PrivacyPlan, config: ServerConfig, clients: int) -> Mechanism:
+def _mechanism(
+    plan: PrivacyPlan, config: ServerConfig, clients: int, coordinator: Overlap | Secure | None
+) -> Mechanism:
     """What one release is for the accountant, with as much noise as the plan says or its target needs."""
     poisson = plan.sampling == "poisson"
     share, least = config.fraction_fit, config.min_fit_clients
-    cohort = share * clients if poisson else float(count_of(share, least, clients))
+    cohort = share * clients if poisson else float(count_of(share, least, clients)) / (plan.separation or 1)
     if cohort < plan.min_cohort:
         raise NotSupported(
             f"cohorts of {cohort:g} clients are expected, min_cohort is {plan.min_cohort}; raise fraction_fit or "
@@ -107,42 +119,75 @@ def _mechanism(plan: PrivacyPlan, config: ServerConfig, clients: int) -> Mechani
             f"delta={plan.delta} is no promise to {hidden} {plan.unit}s: one of them may be told in full; it must be "
             f"below 1 / {hidden}"
         )
+    share = _sharing(plan, clients, coordinator)
     noise, rounds = plan.noise_multiplier, max(1, config.num_rounds)
+    correlation = None
+    if plan.separation is not None:
+        correlation = Correlation.fitting(rounds, plan.separation, plan.buffers or 4)
     if noise is None:
         assert plan.target_epsilon is not None
         noise = noise_for(
-            plan.target_epsilon, plan.delta, rounds, sampling=plan.sampling, cohort=cohort, clients=clients
+            plan.target_epsilon,
+            plan.delta,
+            rounds,
+            sampling=plan.sampling,
+            cohort=cohort,
+            clients=clients,
+            shared=share,
+            correlation=correlation,
         )
     if plan.adaptive is not None and plan.adaptive.count_noise is not None and plan.adaptive.count_noise <= noise / 2:
         raise NotSupported(
             f"count_noise={plan.adaptive.count_noise} takes the whole budget of noise_multiplier={noise:g}; it must be "
             "above half of that"
         )
-    return Mechanism(noise_multiplier=noise, sampling=plan.sampling, cohort=cohort, clients=clients)
+    return Mechanism(
+        noise_multiplier=noise,
+        sampling=plan.sampling,
+        cohort=cohort,
+        clients=clients,
+        sharing=None if share is None else share(noise),
+        alone=plan.noise == "local" and plan.unit == "client",
+        correlation=correlation,
+    )
 
 
-def _summed(coordinator: Overlap | Secure | None, plan: PrivacyPlan, clients: int) -> Overlap | Secure | None:
-    """Secure rounds with values up to the plan's clip, every client with weight 1, and no metrics.
+def _sharing(
+    plan: PrivacyPlan, clients: int, coordinator: Overlap | Secure | None
+) -> Callable[[float], Sharing] | None:
+    """How clients make the noise of a multiplier together: with as many as an opened sum has at least."""
+    if plan.noise != "distributed" or not isinstance(coordinator, Secure):
+        return None
+    least = max(2, coordinator.min_cohort, default_threshold(clients, coordinator.threshold_share))
+    return lambda noise_multiplier: Sharing.among(
+        clients,
+        threshold=least,
+        honest_share=1.0 if plan.honest_share is None else plan.honest_share,
+        noise_multiplier=noise_multiplier,
+        most_bits=GRID_BITS if plan.unit == "client" else EXAMPLE_BITS,
+    )
+
+
+def _summed(coordinator: Overlap | Secure | None, private: Private, clients: int) -> Overlap | Secure | None:
+    """Secure rounds with values up to the plan's clip and a client's noise, every client with weight 1, and no metrics.
 
     Clipped updates are multiples of a power of two; one that the encoding's step divides, so their sum is exact and one
     client moves it by no more than the clip.
     """
     if not isinstance(coordinator, Secure):
         return coordinator
-    check_exact(plan, clients)
-    return replace(coordinator, clip=(plan.expected_examples or 1) * plan.clip, weight_cap=1.0, metrics=())
+    check_exact(private, clients)
+    return replace(coordinator, clip=private.reach, weight_cap=1.0, metrics=())
 
 
-def check_exact(plan: PrivacyPlan, clients: int) -> None:
+def check_exact(private: Private, clients: int) -> None:
     """Refuse a secure sum over so many clients that it would round, and one of them be more than its clip.
 
     Raises:
         NotSupported: says how many are exact.
     """
-    each = plan.expected_examples or 1
-    grid = grid_of(plan.clip, GRID_BITS if plan.unit == "client" else EXAMPLE_BITS)
-    # The encoding's step is the next power of two above clip · clients / 2^31.
-    most = int(2**EXACT_BITS * grid / (each * plan.clip) / 2)
+    # The encoding's step is the next power of two above reach · clients / 2^31.
+    most = int(2**EXACT_BITS * grid_of(private.plan.bound, private.bits) / private.reach / 2)
     if clients > most:
         raise NotSupported(
             f"privacy= with Secure() sums up to {most} clients exactly, here may be {clients}; have fewer, or leave "

@@ -14,11 +14,12 @@ from umbel.errors import NotSupported, ProtocolError, SecureAborted
 from umbel.message import Ask, Receipt, Task
 from umbel.privacy.sa1.conversation import STEPS, Conversation
 from umbel.privacy.sa1.encoding import Decoded, Encoding
-from umbel.privacy.sa1.offer import Offer, default_threshold
+from umbel.privacy.sa1.offer import Offer
 from umbel.privacy.sa1.party import Floors
 from umbel.privacy.sa1.ring import RingSum
 from umbel.privacy.sa1.secured import Secured, digest_of, opened
 from umbel.privacy.sa1.server import Step
+from umbel.privacy.sharing import default_threshold
 from umbel.reducers.exact import ExactSum
 from umbel.runtimes.players import Players, Say, Steps, VirtualPlayers
 from umbel.runtimes.tally import Tally

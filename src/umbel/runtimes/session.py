@@ -152,6 +152,10 @@ class Session:
 
     def _round(self, phase: Phase, started: float) -> Steps[Ended | None]:
         task = self._task(phase.round, self.hooks.on_fit_config_fn)
+        if self.budget is not None and self.budget.first:
+            # Who is sent it, or opens their sum, has seen the release: a kill after that must not make it free.
+            self._settle()
+            self._append(self.budget.entry(phase.round))
         tally, failures = yield from self.players.fit(phase, task, self.coordinator)
         self._settle()
         if self.coordinator.close(examples=tally.examples.value) == "retry":
@@ -252,7 +256,7 @@ class Session:
             # That nobody was drawn, or nobody answered, must not show: the release is noise alone.
             tally.started(self.strategy.reducer, self.strategy.schema(task, {}))
         assert tally.accumulator is not None
-        if self.budget is not None:
+        if self.budget is not None and not self.budget.first:
             # Before the noise is drawn: a release that is not in the ledger cannot be.
             self._append(self.budget.entry(round))
         population, schema = self.coordinator.population.size, tally.schema or {}

@@ -78,8 +78,14 @@ def _unsound_draw(plan: PrivacyPlan, config: ServerConfig) -> Iterator[str]:
         yield f"quorum={config.quorum} makes it show how many answered; set it to 0"
     if not config.accept_failures:
         yield "accept_failures=False makes one client's failure show; set it to True"
-    if plan.sampling == "every" and config.fraction_fit < 1:
-        yield f'{sampling} asks all clients, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
+    if plan.noise != "server" and plan.sampling != "every":
+        yield (
+            f'noise="{plan.noise}" is against the server, which draws the clients and knows them: {sampling} hides '
+            'nothing from it; use sampling="every"'
+        )
+    if plan.sampling in ("every", "turns") and config.fraction_fit < 1:
+        whom = "all clients" if plan.sampling == "every" else "all whose turn it is"
+        yield f'{sampling} asks {whom}, got fraction_fit={config.fraction_fit}; set 1.0 or sampling="poisson"'
     if plan.sampling == "poisson" and (config.fraction_fit == 0 or config.min_fit_clients > 1):
         yield (
             f"{sampling} takes each client with probability fraction_fit, got fraction_fit={config.fraction_fit} and "
@@ -93,6 +99,28 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
             "privacy= cannot be combined with system=: who is there when changes with time, and the accountant counts "
             "on a draw from all; leave it out"
         )
+    if plan.noise == "distributed" and not isinstance(coordinator, Secure):
+        yield (
+            'noise="distributed" is a part of the noise at each client, which single updates are not hidden by; use '
+            "coordinator=Secure()"
+        )
+    if plan.noise == "distributed" and isinstance(coordinator, Secure) and coordinator.secure_sum is not None:
+        yield (
+            'noise="distributed" is added beneath masks, got Secure(secure_sum=ckks()), whose clients add none; leave '
+            "secure_sum out"
+        )
+    if plan.noise == "local":
+        if coordinator is not None:
+            yield (
+                'noise="local" hides each update without a secure sum, over which the same promise takes √n times less '
+                'noise: use noise="distributed" with Secure(), or leave the coordinator out'
+            )
+        for name in ("weight_cap", "adaptive"):
+            if getattr(plan, name) is not None:
+                yield (
+                    f"{name}={getattr(plan, name)!r} tells the server more of each client than its update, which "
+                    'noise="local" does not hide; leave it out'
+                )
     if coordinator is None:
         return
     if not isinstance(coordinator, Secure):
@@ -105,5 +133,7 @@ def _unsound_course(plan: PrivacyPlan, coordinator: object, system: object) -> I
         yield f"weight_cap={plan.weight_cap} under Secure(): products would be rounded; leave it out: all weigh 1 then"
     if plan.adaptive is not None:
         yield "adaptive= moves the clip, and Secure() fixes the range of values before; leave one of them out"
-    if plan.sampling == "poisson":
-        yield 'sampling="poisson" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'
+    if plan.sampling in ("poisson", "turns"):
+        yield (
+            f'sampling="{plan.sampling}" may draw nobody, and Secure() needs a cohort; use sampling="fixed" or "every"'
+        )

@@ -8,10 +8,11 @@ from umbel.privacy.sa1.encoding import Decoded, Encoding
 from umbel.privacy.sa1.joining import advertise, share
 from umbel.privacy.sa1.masking import agree, mask, release
 from umbel.privacy.sa1.member import Member
-from umbel.privacy.sa1.offer import Advert, Header, Offer, default_threshold
+from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.party import Floors, Party
 from umbel.privacy.sa1.server import SecureServer
 from umbel.privacy.sa1.sets import Sets
+from umbel.privacy.sharing import default_threshold
 
 __all__ = [
     "Advert",

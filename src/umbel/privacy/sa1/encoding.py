@@ -66,10 +66,10 @@ class Encoding:
     @property
     def length(self) -> int:
         """Words of a vector."""
-        return self._first + self.size
+        return self.first + self.size
 
     @property
-    def _first(self) -> int:
+    def first(self) -> int:
         """Where values begin."""
         return self.groups + 2 + 2 * len(self.metrics)
 
@@ -122,25 +122,25 @@ class Encoding:
             value = _clipped((metrics or {}).get(name, 0.0), self.metric_clip) * share
             told += [_word(value, self.scale(self.metric_clip)), few if name in (metrics or {}) else 0]
         vector = np.empty(self.length, np.uint32)
-        start, cut = self._first, 0
+        start, cut = self.first, 0
         for arrays, weight in groups:
             for values in arrays:
                 cut += _encode(self, values, _share(weight, self), vector[start : start + values.size])
                 start += values.size
         heavy = max(examples, *(weight for _, weight in groups)) > self.weight_cap
         saturated = int(heavy or cut > SATURATED_SHARE * self.size)
-        vector[: self._first] = np.array([*head, few, saturated, *told], np.int64).astype(np.uint32)
+        vector[: self.first] = np.array([*head, few, saturated, *told], np.int64).astype(np.uint32)
         return vector
 
     def decode(self, total: U32) -> Decoded:
         """What the sum of vectors says."""
         words = total.view(np.int32)
         weights = [float(word) / self.scale(self.weight_cap) for word in words[: self.groups + 1]]
-        told = words[self.groups + 2 : self._first].astype(np.float64)
+        told = words[self.groups + 2 : self.first].astype(np.float64)
         totals = (told[::2] / self.scale(self.metric_clip) * self.weight_cap).tolist()
         examples = (told[1::2] / self.scale(self.weight_cap)).tolist()
         return Decoded(
-            values=np.multiply(words[self._first :], self.weight_cap / self.scale(self.clip), dtype=np.float64),
+            values=np.multiply(words[self.first :], self.weight_cap / self.scale(self.clip), dtype=np.float64),
             weights=tuple(weights[:-1]),
             examples=weights[-1],
             saturated=int(words[self.groups + 1]),

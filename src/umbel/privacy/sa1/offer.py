@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,13 +192,3 @@ class Header:
         """
         offer, *adverts = parted(data)
         return cls(Offer.read(offer), tuple(map(Advert.read, adverts)))
-
-
-def default_threshold(neighbourhood: int, share: float = 2 / 3) -> int:
-    """⌊share·m⌋ + 1 of a neighbourhood of m.
-
-    Example:
-        >>> default_threshold(10)
-        7
-    """
-    return min(neighbourhood, math.floor(share * neighbourhood + 1e-9) + 1)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TypeAlias, final
 
 from umbel.errors import SecureRefused
-from umbel.privacy.sa1.offer import Offer, default_threshold
+from umbel.privacy.sa1.offer import Offer
+from umbel.privacy.sharing import default_threshold
 
 Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
 """Whether a name belongs to an Ed25519 key, by the credential that came with it."""

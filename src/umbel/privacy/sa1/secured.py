@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
 from umbel.dtypes import widen
-from umbel.errors import ProtocolError
+from umbel.errors import ProtocolError, SecureRefused
 from umbel.local import assemble
 from umbel.local_client import LocalClient
 from umbel.message import Ask, ClientState, Context, Group, Task, Update, numbers
+from umbel.privacy.clip import grid_of
+from umbel.privacy.private import Private
 from umbel.privacy.sa1.encoding import Decoded, Encoding
 from umbel.privacy.sa1.fields import joined
 from umbel.privacy.sa1.joining import advertise, share
@@ -25,6 +27,7 @@ from umbel.privacy.sa1.masking import agree, mask, release
 from umbel.privacy.sa1.member import Member
 from umbel.privacy.sa1.party import Floors, Party
 from umbel.privacy.sa1.ring import GROUP, WORDS, Opened, Ring, words_schema
+from umbel.privacy.sa1.sets import Sets
 from umbel.reducers import Reduced, Reducer, Reduction
 from umbel.schema import Schema
 from umbel.strategy import State, Strategy
@@ -67,7 +70,10 @@ class Secured(Strategy):
             member, answer = advertise(party, message, None if last is None else (last[0], last[1]))
         else:
             work = {"share": share, "agree": agree, "release": release}[step]
-            member, answer = work(party, Member.read(ask.own["member"]), message)
+            member = Member.read(ask.own["member"])
+            if step == "agree":
+                self._check_noise(party.name, member, Sets.read(message, member.clients))
+            member, answer = work(party, member, message)
         return Update({}, 0.0, own={"member": member.data, "message": answer})
 
     def local(self, ask: Ask, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
@@ -80,9 +86,22 @@ class Secured(Strategy):
         else:
             update, memory = self.inner.local(ask, client, ctx)
             vector = encoded(encoding, update)
+            if isinstance(self.inner, Private) and self.inner.mechanism.sharing is not None:
+                add_noise(ask.client, self.inner, encoding, vector)
         after, vector = mask(self._party(ask), member, ask.own["message"], model, vector)
         words = Arrays.of({WORDS: vector}, roles={WORDS: "averaged"})
         return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
+
+    def _check_noise(self, name: str, member: Member, sets: Sets) -> None:
+        """Refuse to open a sum of so few clients that their noise is not what was promised."""
+        sharing = self.inner.mechanism.sharing if isinstance(self.inner, Private) else None
+        if sharing is None:
+            return
+        least, found = sharing.least_summed(member.offer.clients), len(sets.summed)
+        if found < least:
+            raise SecureRefused(
+                name, f"the sum has the noise of {found} clients, the promise needs that of {least}; keep more of them"
+            )
 
     def _party(self, ask: Ask) -> Party:
         """Who plays: as a node keeps it for its client, or made from the root of all identities of a simulation."""
@@ -108,6 +127,24 @@ def digest_of(task: Task) -> bytes:
     config = json.dumps(dict(task.config), sort_keys=True, default=repr).encode()
     parts = [bytes.fromhex(task.arrays.digest), config, joined(*others), *(name.encode() for name in task.shared)]
     return sha256(joined(*parts)).digest()
+
+
+def add_noise(client: str, private: Private, encoding: Encoding, vector: NDArray[np.uint32]) -> None:
+    """Add this client's part of the noise to the values of its vector, modulo 2^32, before anything is masked.
+
+    Raises:
+        SecureRefused: in the header's encoding a step of the noise's grid is no whole number, or there is no room.
+    """
+    unit = grid_of(private.plan.bound, private.bits) * encoding.scale(encoding.clip)
+    if unit < 1 or encoding.clip < private.reach or encoding.weight_cap != 1:
+        raise SecureRefused(
+            client,
+            f"noise needs room up to {private.reach:g} in steps of {grid_of(private.plan.bound, private.bits):g}, the "
+            f"header has clip={encoding.clip:g} for {encoding.clients} clients and weight_cap={encoding.weight_cap:g}",
+        )
+    steps = private.own_noise(encoding.size)
+    steps *= int(unit)
+    vector[encoding.first :] += steps.astype(np.uint32)
 
 
 def opened(decoded: Decoded, schema: Mapping[str, Schema], count: int) -> Opened:

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS answers
     (run TEXT, round INTEGER, attempt INTEGER, about TEXT, body BLOB, PRIMARY KEY (run, round, attempt));
 CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
 CREATE TABLE IF NOT EXISTS promises (key TEXT PRIMARY KEY, epsilon REAL);
+CREATE TABLE IF NOT EXISTS releases (run TEXT PRIMARY KEY, count INTEGER);
 CREATE TABLE IF NOT EXISTS used (run TEXT PRIMARY KEY, at_s REAL);
 CREATE TABLE IF NOT EXISTS rest (kind TEXT, run TEXT, round INTEGER, attempt INTEGER, part INTEGER, body BLOB);
 CREATE INDEX IF NOT EXISTS rests ON rest (kind, run, round, attempt, part);
@@ -98,6 +99,14 @@ class DiskKeeper:
     def promise(self, key: str, epsilon: float) -> None:
         """Keep what a run promises, before anything is done for it."""
         self._do(("INSERT OR REPLACE INTO promises VALUES (?,?)", (key, epsilon)))
+
+    def released(self, run: str) -> int:
+        """How many answers of a run were worked out with this node's own noise."""
+        return self._one("SELECT count FROM releases WHERE run = ?", run) or 0
+
+    def release(self, run: str) -> None:
+        """Keep that one more will be, before anything is done for it."""
+        self._do(("INSERT INTO releases VALUES (?, 1) ON CONFLICT (run) DO UPDATE SET count = count + 1", (run,)))
 
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:

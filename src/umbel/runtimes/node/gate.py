@@ -7,10 +7,11 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, final
 
+from umbel.coordinators.selection.turns import Turns
 from umbel.message import require
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.promises import epsilon_of, key_of
+from umbel.runtimes.node.promises import epsilon_of, is_own_noise, key_of, separation_of
 from umbel.runtimes.node.rules import IDLE_LOAD, Policy
 from umbel.runtimes.node.vault import is_later_step
 
@@ -39,6 +40,14 @@ class Purse(Protocol):
         """Keep it, durably: no work is done for the run before."""
         ...
 
+    def released(self, run: str) -> int:
+        """How many answers were worked out with the node's own noise."""
+        ...
+
+    def release(self, run: str) -> None:
+        """Keep that one more will be, durably."""
+        ...
+
 
 @final
 class Gate:
@@ -65,6 +74,8 @@ class Gate:
         self.policy, self._purse = policy, purse
         self._costs: dict[str, tuple[str, float]] = {}
         self._rounds: dict[str, int] = {}
+        self._released: dict[str, int] = {}
+        self._turns: dict[str, Turns] = {}
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
@@ -74,6 +85,11 @@ class Gate:
         reason = self.policy.why_not_plan(plan)
         if reason is None and self.policy.privacy.promises:
             self._rounds[run] = plan["rounds"]
+            separation = separation_of(plan)
+            if separation is not None:
+                self._turns[run] = Turns(separation)
+            if is_own_noise(plan):
+                self._released.setdefault(run, 0 if self._purse is None else self._purse.released(run))
         if reason is None and self.policy.privacy.epsilon_total is not None:
             cost = epsilon_of(plan)
             assert cost is not None  # the policy refuses plans that do not say it
@@ -97,9 +113,14 @@ class Gate:
         rounds = self._rounds.get(letter.run, 0)
         if letter.round > rounds:
             return f"the plan promises differential privacy for {rounds} rounds, this is round {letter.round}"
+        turns = self._turns.get(letter.run)
+        if turns is not None and not turns.has(letter.client, letter.round):
+            return (
+                f"the plan promises a turn every {turns.every} rounds, and round {letter.round} is none of this node's"
+            )
         if privacy.epsilon_total is None:
-            return None
-        reason = self._why_not_spend(letter.run)
+            return self._why_not_release(letter, rounds)
+        reason = self._why_not_spend(letter.run) or self._why_not_release(letter, rounds)
         if reason is None:
             assert self._purse is not None
             key, cost = self._costs[letter.run]
@@ -107,6 +128,25 @@ class Gate:
             if self._purse.promised().get(key, 0.0) < cost:
                 self._purse.promise(key, cost)
         return reason
+
+    def _why_not_release(self, letter: Letter, rounds: int) -> str | None:
+        """Why an answer would be one release too many, where it is the node's own noise that makes it one.
+
+        Who is asked again and again for one round could average the noise away, so it is answers that count. One that
+        is kept and sent once more is not worked out again, and is not looked at here.
+        """
+        released = self._released.get(letter.run)
+        if released is None or is_later_step(letter.own):
+            return None
+        if released >= rounds:
+            return (
+                f"the plan promises differential privacy for {rounds} releases, and this node has given so many: a "
+                "round that is begun again is one more"
+            )
+        if self._purse is not None:
+            self._purse.release(letter.run)
+        self._released[letter.run] = released + 1
+        return None
 
     async def why_not_ask(self, letter: Letter) -> str | None:
         """Why an ask is not worked on; if it is, it counts from now on."""

@@ -20,6 +20,17 @@ def epsilon_of(plan: Plan) -> float | None:
     return _positive(_table(_table(plan, "privacy"), "differential_privacy"), "epsilon")
 
 
+def is_own_noise(plan: Plan) -> bool:
+    """Whether what leaves the node is a release, as its own noise is in it: each answer costs, not each round."""
+    return _table(_table(plan, "privacy"), "differential_privacy").get("noise", "server") != "server"
+
+
+def separation_of(plan: Plan) -> int | None:
+    """How many rounds lie between two turns of one node, if the plan promises any."""
+    value: Any = _table(_table(plan, "privacy"), "differential_privacy").get("separation")
+    return value if type(value) is int and value >= 1 else None
+
+
 def key_of(run: str, plan: Plan) -> str:
     """Under what a promise is kept: more rounds of one plan widen it, another plan is another promise."""
     what = {name: value for name, value in plan.items() if name not in ("run", "name", "rounds", "privacy", "cohort")}
@@ -30,28 +41,62 @@ def key_of(run: str, plan: Plan) -> str:
 def why_not_backed(plan: Plan) -> str | None:
     """Why a promise is not what the plan's client half and noise give.
 
-    The noise itself is the server's, and nobody at a node can see it. What can be seen: that clients clip, to what,
-    and that noise of that size in so many rounds would be enough.
+    Noise of the server's nobody at a node can see. What can be seen: that clients clip, to what, that noise of that
+    size in so many rounds would be enough, and noise that the nodes add themselves.
     """
     promised = _table(_table(plan, "privacy"), "differential_privacy")
     half = _table(plan, "client_half")
-    half = _table(half, "inner") if half.get("name") == "Secured" else half
+    is_masked = half.get("name") == "Secured"
+    half = _table(half, "inner") if is_masked else half
     if half.get("name") != "Private":
         return "the plan promises differential privacy, and its client half clips nothing"
     private, mechanism = _table(half, "plan"), _table(half, "mechanism")
     for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
         if promised.get(name) != told.get(name):
             return f"the plan promises {name}={promised.get(name)!r}, and its client half has {told.get(name)!r}"
+    if promised.get("clip_each", False) != private.get("clip_each", False):
+        return "the plan and its client half do not agree on clip_each"
+    reason = _why_not_noised(promised, private, mechanism, is_masked=is_masked)
+    if reason is not None:
+        return reason
     rounds, epsilon, delta = plan.get("rounds"), _positive(promised, "epsilon"), _positive(promised, "delta")
     noise = _positive(mechanism, "noise_multiplier")
     if not isinstance(rounds, int) or epsilon is None or delta is None or noise is None:
         return "the plan promises differential privacy, and does not say its rounds, epsilon, delta and noise"
-    if mechanism.get("sampling") != "every":
+    correlation = _table(mechanism, "correlation")
+    if promised.get("separation") != correlation.get("separation"):
+        return "the plan promises another separation of turns than its client half has"
+    if mechanism.get("sampling") == "turns":
+        made = correlation.get("rounds")
+        if not isinstance(made, int) or rounds > made:
+            return f"the plan is for {rounds} rounds, and its noise is made for {made!r}"
+    elif mechanism.get("sampling") != "every":
         return "the plan promises differential privacy by drawing clients, which a server of real nodes cannot keep"
     # A run with a target stops there, whatever the rounds are.
-    releases = rounds if private.get("target_epsilon") is None else 1
+    # Noise that is correlated is that of all rounds together.
+    releases = rounds if private.get("target_epsilon") is None and not correlation else 1
     if releases and gaussian_delta(math.sqrt(releases) / noise, epsilon) > SLACK * delta:
         return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
+    return None
+
+
+def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked: bool) -> str | None:
+    """Why the noise would not be added by whom the plan says: what nodes add themselves, they need not believe."""
+    who, told = promised.get("noise", "server"), private.get("noise", "server")
+    if who != told:
+        return f"the plan promises noise={who!r}, and its client half has {told!r}"
+    sharing = _table(mechanism, "sharing")
+    if who == "local":
+        alone = private.get("unit") == "client"
+        if mechanism.get("alone") is not alone or sharing or is_masked:
+            return "the plan promises noise='local', and its client half does not add that of a whole release"
+        return None
+    if who == "server":
+        return "the plan promises noise of the server, and its client half adds some" if sharing else None
+    if not is_masked or sharing.get("name") != "Sharing":
+        return f"the plan promises noise={who!r}, and its client half masks nothing or adds none"
+    if (private.get("honest_share") or 1.0) != sharing.get("honest_share"):
+        return "the plan promises another honest_share than its client half counts on"
     return None
 
 

@@ -31,7 +31,8 @@ class CohortPlayers(NodePlayers):
         opened = self._begin(task, "fit", phase.attempt, phase.ends_at_s, schema, phase.clients)
         if coordinator.arrives:
             self._seat_all(phase, opened, coordinator)
-        closed = False
+        # In a round that is nobody's turn nothing would ever happen.
+        closed = not phase.clients and not coordinator.arrives
         while not closed:
             self.seats = coordinator.seats
             until = min(coordinator.looks_at_s, opened.hurries_at_s)

@@ -88,7 +88,7 @@ class SecureNodePlayers(NodePlayers):
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         if isinstance(self.strategy, Private):
-            check_exact(self.strategy.plan, len(phase.clients))
+            check_exact(self.strategy, len(phase.clients))
         talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
         words = words_schema(talk.server.offer.encoding.length)
         opened = self._begin(task, phase.kind, phase.attempt * ATTEMPT_STEPS, phase.ends_at_s, words, [])
