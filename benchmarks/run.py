@@ -42,6 +42,7 @@ from umbelbench.goals import (
     ragged,
     robust,
     secure,
+    secure_tls,
     signed,
     silo,
     start,
@@ -78,6 +79,7 @@ BENCHES = {
         deployed_flwr,
         fedbuff,
         secure,
+        secure_tls,
         ckks,
         signed,
     )
