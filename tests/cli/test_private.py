@@ -58,6 +58,6 @@ def test_what_a_server_cannot_promise_is_one_sentence(place):
     address = place.serve("--listen", "127.0.0.1:0", "--insecure", "--folder", "other", name="other")
     refused = place.call("run", "hospital", "--server", address, "--insecure")
     assert refused.returncode == 2
-    assert 'use sampling="every" with fraction_fit=1.0' in refused.stderr
+    assert 'use sampling="every" or "turns", with fraction_fit=1.0' in refused.stderr
     assert "Traceback" not in refused.stderr
     run.write_text(code)
