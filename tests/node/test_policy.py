@@ -345,6 +345,7 @@ FILES = [
     ("[strategies]\nallow = [1]", "strategies.allow is a list of names"),
     ('[strategies]\nallow = [" "]', "strategies.allow is a list of names"),
     ("[data]\noffered = {}", "data.offered is a list of names"),
+    ("[privacy]\nmin_threshold_share = 1", "privacy.min_threshold_share is a number from 0.5 to below 1, got 1"),
     ("[keep]\nstate_days = 0", "keep.state_days is a number above 0, got 0"),
     ("[intersection]\nmax_ids = 0", "intersection.max_ids is a whole number of at least 1, got 0"),
     ('[intersection]\nallow = "lab"', "intersection.allow is a list of names"),

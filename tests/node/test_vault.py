@@ -13,7 +13,7 @@ from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.host import Host
-from umbel.runtimes.node.rules import Policy
+from umbel.runtimes.node.rules import Policy, Privacy
 from umbel.runtimes.secure import offer_for, secured
 
 SECURE = fl.Secure()
@@ -35,9 +35,9 @@ def letter_of(step: str, number: int, message: bytes) -> Letter:
     return Letter(*place, own, {}, (), MODEL.digest, {}, None, float("inf"))
 
 
-def offer() -> bytes:
+def offer(*more: str) -> bytes:
     task = Task(1, MODEL)
-    phase = Phase(1, "fit", ("north", "south", "west"))
+    phase = Phase(1, "fit", ("north", "south", "west", *more))
     return offer_for(SECURE, "run", phase, task, {"delta": MODEL.schema}, bytes(32)).data
 
 
@@ -55,6 +55,25 @@ def test_a_step_that_goes_on_with_an_unknown_round_is_refused():
     answer = played(host_of(secured(fl.FedAvg(), SECURE)), letter_of("agree", 3, b""))
     assert answer.verdict == "refused"
     assert "this node does not know of the secure round" in answer.reason
+
+
+FLOORS = {
+    "min_cohort": ({"min_cohort": 7}, "the cohort has 6 clients, the owner allows sums of at least 7"),
+    "min_threshold_share": ({"min_threshold_share": 0.9}, "the threshold is 5 of 6, the owner wants at least 6"),
+    "max_weight_cap": ({"max_weight_cap": 0.5}, "weights up to 1000 would count, the owner allows 0.5"),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_an_owner_s_floors_are_the_node_s_whatever_the_plan_says(name):
+    wanted, reason = FLOORS[name]
+    assert Privacy(**wanted).floors == wanted
+    plan = {"client_half": client_half(secured(fl.FedAvg(), SECURE)), "run": "run"}
+    for floors, verdict in (({}, "done"), (Privacy(**wanted).floors, "refused")):
+        host = Host(lambda: Same(), {**plan, "floors": floors}, "north")
+        answer = played(host, letter_of("advertise", 0, offer("east", "hill", "coast")))
+        assert answer.verdict == verdict, answer.reason
+    assert reason in answer.reason
 
 
 def test_the_same_attempt_is_not_begun_twice():

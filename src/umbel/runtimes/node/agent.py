@@ -381,8 +381,9 @@ class Agent:
             if reason:
                 raise NotSupported(reason)
             if is_secured(plan):
-                # The node's word on who it is, never the server's.
-                plan = {**plan, "run": run, "enrolled": self._enrolled(run)}
+                # The node's word on who it is and what its owner insists on, never the server's.
+                floors = self._gate.policy.privacy.floors if self._gate else {}
+                plan = {**plan, "run": run, "enrolled": self._enrolled(run), "floors": floors}
             # It may be over before it was begun, or before its owner had answered.
             facts = await self._worker.start(run, plan) if run in self._begun else {}
             if run not in self._begun:

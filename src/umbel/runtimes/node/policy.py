@@ -117,6 +117,12 @@ def _positive(value: Any) -> float:
     return value
 
 
+def _share(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.5 <= value < 1:
+        raise ValueError("is a number from 0.5 to below 1")
+    return value
+
+
 def _texts(is_right: Callable[[str], bool], what: str) -> Reader:
     def read(value: Any) -> tuple[str, ...]:
         items = cast("list[Any]", value) if isinstance(value, list) else [None]
@@ -167,6 +173,8 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
     "strategies": {"allow": _ANY},
     "privacy": {
         "min_cohort": _whole(1),
+        "min_threshold_share": _share,
+        "max_weight_cap": _positive,
         "require_secure_aggregation": _truth,
         "require_differential_privacy": _truth,
         "epsilon_total": _positive,

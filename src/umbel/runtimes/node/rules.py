@@ -57,11 +57,19 @@ class Privacy:
     """What a plan has to promise."""
 
     min_cohort: int | None = None
+    min_threshold_share: float | None = None
+    max_weight_cap: float | None = None
     require_secure_aggregation: bool = False
     require_differential_privacy: bool = False
     epsilon_total: float | None = None
     delta: float | None = None
     per_client_metrics: bool = False
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """What a node insists on in secure rounds, by the names of `umbel.privacy.sa1.Floors`; the rest as it has it."""
+        wanted = {name: getattr(self, name) for name in ("min_cohort", "min_threshold_share", "max_weight_cap")}
+        return {name: value for name, value in wanted.items() if value is not None}
 
     @property
     def promises(self) -> bool:

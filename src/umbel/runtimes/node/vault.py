@@ -30,17 +30,19 @@ def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault |
     """A vault, if the strategy is one of secure rounds.
 
     Args:
-        plan: with the identity that the node made for this run, if it is enrolled.
+        plan: with the identity that the node made for this run, if it is enrolled, and its owner's floors.
     """
     if type(strategy).__name__ != SECURED:
         return None
-    from umbel.privacy.sa1.party import Party
+    from umbel.privacy.sa1.party import Floors, Party
 
+    floors = Floors(**plan.get("floors", {}))
     identity = identity_in(plan)
     if identity is None:
-        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning()))
+        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors))
     trusts = trusts_of(str(plan["run"]), identity["ca"])
-    return Vault(Party(name=name, secret=identity["secret"], trusts=trusts, credential=identity["credential"]))
+    secret, credential = identity["secret"], identity["credential"]
+    return Vault(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors))
 
 
 @final
