@@ -67,7 +67,7 @@ class Privacy:
 
     @property
     def floors(self) -> dict[str, float]:
-        """What a node insists on in secure rounds, by the names of `umbel.privacy.sa1.Floors`; the rest as it has it."""
+        """What a node insists on in secure rounds, by the names of `umbel.privacy.sa1.Floors`, which has the rest."""
         wanted = {name: getattr(self, name) for name in ("min_cohort", "min_threshold_share", "max_weight_cap")}
         return {name: value for name, value in wanted.items() if value is not None}
 
