@@ -194,7 +194,8 @@ def test_a_clip_by_layer_is_promised_and_travels(layers, keeper):
 def alone(rounds=3, **plan):
     """What a server says of a run in which each node is private alone."""
     config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
-    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every", noise="local", **plan)
+    given = {"noise_multiplier": 8.0, **plan}
+    wanted = fl.PrivacyPlan(clip=1.0, delta=1e-5, sampling="every", noise="local", **given)
     private = Parts(fl.FedAvg(weighting="uniform"), config).under_on_nodes(wanted, per_client=False, has_model=True)
     promised = {"differential_privacy": promise(private.strategy, rounds)}
     half = client_half(private.strategy)
@@ -236,6 +237,51 @@ def test_local_noise_for_less_than_a_whole_release_is_refused(keeper):
     half = wanted["client_half"]
     less = {**half, "mechanism": {**half["mechanism"], "alone": False}}
     assert "that of a whole release" in gate(keeper).why_not_plan("one", {**wanted, "client_half": less})
+
+
+def with_half(wanted, plan=None, mechanism=None, **changed):
+    """What a server says of a run, with another client half than that is backed by."""
+    half = wanted["client_half"]
+    inner = half.get("inner") if half["name"] == "Secured" else half
+    lying = {**inner, "plan": {**inner["plan"], **(plan or {})}}
+    lying["mechanism"] = {**inner["mechanism"], **(mechanism or {})}
+    told = {"name": "Secured", "inner": lying} if half["name"] == "Secured" else lying
+    return {**wanted, "client_half": told, **changed}
+
+
+ADAPTIVE = {"name": "AdaptiveClip", "quantile": 0.5, "learning_rate": 0.2, "count_noise": None}
+
+
+@pytest.mark.parametrize("who", ["local", "distributed"])
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"plan": {"weight_cap": 1e-6}}, "which weight_cap of its client half would lessen"),
+        ({"plan": {"adaptive": ADAPTIVE}}, "which adaptive of its client half would lessen"),
+        ({"plan": {"target_epsilon": 50.0}, "rounds": 100_000}, "does not give over 100000 rounds"),
+        ({"mechanism": {"sampling": "turns"}}, "only with sampling='every'"),
+    ],
+)
+def test_a_server_cannot_have_nodes_add_less_noise_than_they_are_promised(who, changed, reason, keeper):
+    wanted = alone() if who == "local" else together()
+    assert gate(keeper).why_not_plan("one", wanted) is None
+    assert reason in gate(keeper).why_not_plan("one", with_half(wanted, **changed))
+
+
+def test_a_target_that_all_rounds_keep_is_backed_by_noise_of_the_nodes(keeper):
+    assert gate(keeper).why_not_plan("one", alone(noise_multiplier=None, target_epsilon=2.0)) is None
+
+
+def test_an_honest_share_that_is_promised_is_the_one_that_is_counted_on(keeper):
+    wanted = together()
+    promised = {**wanted["privacy"]["differential_privacy"], "honest_share": 0.3}
+    lies = {**wanted, "privacy": {**wanted["privacy"], "differential_privacy": promised}}
+    assert "another honest_share" in gate(keeper).why_not_plan("one", lies)
+
+
+@pytest.mark.parametrize("rounds", [-1, 10**400, True])
+def test_rounds_that_no_run_has_are_refused_not_stumbled_over(rounds, keeper):
+    assert "rounds" in gate(keeper).why_not_plan("one", plan() | {"rounds": rounds})
 
 
 def in_turns(rounds=9):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
 from umbel.message import is_number
+from umbel.privacy.accounting import MOST_RELEASES
 
 Plan: TypeAlias = "Mapping[str, Any]"
 SLACK = 1.001
@@ -61,8 +62,10 @@ def why_not_backed(plan: Plan) -> str | None:
         return reason
     rounds, epsilon, delta = plan.get("rounds"), _positive(promised, "epsilon"), _positive(promised, "delta")
     noise = _positive(mechanism, "noise_multiplier")
-    if not isinstance(rounds, int) or epsilon is None or delta is None or noise is None:
+    if type(rounds) is not int or epsilon is None or delta is None or noise is None:
         return "the plan promises differential privacy, and does not say its rounds, epsilon, delta and noise"
+    if not 0 <= rounds <= MOST_RELEASES:
+        return f"a plan that promises differential privacy is for 0 to {MOST_RELEASES} rounds"
     correlation = _table(mechanism, "correlation")
     if promised.get("separation") != correlation.get("separation"):
         return "the plan promises another separation of turns than its client half has"
@@ -72,9 +75,10 @@ def why_not_backed(plan: Plan) -> str | None:
             return f"the plan is for {rounds} rounds, and its noise is made for {made!r}"
     elif mechanism.get("sampling") != "every":
         return "the plan promises differential privacy by drawing clients, which a server of real nodes cannot keep"
-    # A run with a target stops there, whatever the rounds are.
+    # A run with a target stops there, whatever the rounds are: the word of the server, which adds the noise then.
     # Noise that is correlated is that of all rounds together.
-    releases = rounds if private.get("target_epsilon") is None and not correlation else 1
+    stops = private.get("target_epsilon") is not None and not is_own_noise(plan)
+    releases = 1 if stops or correlation else rounds
     if releases and gaussian_delta(math.sqrt(releases) / noise, epsilon) > SLACK * delta:
         return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
     return None
@@ -86,6 +90,13 @@ def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked
     if who != told:
         return f"the plan promises noise={who!r}, and its client half has {told!r}"
     sharing = _table(mechanism, "sharing")
+    if who != "server":
+        for name in ("weight_cap", "adaptive"):
+            if private.get(name) is not None:
+                # The one scales a client's own noise down, the other lets the server say how far updates are clipped.
+                return f"the plan promises noise={who!r}, which {name} of its client half would lessen"
+        if mechanism.get("sampling") != "every":
+            return f"the plan promises noise={who!r}, which each release has by itself only with sampling='every'"
     if who == "local":
         alone = private.get("unit") == "client"
         if mechanism.get("alone") is not alone or sharing or is_masked:
@@ -95,7 +106,8 @@ def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked
         return "the plan promises noise of the server, and its client half adds some" if sharing else None
     if not is_masked or sharing.get("name") != "Sharing":
         return f"the plan promises noise={who!r}, and its client half masks nothing or adds none"
-    if (private.get("honest_share") or 1.0) != sharing.get("honest_share"):
+    believed = private.get("honest_share")
+    if promised.get("honest_share") != believed or (believed or 1.0) != sharing.get("honest_share"):
         return "the plan promises another honest_share than its client half counts on"
     return None
 
