@@ -3,9 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 # In processes of their own: Ray's driver ends its process when it loses its node, and its threads,
-# like those of JAX, keep pools from forking.
+# like those of JAX, keep pools from forking. TenSEAL ends a process that has loaded gRPC, its compiler and torch.
 ON_RAY := tests/runtimes/on_ray
 WITH_JAX := tests/clients/with_jax
+WITH_TENSEAL := tests/privacy/ckks
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,9 +20,10 @@ demo-deploy: $(VENV)/ready-dev
 	$(BIN)/python examples/deploy/main.py
 
 test: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(ON_RAY) --ignore $(WITH_JAX)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(ON_RAY) --ignore $(WITH_JAX) --ignore $(WITH_TENSEAL)
 	$(BIN)/python -m pytest -n 0 $(ON_RAY)
 	$(BIN)/python -m pytest -n 0 $(WITH_JAX)
+	$(BIN)/python -m pytest -n 0 $(WITH_TENSEAL)
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
