@@ -33,6 +33,27 @@ def test_values_add_up_and_are_those_of_the_run(ran):
     assert (found["method"], found["coalitions"]) == ("exact", 16)
 
 
+def busy(ran):
+    """A client that took part in the newest run."""
+    found = json.loads(ran("contributions", "--method", "participation", "--json").out)
+    return next(one["client"] for one in found["clients"] if one["value"])
+
+
+def test_a_client_that_the_run_is_without_is_in_no_coalition(ran):
+    gone = busy(ran)
+    assert ran("forget", "last", "--node", gone).code == 0
+    result = ran("contributions", "last", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [one["client"] for one in json.loads(result.out)["clients"]] == sorted({"0", "1", "2", "3"} - {gone})
+
+
+def test_a_run_that_goes_on_from_another_s_model_has_no_values(ran):
+    assert ran("forget", "last", "--node", busy(ran), "--method", "approximate", "--rounds", "1").code == 0
+    result = ran("contributions", "last")
+    assert result.code == 2
+    assert "after a client was forgotten" in result.err
+
+
 def test_people_read_a_table(ran):
     result = ran("contributions")
     assert "exact values, 16 coalitions, the run again with each" in result.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,12 @@ def contributions_command(
         if method == PARTICIPATION:
             found = participation(log)
         else:
+            _check_from_the_first(info)
             app = app_for(info, folder, place, force=force, instead=INSTEAD)
             memory = None if force else place.path.with_name(f"coalitions-{info.id}.jsonl")
             given: dict[str, Any] = {"permutations": permutations, "starts": starts, "tolerance": tolerance}
             given |= {"workers": workers, "memory": memory, "metric": metric, "mode": mode}
+            given |= {"without": info.plan.get("without", ())}
             found = contributions(app.client_fn, **arguments(app, info), method=method, of=of, **given)
         if record:
             _record(place, info.id, found)
@@ -97,6 +100,16 @@ def contributions_command(
         else:
             _tell(info.id, found)
         return _verdict(info, log, found)
+
+
+def _check_from_the_first(info: RunInfo) -> None:
+    """Refuse runs that went on from another's checkpoint, from which coalitions would not begin."""
+    origin: Mapping[str, Any] = info.plan.get("origin") or {}
+    if origin and (origin["round"] > 0 or not origin["as_it_was"]):
+        raise NotSupported(
+            f"run {info.id} went on from the model of run {origin['run']} after a client was forgotten, so it is no run "
+            f"of its clients alone; {INSTEAD}"
+        )
 
 
 def _record(place: Place, run: str, found: Contributions) -> None:
