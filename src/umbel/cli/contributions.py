@@ -107,7 +107,7 @@ def _check_from_the_first(info: RunInfo) -> None:
     origin: Mapping[str, Any] = info.plan.get("origin") or {}
     if origin and (origin["round"] > 0 or not origin["as_it_was"]):
         raise NotSupported(
-            f"run {info.id} went on from the model of run {origin['run']} after a client was forgotten, so it is no run "
+            f"run {info.id} went on from the model of run {origin['run']} after a client was forgotten, so it is not "
             f"of its clients alone; {INSTEAD}"
         )
 
