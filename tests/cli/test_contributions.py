@@ -33,6 +33,19 @@ def test_values_add_up_and_are_those_of_the_run(ran):
     assert (found["method"], found["coalitions"]) == ("exact", 16)
 
 
+def test_who_was_forgotten_does_not_come_back_to_be_valued(ran):
+    run = json.loads(ran("forget", "last", "--node", "3", "--json").out)["new_run"]
+    result = ran("contributions", run, "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [one["client"] for one in json.loads(result.out)["clients"]] == ["0", "1", "2"]
+
+
+def test_what_coalitions_were_worth_is_for_this_user_only(ran, tmp_path):
+    ran("contributions", "--method", "leave-one-out")
+    (file,) = (tmp_path / ".umbel").glob("coalitions-*.jsonl")
+    assert file.stat().st_mode & 0o077 == 0
+
+
 def test_people_read_a_table(ran):
     result = ran("contributions")
     assert "exact values, 16 coalitions, the run again with each" in result.out

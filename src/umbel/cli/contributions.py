@@ -88,6 +88,7 @@ def contributions_command(
             app = app_for(info, folder, place, force=force, instead=INSTEAD)
             memory = None if force else place.path.with_name(f"coalitions-{info.id}.jsonl")
             given: dict[str, Any] = {"permutations": permutations, "starts": starts, "tolerance": tolerance}
+            given |= {"without": info.plan.get("without", ())}
             given |= {"workers": workers, "memory": memory, "metric": metric, "mode": mode}
             found = contributions(app.client_fn, **arguments(app, info), method=method, of=of, **given)
         if record:
