@@ -54,6 +54,12 @@ def test_a_run_that_goes_on_from_another_s_model_has_no_values(ran):
     assert "after a client was forgotten" in result.err
 
 
+def test_what_coalitions_were_worth_is_for_this_user_only(ran, tmp_path):
+    ran("contributions", "--method", "leave-one-out")
+    (file,) = (tmp_path / ".umbel").glob("coalitions-*.jsonl")
+    assert file.stat().st_mode & 0o077 == 0
+
+
 def test_people_read_a_table(ran):
     result = ran("contributions")
     assert "exact values, 16 coalitions, the run again with each" in result.out

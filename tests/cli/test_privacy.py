@@ -71,6 +71,7 @@ def test_a_run_without_a_plan_fails_and_its_aggregator_is_not_looked_at(here, ap
     rows = rows_of(result)
     assert (rows["promise"]["verdict"], rows["noise"]["verdict"]) == ("failed", "not shown")
     assert (rows["metrics"]["verdict"], rows["secure sum"]["verdict"]) == ("weak", "weak")
+    assert rows["noise"]["text"] == "no differential privacy is promised, so there is no noise to be measured"
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,16 @@ def test_membership_in_an_unprotected_model_that_learnt_by_heart_is_inferred(her
     row = rows_of(result)["membership by loss"]
     assert (result.code, row["verdict"], row["control"]["works"]) == (1, "failed", True)
     assert row["numbers"]["auc_low"] > 0.55
+
+
+def test_a_run_whose_models_are_gone_is_not_judged_by_another_model(here, tmp_path):
+    open_app(tmp_path / "bare")
+    assert here("run", "bare", "--engine", "serial").code == 0
+    assert here("forget", "last", "--node", "0", "--method", "remove").code == 0
+    result = here("privacy", "last", "--level", "A3", "--json", "--out", "out")
+    row = rows_of(result)["membership by loss"]
+    assert (result.code, row["verdict"]) == (1, "not shown")
+    assert "is kept" in row["text"]
 
 
 def test_membership_in_a_private_model_is_not_inferred_and_the_control_is(here, tmp_path):

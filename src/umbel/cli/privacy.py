@@ -21,10 +21,12 @@ from umbel.errors import ConfigError, printable
 from umbel.runtimes import checkpoint
 from umbel.runtimes.app import load_app
 from umbel.runtimes.history import History
+from umbel.runtimes.keeping import FORGOTTEN
 from umbel.runtimes.privacy_report.page import page, summary
 from umbel.runtimes.privacy_report.report import QUICK, Report, look
 from umbel.runtimes.privacy_report.row import TITLES, Level
 from umbel.runtimes.privacy_report.subject import Subject
+from umbel.runtimes.replay import rounds_in
 
 if TYPE_CHECKING:
     from umbel.audit.key import LogKey
@@ -92,8 +94,11 @@ def _subject(target: str, app: Path | None, changes: tuple[str, ...], path: Path
 def _of_run(target: str, app: Path | None, path: Path) -> Subject:
     with opened(path) as store:
         info = find_run(store, target)
-        history = History.of(store.log(info.id), Arrays.of({}), info.id, info.plan)
-        kept = store.checkpoints(info.id)
+        log, kept = store.log(info.id), store.checkpoints(info.id)
+        history = History.of(log, Arrays.of({}), info.id, info.plan)
+        if any(event["kind"] == FORGOTTEN for event in log):
+            # What is left is from before the removed models, which were released all the same.
+            kept = [number for number in kept if number >= max(rounds_in(log), default=0)]
         released = checkpoint.read(store.checkpoint(info.id, kept[-1]))[0].params if kept else None
     entry = entry_of(info, "name the folder of an app that does the same")
     found = loaded(info, entry, app, otherwise="undo the change, or look at a new run")

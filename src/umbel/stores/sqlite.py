@@ -155,8 +155,13 @@ class SQLiteStore(Store):
 
     def scrub(self) -> None:
         # What was deleted stays in free pages and in the write-ahead log until both are written anew.
-        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
-            self._rows(statement)
+        self._rows("VACUUM")
+        ((busy, *_),) = self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy:
+            raise StoreError(
+                f"somebody reads {self.path}, so that bytes of what was removed are still in it; end that, and give "
+                "the same command again"
+            )
 
     def close(self) -> None:
         for run in list(self._claims):

@@ -280,3 +280,36 @@ print(refused)
 def test_what_a_client_remembers_comes_back():
     member = Member(b"s" * 32, b"key")
     assert Member.read(member.data) == member
+
+
+def test_two_openings_of_a_round_show_their_difference_so_the_server_has_to_keep_to_the_protocol():
+    """What the documentation says that this does not stand against, so that nobody claims it does."""
+    talk, given = Talk(), {name: np.full(10, 7 + place, np.uint32) for place, name in enumerate(NAMES)}
+    sent = talk.encrypted(given)
+    everybody, _ = talk.opened(summed(talk.about, list(sent.values())), "hungary")
+    but_one, _ = talk.opened(summed(talk.about, list(sent.values())[:3]), "switzerland")
+    assert (everybody - but_one == given["long beach"]).all()
+
+
+def test_who_has_a_key_of_the_sum_deals_no_other_under_the_same_seal():
+    talk = Talk()
+    for name in ("cleveland", "hungary"):
+        with pytest.raises(SecureRefused, match="deals no other"):
+            deal(talk.parties[name], talk.about, talk.members[name], talk.adverts)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scale_bits": float("nan")},
+        {"scale_bits": 27.0},
+        {"scale_bits": None},
+        {"poly_modulus_degree": 8192.0},
+        {"poly_modulus_degree": [8192]},
+        {"coeff_mod_bits": None},
+    ],
+    ids=str,
+)
+def test_parameters_that_are_no_whole_numbers_are_refused(arguments):
+    with pytest.raises(ConfigError, match="whole number"):
+        ckks(**arguments)

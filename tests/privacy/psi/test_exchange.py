@@ -152,3 +152,48 @@ def test_what_is_no_set_of_ids_is_refused(ids, words):
 def test_limits_are_whole_numbers(wrong):
     with pytest.raises(ConfigError, match="must be a whole number of at least 1"):
         Consent(**wrong)
+
+
+def test_two_that_answer_from_one_file_share_its_limits(tmp_path):
+    file, request = tmp_path / "intersections.jsonl", Asker(["a"], peer="clinic", consent=LAB).request()
+    consent = Consent(allow=["lab"], requests_per_day=1)
+    first, second = (Holder(["a"], consent=consent, asked=Asked(file)) for _ in range(2))
+    first.reply("lab", request, now_s=5.0)
+    with pytest.raises(NotSupported, match="has asked 1 times"):
+        second.reply("lab", request, now_s=5.0)
+
+
+@pytest.mark.parametrize("now_s", [float("nan"), float("inf"), None, "5"], ids=str)
+def test_limits_need_a_time(now_s):
+    request = Asker(["a"], peer="clinic", consent=LAB).request()
+    with pytest.raises(ConfigError, match="now_s must be"):
+        Holder(["a"], consent=CLINIC).reply("lab", request, now_s=now_s)
+
+
+def test_one_name_is_no_list_of_names():
+    with pytest.raises(ConfigError, match="allow is a list of names"):
+        Consent(allow="clinic")
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, "3", None, True], ids=str)
+def test_dummies_are_a_whole_number(count):
+    with pytest.raises(ConfigError, match="pad_to must be"):
+        Asker(["a"], peer="clinic", consent=LAB, pad_to=count)
+    with pytest.raises(ConfigError, match="pad_to must be"):
+        Holder(["a"], consent=CLINIC, pad_to=count)
+
+
+def test_padding_that_hides_nothing_is_refused():
+    with pytest.raises(ConfigError, match="pad_to=1 hides nothing: there are 2 ids"):
+        Holder(["a", "b"], consent=CLINIC, pad_to=1)
+
+
+def test_too_much_padding_is_refused_before_it_is_made():
+    with pytest.raises(NotSupported, match=r"1000000000000 ids are more than .*max_ids"):
+        Asker(["a"], peer="clinic", consent=LAB, pad_to=10**12)
+
+
+def test_a_reply_before_anything_was_asked_says_so():
+    reply = Holder(["a"], consent=CLINIC).reply("lab", Asker(["a"], peer="clinic", consent=LAB).request(), now_s=1.0)
+    with pytest.raises(ProtocolError, match=r"call request\(\) first"):
+        Asker(["a"], peer="clinic", consent=LAB).intersection(reply)

@@ -1,5 +1,7 @@
 """A client that was forgotten is in no bit of the new model, and in no checkpoint of the old run."""
 
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -384,3 +386,43 @@ def test_nobody_left_out_is_nothing_left_out():
     plain, empty = ran(fl.MemoryStore()), ran(fl.MemoryStore(), without=[])
     assert plain.parameters.digest == empty.parameters.digest
     assert "without" not in plain.plan
+
+
+def test_models_that_went_on_from_the_clients_are_named_too():
+    """In the rounds of the run that was made by approximation the client is not, and in its model it is."""
+    store, all_of_them = fl.MemoryStore(), config(fraction_fit=1.0)
+    first = ran(store, config=all_of_them)
+    near = forgotten(store, first.run, "1", method="approximate", config=all_of_them)
+    exact = forgotten(store, first.run, "1", config=all_of_them)
+    assert near.report["other_runs"] == []
+    assert exact.report["other_runs"] == [near.history.run]
+
+
+def test_what_an_approximation_left_can_be_removed():
+    store, all_of_them = fl.MemoryStore(), config(fraction_fit=1.0)
+    first = ran(store, config=all_of_them)
+    near = forgotten(store, first.run, "1", method="approximate", config=all_of_them).history.run
+    gone = forgotten(store, near, "1", method="remove", config=all_of_them)
+    assert gone.guarantee == "removed"
+    assert not store.checkpoints(near)
+    exact = forgotten(store, first.run, "1", config=all_of_them).history.run
+    with pytest.raises(ConfigError, match="without client 1 already"):
+        forgotten(store, exact, "1", config=all_of_them)
+
+
+def test_a_file_that_somebody_reads_is_not_said_to_be_clean(tmp_path):
+    given = {"initial_parameters": [np.zeros(4)], "config": config(fraction_fit=1.0, num_rounds=2)}
+    store, told = SQLiteStore(tmp_path / "runs.db"), {"method": "remove", "client_fn": Marked}
+    first = ran(store, Marked, **given)
+    store._rows("PRAGMA busy_timeout=0")
+    reader = sqlite3.connect(tmp_path / "runs.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM checkpoints").fetchall()
+    with pytest.raises(StoreError, match="somebody reads"):
+        forgotten(store, first.run, "2", **told, **given)
+    reader.close()
+    # Nothing is left to be removed, and the file is written anew all the same.
+    forgotten(store, first.run, "2", **told, **given)
+    secret = first.parameters["0"].tobytes()
+    assert not [path for path in tmp_path.iterdir() if secret in path.read_bytes()]
+    store.close()

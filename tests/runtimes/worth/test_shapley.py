@@ -154,3 +154,9 @@ def test_the_quantiles_are_those_of_the_tables():
     for degrees, wanted in ((1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (30, 2.042)):
         assert student(0.95, degrees) == pytest.approx(wanted, rel=2e-3)
     assert student(0.99, 5) == pytest.approx(4.032, rel=5e-3)
+
+
+def test_students_quantile_is_exact_for_few_permutations_and_high_confidence():
+    """From a table of Student's t."""
+    for confidence, degrees, wanted in ((0.999, 3, 12.924), (0.999, 4, 8.610), (0.99, 3, 5.841), (0.9, 1, 6.314)):
+        assert student(confidence, degrees) == pytest.approx(wanted, abs=6e-4)

@@ -37,6 +37,13 @@ class Ckks:
     scale_bits: int = 27
 
     def __post_init__(self) -> None:
+        for name in ("poly_modulus_degree", "scale_bits"):
+            value = getattr(self, name)
+            # NaN is smaller than no bound, so that every check below would let it through.
+            fine = isinstance(value, int) and not isinstance(value, bool)
+            require(fine, f"{name} must be a whole number, got {value!r}")
+        fine = isinstance(self.coeff_mod_bits, Sequence)  # pyright: ignore[reportUnnecessaryIsInstance]
+        require(fine, f"coeff_mod_bits must be a list of whole numbers, got {self.coeff_mod_bits!r}")
         bits, degree = tuple(self.coeff_mod_bits), self.poly_modulus_degree
         object.__setattr__(self, "coeff_mod_bits", bits)
         known = ", ".join(map(str, MOST_MODULUS_BITS))
@@ -79,10 +86,12 @@ class Ckks:
 def ckks(poly_modulus_degree: int = 8192, *, coeff_mod_bits: Sequence[int] = (60, 60), scale_bits: int = 27) -> Ckks:
     """Secure sums by encryption: `Secure(secure_sum=ckks())`, with the extra `ckks`.
 
-    Guarantee: a server that follows the protocol or not, and has no client on its side, learns the sum over at least
-    `min_cohort` clients. One client that shares the secret key with the server opens everybody's updates to it, which
-    masks (`Secure()` without this) do not allow: take masks unless you cannot. About 32 bytes per parameter instead of
-    4. Parameters under 128 bits of security are refused.
+    Guarantee: a server that follows the protocol, and has no client on its side, learns the sum over at least
+    `min_cohort` clients, and nothing else of any. Clients do not agree on who is in the sum: a server that has two of
+    them open two sums of the same round learns their difference, which may be one client's update. One client that
+    shares the secret key with the server opens everybody's updates to it. Masks (`Secure()` without this) allow
+    neither: take masks unless you cannot. About 32 bytes per parameter instead of 4. Parameters under 128 bits of
+    security are refused.
 
     Args:
         poly_modulus_degree: the ring's dimension.

@@ -5,7 +5,8 @@
     encrypt    client → server   its vector, a ciphertext per part, and in each part a tag that only key holders know
     open       one client        the sum, if its tags say that it is one of enough clients, each once
 
-The server is handed signed public keys, sealed keys, ciphertexts and, at the end, integers. It never has a key.
+The server is handed signed public keys, sealed keys, ciphertexts and, at the end, integers. It never has a key. It has
+to keep to the last step: of two openings of the same round it learns the difference.
 """
 
 from __future__ import annotations
@@ -119,8 +120,11 @@ def deal(party: Party, about: Sum, member: Member, adverts: Mapping[str, bytes])
     """A fresh secret key, sealed for each of the others that advertised.
 
     Raises:
-        SecureRefused: too few advertised, or one is not who it says.
+        SecureRefused: too few advertised, one is not who it says, or this client has a key of this sum already.
     """
+    if member.key:
+        # Two keys under one seal (AES-GCM, one nonce) would show the server their XOR.
+        raise SecureRefused(party.name, "it has a key of this sum already, and deals no other")
     if len(adverts) < party.floors.min_cohort:
         raise SecureRefused(party.name, f"{len(adverts)} clients are left, the owner wants {party.floors.min_cohort}")
     own, key = X25519PrivateKey.from_private_bytes(member.secret), Key.fresh(about.settings).data

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, final
 
 from umbel.errors import StoreError
 from umbel.message import require
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no such locks and goes without
+    fcntl = None
 
 DAY_S = 86_400.0
 MOST_IDS = 100_000
@@ -38,6 +45,8 @@ class Consent:
             value = getattr(self, name)
             fine = isinstance(value, int) and not isinstance(value, bool) and value >= 1
             require(fine, f"{name} must be a whole number of at least 1, got {value!r}")
+        listed = not isinstance(self.allow, str)
+        require(listed, f"allow is a list of names, got {self.allow!r}; write [{self.allow!r}]")
         object.__setattr__(self, "allow", tuple(self.allow))
 
     def why_not_peer(self, peer: str) -> str | None:
@@ -81,13 +90,46 @@ class Asked:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file, self.before = file, list[tuple[float, str, int]]()
+        self._gate = threading.Lock()
+        self._read()
+
+    def _read(self) -> None:
+        file = self._file
+        if file is None:
+            return
         try:
-            lines = [] if file is None or not file.exists() else file.read_text("utf-8").splitlines()
-            self.before += [_entry(json.loads(line)) for line in lines if line]
+            lines = file.read_text("utf-8").splitlines() if file.exists() else []
+            self.before = [_entry(json.loads(line)) for line in lines if line]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{file} cannot be read ({error}), so that nobody knows what was asked today; restore it from a backup"
             ) from error
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Nobody else looks at the limits, or uses them up, meanwhile: no other thread, and no process with this file.
+
+        Raises:
+            StoreError: the file cannot be read or written.
+        """
+        with self._gate:
+            if self._file is None:
+                yield
+                return
+            try:
+                descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise self._unwritten(error) from error
+            try:
+                if fcntl is not None:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                self._read()
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _unwritten(self, error: OSError) -> StoreError:
+        return StoreError(f"{self._file} cannot be written: {error.strerror}; nothing is answered")
 
     def note(self, at_s: float, peer: str, ids: int, mine: int) -> None:
         """Remember a request, before it is answered.
@@ -108,7 +150,7 @@ class Asked:
                     out.flush()
                     os.fsync(out.fileno())
             except OSError as error:
-                raise StoreError(f"{self._file} cannot be written: {error.strerror}; nothing is answered") from error
+                raise self._unwritten(error) from error
         self.before.append((at_s, peer, ids))
 
 

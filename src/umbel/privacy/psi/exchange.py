@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import struct
 from collections.abc import Sequence
 from typing import final
 
 from umbel.errors import ConfigError, NotSupported, ProtocolError
-from umbel.message import require
+from umbel.message import is_number, require
 from umbel.privacy.psi.consent import Asked, Consent
 from umbel.privacy.psi.engine import Blinding
 from umbel.privacy.psi.openmined import OpenMined
@@ -39,7 +40,8 @@ class Asker:
         pad_to: dummies are added up to so many; 0 adds none.
 
     Raises:
-        ConfigError: an id is none, or there twice; or `openmined-psi` is not installed.
+        ConfigError: an id is none, or there twice; `pad_to` is fewer than there are; or `openmined-psi` is not
+            installed.
         NotSupported: consent does not allow it.
 
     Example:
@@ -59,12 +61,15 @@ class Asker:
         reason = consent.why_not_peer(peer)
         if reason is not None:
             raise NotSupported(f"{reason}; add it there, at both owners'")
-        self.ids, self._padded = tuple(ids), padded(ids, pad_to)
-        if len(self._padded) > consent.max_ids:
+        check_padding(pad_to)
+        self.ids = tuple(ids)
+        asked = max(len(self.ids), pad_to)
+        if asked > consent.max_ids:
             raise NotSupported(
-                f"{len(self._padded)} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise "
+                f"{asked} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise "
                 "it, or ask for fewer"
             )
+        self._padded = padded(ids, pad_to)
         self._blinding = blinding or OpenMined()
 
     def request(self) -> bytes:
@@ -119,6 +124,9 @@ class Holder:
             ProtocolError: it is no request.
             StoreError: it cannot be written down.
         """
+        # Of NaN no time is a day ago, and no limit would hold.
+        fine = is_number(now_s) and math.isfinite(now_s)
+        require(fine, f"now_s must be a Unix time in seconds, got {now_s!r}")
         self._check(self._consent.why_not_peer(peer))
         body = _body(request)
         if len(body) > self._consent.max_ids * BLINDED_BYTES:
@@ -127,8 +135,9 @@ class Holder:
                 "(intersection.max_ids)"
             )
         count = self._blinding.count(body)
-        self._check(self._consent.why_not(peer, count, self._asked.before, now_s))
-        self._asked.note(now_s, peer, count, self._count)
+        with self._asked.held():
+            self._check(self._consent.why_not(peer, count, self._asked.before, now_s))
+            self._asked.note(now_s, peer, count, self._count)
         setup, response = self._blinding.reply(body, self._ids)
         return MAGIC + _HEAD.pack(len(setup), len(response)) + setup + response
 
@@ -137,12 +146,19 @@ class Holder:
             raise NotSupported(reason)
 
 
+def check_padding(count: object) -> None:
+    """Refuse what is no number of dummies."""
+    fine = isinstance(count, int) and not isinstance(count, bool) and count >= 0
+    require(fine, f"pad_to must be a whole number of at least 0, got {count!r}")
+
+
 def padded(ids: Sequence[str], count: int) -> list[bytes]:
     """The ids as bytes, and dummies after them that nobody else has.
 
     Raises:
-        ConfigError: an id is none, or there twice.
+        ConfigError: an id is none, or there twice, or there are more than `count`, which is not 0.
     """
+    check_padding(count)
     require(not isinstance(ids, str), f"ids is a list of texts, got {ids!r}")
     odd = next((one for one in ids if not isinstance(one, str) or not 0 < len(one) <= LONGEST_ID), None)  # pyright: ignore[reportUnnecessaryIsInstance]
     if odd is not None:
@@ -150,6 +166,8 @@ def padded(ids: Sequence[str], count: int) -> list[bytes]:
     if len(set(ids)) != len(ids):
         twice = next(one for place, one in enumerate(ids) if one in ids[:place])
         raise ConfigError(f"the id {twice!r} is there twice; an intersection is of sets: give each once")
+    if 0 < count < len(ids):
+        raise ConfigError(f"pad_to={count} hides nothing: there are {len(ids)} ids; take more, or 0 for no dummies")
     dummies = [DUMMY + secrets.token_bytes(32) for _ in range(count - len(ids))]
     return [*(REAL + one.encode("utf-8", "surrogatepass") for one in ids), *dummies]
 

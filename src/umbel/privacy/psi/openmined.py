@@ -47,6 +47,8 @@ class OpenMined(Blinding):
         return setup.SerializeToString(), response.SerializeToString()
 
     def common(self, setup: bytes, response: bytes, asked: int) -> list[int]:
+        if self._client is None:
+            raise ProtocolError("there is a reply and nothing was asked: call request() first")
         theirs, mine = self._read("ServerSetup", setup), self._read("Response", response)
         if theirs.WhichOneof("data_structure") != "raw" or len(mine.encrypted_elements) != asked:
             raise ProtocolError(f"the reply is not to a request of {asked} ids")

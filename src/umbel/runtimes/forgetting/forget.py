@@ -138,7 +138,8 @@ def finished(
     """
     guarantee = keeping.NOTHING if part.first is None else "removed" if method == "remove" else method
     touched = [] if part.first is None else [n for n in store.checkpoints(info.id) if n > part.before]
-    if touched and not keep:
+    if part.first is not None and not keep:
+        # Without any checkpoint to remove, too: a process that died after the first line has left bytes in the file.
         store.forget(info.id, part.before)
         store.scrub()
     origin: Mapping[str, Any] = {} if history is None else history.plan["origin"]
@@ -155,7 +156,7 @@ def finished(
         "model": None if history is None else history.parameters.digest,
         "removed_checkpoints": [] if keep else touched,
         "kept_checkpoints": touched if keep else [],
-        "other_runs": report.others_with(store, info, client),
+        "other_runs": report.others_with(store, info, client, new=None if history is None else history.run),
         "out_of_reach": report.out_of_reach(part),
         **report.promised(info, store.log(info.id)),
         **(evidence or {}),
@@ -202,5 +203,6 @@ def check_over(store: Store, info: RunInfo, client: str) -> None:
         raise StoreError(
             f"run {info.id} is under way; stop it first, so that nothing is trained with {client!r} meanwhile"
         )
-    if client in info.plan.get("without", ()):
+    # A run that an approximation was made from is without the client, and still holds something of it.
+    if client in info.plan.get("without", ()) and influence(whole_log(store, info), client).first is None:
         raise ConfigError(f"run {info.id} is without client {client} already")

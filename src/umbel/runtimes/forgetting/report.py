@@ -7,11 +7,11 @@ from typing import Any
 
 from umbel.arrays import Arrays
 from umbel.audit.unlearning import KIND, signed_report
+from umbel.errors import StoreError
 from umbel.runtimes.annex import added
-from umbel.runtimes.forgetting.influence import Influence
+from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
 from umbel.runtimes.history import History
 from umbel.runtimes.keeping import FORGOTTEN, NOTHING
-from umbel.runtimes.replay import rounds_in
 from umbel.stores import RunInfo, Store
 
 GUARANTEES = {
@@ -33,21 +33,45 @@ def out_of_reach(influence: Influence) -> list[str]:
         f"the models of rounds {influence.first} and later that were sent to other clients and nodes",
         "models that were exported, fetched from a server or handed out by fl.simulate, and runs that began from them",
         "copies and backups of the store, and what a disk keeps of blocks that were written anew",
+        "files of coalitions beside the store: what models with its data were worth, where contributions were asked "
+        "for",
         "receipts that nodes keep, and proofs: they name its updates by their digests",
         "the run's log, which only grows: it names the client, and holds metrics that its data went into",
         "the client's own node: what it keeps there is its owner's to remove",
     ]
 
 
-def others_with(store: Store, info: RunInfo, client: str) -> list[str]:
-    """Other runs in the store, of the same app or name, in which a client of this id took part."""
-    found: list[str] = []
-    for one in store.runs():
-        alike = one.name == info.name if info.plan.get("app") is None else _app(one) == _app(info)
-        if one.id != info.id and alike:
-            rounds = rounds_in(store.log(one.id)).values()
-            found += [one.id] if any(name == client for event in rounds for name, _ in event.get("clients", ())) else []
-    return found
+def others_with(store: Store, info: RunInfo, client: str, *, new: str | None = None) -> list[str]:
+    """Other runs in the store, of the same app, name or origin, whose models hold something of a client of this id.
+
+    Args:
+        new: the run without the client, which is reported by itself.
+    """
+
+    def alike(one: RunInfo) -> bool:
+        same = one.name == info.name if info.plan.get("app") is None else _app(one) == _app(info)
+        return same or _root(store, one) == _root(store, info)
+
+    return [
+        one.id
+        for one in store.runs()
+        if one.id not in (info.id, new) and alike(one) and influence(_log(store, one), client).first is not None
+    ]
+
+
+def _root(store: Store, info: RunInfo) -> str:
+    """The run that this one goes back to, over all runs that it was made from."""
+    origin = info.plan.get("origin")
+    before = None if origin is None else store.find(origin["run"])
+    return info.id if before is None else _root(store, before)
+
+
+def _log(store: Store, info: RunInfo) -> Sequence[Mapping[str, Any]]:
+    """With that of the run that it went on from, where that is still there."""
+    try:
+        return whole_log(store, info)
+    except StoreError:
+        return store.events(info.id)
 
 
 def _app(info: RunInfo) -> str | None:

@@ -32,7 +32,9 @@ def calibration(subject: Subject) -> Iterator[Row]:
             level="A1",
             name="noise",
             verdict="not shown",
-            text="there is no plan under which the run would start, so no noise either",
+            text="there is no plan under which the run would start, so no noise either"
+            if subject.run.privacy is not None
+            else "no differential privacy is promised, so there is no noise to be measured",
             mend="see what A0 says of the plan",
         )
         return

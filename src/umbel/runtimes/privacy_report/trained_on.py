@@ -38,6 +38,8 @@ def trained_on(subject: Subject) -> Iterator[Row]:
 
 def inferred(subject: Subject) -> Row:
     """The attack and its control."""
+    if subject.id and subject.released is None:
+        raise NotSupported(f"no model of run {subject.id} is kept; look at the app, of which a model is trained first")
     parties = list(_parties(subject))
     model = subject.released or _led(subject)
     kept = parties[0].client.parameters(parties[0].ctx).keys() - model.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -56,7 +57,9 @@ class Memory:
         self._found[name] = found
         if self._file is not None:
             try:
-                with self._file.open("a", encoding="utf-8") as out:
+                # What it says is about people's data, as the store beside it.
+                descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                with os.fdopen(descriptor, "a", encoding="utf-8") as out:
                     out.write(json.dumps({"coalition": name, **found}) + "\n")
             except OSError as error:
                 raise StoreError(f"{self._file} cannot be written: {error.strerror}; name another file") from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import final
 
 from umbel.randomness import derive, generator
@@ -120,23 +119,27 @@ def _walk(game: Game, order: Sequence[str], tolerance: float) -> dict[str, float
 def student(confidence: float, degrees: int) -> float:
     """The two-sided quantile of Student's t with so many degrees of freedom.
 
-    The first terms of its expansion in 1 / degrees (Abramowitz and Stegun, 26.7.5); for one and two degrees exact.
+    Where its finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4) comes to `confidence`.
 
     Example:
         >>> round(student(0.95, 10), 3)
         2.228
     """
-    tail = (1 + confidence) / 2
-    if degrees == 1:
-        return math.tan(math.pi * (tail - 0.5))
-    if degrees == 2:
-        return (2 * tail - 1) * math.sqrt(2 / (4 * tail * (1 - tail)))
-    z, d = NormalDist().inv_cdf(tail), degrees
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + first / d + second / d**2 + third / d**3 + fourth / d**4
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        angle = (low + high) / 2
+        low, high = (angle, high) if _within(angle, degrees) < confidence else (low, angle)
+    return math.tan(low) * math.sqrt(degrees)
+
+
+def _within(angle: float, degrees: int) -> float:
+    """The chance that |t| is below tan(angle) · √degrees."""
+    sine, cosine, odd = math.sin(angle), math.cos(angle), degrees % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(odd, degrees - 1, 2):
+        total += term
+        term *= cosine**2 * (power + 1) / (power + 2)
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
 def _exactly(value: float) -> Share:
