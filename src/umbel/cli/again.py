@@ -35,19 +35,6 @@ def arguments(app: App, info: RunInfo) -> dict[str, Any]:
     run = app.describe(settings)
     engine: Mapping[str, Any] = info.plan.get("engine") or {}
     blocks = {"engine": "vmap", "block": engine["block"]} if engine.get("block", 1) > 1 else {}
-    return {
-        "num_clients": run.num_clients,
-        "strategy": run.strategy,
-        # The plan's seed: a sweep gives its own, and an app that names none was given one.
-        "config": replace(run.config, seed=info.plan["config"]["seed"]),
-        "initial_parameters": run.initial_parameters,
-        "evaluate_fn": run.evaluate_fn,
-        "on_fit_config_fn": run.on_fit_config_fn,
-        "on_evaluate_config_fn": run.on_evaluate_config_fn,
-        "attributes": run.attributes,
-        "system": run.system,
-        "coordinator": run.coordinator,
-        "privacy": run.privacy,
-        "settings": settings,
-        **blocks,
-    }
+    # The plan's seed: a sweep gives its own, and an app that names none was given one.
+    seeded = replace(run.config, seed=info.plan["config"]["seed"])
+    return {**run.arguments, "config": seeded, "settings": settings, **blocks}

@@ -88,20 +88,9 @@ def drive(job: Job) -> int:
 
 def simulated(job: Job, observers: Sequence[Observer]) -> History:
     """Simulate it, and say nothing."""
-    run = job.run
     return simulate(
         job.app.client_fn,
-        run.num_clients,
-        strategy=run.strategy,
-        config=run.config,
-        initial_parameters=run.initial_parameters,
-        evaluate_fn=run.evaluate_fn,
-        on_fit_config_fn=run.on_fit_config_fn,
-        on_evaluate_config_fn=run.on_evaluate_config_fn,
-        attributes=run.attributes,
-        system=run.system,
-        coordinator=run.coordinator,
-        privacy=run.privacy,
+        **job.run.arguments,
         stop_when=job.stop_when,
         engine=job.engine,
         workers=job.workers,

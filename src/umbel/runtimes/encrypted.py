@@ -9,9 +9,9 @@ from typing import Any, final
 
 import numpy as np
 
-from umbel.coordinators import Coordinator, Phase, Secure
-from umbel.errors import NotSupported, ProtocolError
-from umbel.message import Ask, Receipt, Task
+from umbel.coordinators import Phase, Secure
+from umbel.errors import ProtocolError
+from umbel.message import Ask, Task
 from umbel.privacy.ckks.ciphered import Ciphered, table, tabled
 from umbel.privacy.ckks.parameters import MOST_CLIENTS
 from umbel.privacy.ckks.round import Sum, added
@@ -20,8 +20,9 @@ from umbel.privacy.sa1.encoding import Decoded, Encoding
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.party import Floors
 from umbel.privacy.sa1.secured import digest_of
-from umbel.runtimes.players import Players, Steps, VirtualPlayers
-from umbel.runtimes.secure import NOTHING, fill, offer_for, summed_tally, warn
+from umbel.runtimes.players import VirtualPlayers
+from umbel.runtimes.secure import NOTHING, offer_for
+from umbel.runtimes.summed import SummedPlayers, check_linear, summed_tally
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
 from umbel.strategy import Strategy
@@ -35,11 +36,7 @@ def encrypted(strategy: Strategy, settings: Secure) -> Ciphered:
         ConfigError: `tenseal` is not installed.
     """
     assert settings.secure_sum is not None
-    if not strategy.reducer.linear:
-        raise NotSupported(
-            f"Secure() needs a linear reducer such as Mean(), got {strategy.reducer!r}: a robust rule looks at single "
-            "updates, which a secure sum hides"
-        )
+    check_linear(strategy)
     library()
     return Ciphered(inner=strategy, settings=settings.secure_sum, floors=Floors(min_cohort=settings.min_cohort))
 
@@ -71,33 +68,14 @@ class _Talk:
 
 
 @final
-class EncryptedPlayers(Players):
-    """Plays cohorts of virtual clients so that what is handed back is an opened sum.
-
-    The clients' identities are generated, as everybody is in one process: what this shows is the arithmetic and the
-    cost, not the protection.
-    """
+class EncryptedPlayers(SummedPlayers):
+    """Sums that the clients encrypt, in four steps."""
 
     def __init__(self, virtual: VirtualPlayers, strategy: Strategy, settings: Secure) -> None:
-        self.virtual, self.strategy, self.settings, self._root = virtual, strategy, settings, os.urandom(32)
+        super().__init__(virtual, strategy, settings)
+        self._root = os.urandom(32)
 
-    def ready(self, round: int, least: int) -> Steps[None]:
-        return self.virtual.ready(round, least)
-
-    def fit(self, phase: Phase, task: Task, coordinator: Coordinator) -> Steps[tuple[Tally, list[Receipt]]]:
-        """Play the four steps; a sum that cannot be opened leaves a cohort of failures."""
-        tally = self._summed(phase, task, dict(self.strategy.schema(task, {})))
-        order = {client: position for position, client in enumerate(phase.clients)}
-        coordinator.receipts(tally.receipts, order)
-        self.virtual.pending = tally.states
-        return tally, sorted(tally.receipts.failures(), key=lambda receipt: order[receipt.client])
-        yield
-
-    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
-        return self._summed(phase, task, {})
-        yield
-
-    def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Tally:
+    def summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Tally:
         if not 2 <= len(phase.clients) <= MOST_CLIENTS:
             reason = f"an encrypted sum is of 2 to {MOST_CLIENTS} clients, {len(phase.clients)} are asked; use masks"
             return summed_tally(phase, {}, (), reason)
@@ -106,11 +84,7 @@ class EncryptedPlayers(Players):
             decoded, who = self._talked(talk)
         except ProtocolError as error:
             return summed_tally(phase, talk.failed, (), str(error))
-        tally = summed_tally(phase, talk.failed, who, "dropped out of the encrypted round")
-        tally.states = {client: state for client, state in talk.states.items() if client in set(who)}
-        fill(tally, decoded, schema, len(who))
-        warn(self.virtual.say, self.settings, phase.round, decoded, len(who))
-        return tally
+        return self.full(phase, schema, decoded, who, talk.failed, talk.states)
 
     def _begun(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> _Talk:
         assert self.settings.secure_sum is not None
@@ -164,15 +138,3 @@ class EncryptedPlayers(Players):
         talk.members.update({client: own["member"] for client, own in tally.own.items()})
         talk.states.update(tally.states)
         return {client: tally.own[client]["message"] for client in messages if client in tally.own}
-
-    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
-        self.virtual.kept(round, tally, receipts)
-
-    def account(self) -> dict[str, Any]:
-        return self.virtual.account()
-
-    def state(self) -> dict[str, Any]:
-        return self.virtual.state()
-
-    def close(self) -> None:
-        self.virtual.close()

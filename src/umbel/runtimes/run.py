@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, final
 
 from umbel.arrays import ArraysLike
@@ -43,3 +43,8 @@ class Run:
 
     def __post_init__(self) -> None:
         require(self.num_clients >= 1, f"num_clients must be at least 1, got {self.num_clients}")
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `simulate` is given for it, beside a client function."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}

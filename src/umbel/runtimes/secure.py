@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, final
+from typing import Any, final
 
 from umbel.arrays import Arrays
-from umbel.cohort import Receipts
-from umbel.coordinators import Coordinator, Phase, Secure
-from umbel.errors import NotSupported, ProtocolError, SecureAborted
-from umbel.message import Ask, Receipt, Task
+from umbel.coordinators import Phase, Secure
+from umbel.errors import ProtocolError, SecureAborted
+from umbel.message import Ask, Task
 from umbel.privacy.sa1.conversation import STEPS, Conversation
 from umbel.privacy.sa1.encoding import Decoded, Encoding
 from umbel.privacy.sa1.offer import Offer
 from umbel.privacy.sa1.party import Floors
 from umbel.privacy.sa1.ring import RingSum
-from umbel.privacy.sa1.secured import Secured, digest_of, opened
+from umbel.privacy.sa1.secured import Secured, digest_of
 from umbel.privacy.sa1.server import Step
 from umbel.privacy.sharing import default_threshold
-from umbel.reducers.exact import ExactSum
-from umbel.runtimes.players import Players, Say, Steps, VirtualPlayers
+from umbel.runtimes.players import VirtualPlayers
+from umbel.runtimes.summed import SummedPlayers, check_linear, summed_tally
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
 from umbel.strategy import Strategy
@@ -36,11 +35,7 @@ def secured(strategy: Strategy, settings: Secure) -> Secured:
     Raises:
         NotSupported: its reducer needs to see single updates.
     """
-    if not strategy.reducer.linear:
-        raise NotSupported(
-            f"Secure() needs a linear reducer such as Mean(), got {strategy.reducer!r}: a robust rule looks at single "
-            "updates, which a secure sum hides"
-        )
+    check_linear(strategy)
     return Secured(inner=strategy, floors=Floors(min_cohort=settings.min_cohort, min_threshold_share=0.5))
 
 
@@ -78,37 +73,14 @@ def offer_for(
 
 
 @final
-class SecurePlayers(Players):
-    """Plays cohorts of virtual clients so that what is handed back is an opened sum.
-
-    The clients' identities are generated: in a simulation everybody is in one process, so what this shows is the
-    arithmetic and the cost, not the protection.
-    """
+class SecurePlayers(SummedPlayers):
+    """Sums that the clients mask, in five steps."""
 
     def __init__(self, virtual: VirtualPlayers, strategy: Strategy, settings: Secure) -> None:
-        self.virtual, self.strategy, self.settings = virtual, strategy, settings
+        super().__init__(virtual, strategy, settings)
         self._root, self._beacon = os.urandom(32), bytes(32)
 
-    def ready(self, round: int, least: int) -> Steps[None]:
-        return self.virtual.ready(round, least)
-
-    def fit(self, phase: Phase, task: Task, coordinator: Coordinator) -> Steps[tuple[Tally, list[Receipt]]]:
-        """Play the five steps; a sum that cannot be opened leaves a cohort of failures."""
-        schema = dict(self.strategy.schema(task, {}))
-        tally = self._summed(phase, task, schema)
-        order = {client: position for position, client in enumerate(phase.clients)}
-        # Whom the coordinator would ask instead comes too late: the cohort is in the header.
-        coordinator.receipts(tally.receipts, order)
-        self.virtual.pending = tally.states
-        return tally, sorted(tally.receipts.failures(), key=lambda receipt: order[receipt.client])
-        yield
-
-    def evaluate(self, phase: Phase, task: Task) -> Steps[Tally]:
-        return self._summed(phase, task, {})
-        yield
-
-    def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Tally:
-        """The tally of a phase: an opened sum, or none and the reason at each client."""
+    def summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Tally:
         failed: dict[str, str] = {}
         states: dict[str, bytes] = {}
         if len(phase.clients) < 2:
@@ -122,11 +94,7 @@ class SecurePlayers(Players):
         except SecureAborted as error:
             return summed_tally(phase, failed, (), error.reason)
         self._beacon = talk.server.header.digest
-        tally = summed_tally(phase, failed, talk.summed, "dropped out of the secure round")
-        tally.states = {client: state for client, state in states.items() if client in set(talk.summed)}
-        fill(tally, decoded, schema, len(talk.summed))
-        warn(self.virtual.say, self.settings, phase.round, decoded, len(talk.summed))
-        return tally
+        return self.full(phase, schema, decoded, talk.summed, failed, states)
 
     def _talked(
         self, talk: Conversation, phase: Phase, task: Task, failed: dict[str, str], states: dict[str, bytes]
@@ -163,18 +131,6 @@ class SecurePlayers(Players):
             for client, message in talk.messages(step).items()
         }
 
-    def kept(self, round: int, tally: Tally, receipts: Mapping[tuple[str, int, int], bytes]) -> None:
-        self.virtual.kept(round, tally, receipts)
-
-    def account(self) -> dict[str, Any]:
-        return self.virtual.account()
-
-    def state(self) -> dict[str, Any]:
-        return self.virtual.state()
-
-    def close(self) -> None:
-        self.virtual.close()
-
 
 def _take(talk: Conversation, step: Step, own: Mapping[str, Mapping[str, Any]], failed: dict[str, str]) -> None:
     for client, said in own.items():
@@ -182,33 +138,3 @@ def _take(talk: Conversation, step: Step, own: Mapping[str, Mapping[str, Any]], 
             talk.took(step, client, said["message"])
         except ProtocolError as error:
             failed[client] = str(error)
-
-
-def summed_tally(phase: Phase, failed: Mapping[str, str], summed: Sequence[str], otherwise: str) -> Tally:
-    """A tally without a sum: one receipt for each client, of those that are in the sum that they are done."""
-    there, receipts = set(summed), Receipts()
-    for client in phase.clients:
-        verdict: Literal["done", "failed"] = "done" if client in there else "failed"
-        reason = "" if client in there else failed.get(client, otherwise)
-        receipts.append(Receipt(client, phase.round, phase.attempt, verdict, reason=reason))
-    return Tally(receipts=receipts)
-
-
-def fill(tally: Tally, decoded: Decoded, schema: Mapping[str, Schema], count: int) -> None:
-    """Add an opened sum to its tally."""
-    tally.examples.add(decoded.examples)
-    for name, (total, examples) in decoded.metrics.items():
-        if examples:
-            tally.metrics[name] = (ExactSum([total]), ExactSum([examples]))
-    if schema:
-        tally.accumulator, tally.schema = opened(decoded, schema, count), schema
-
-
-def warn(say: Say, settings: Secure, round: int, decoded: Decoded, summed: int) -> None:
-    """Say how many clients were cut, if any."""
-    if decoded.saturated:
-        say(
-            round,
-            f"round {round}: {decoded.saturated} of {summed} clients had values beyond clip={settings.clip:g} or a "
-            f"weight beyond weight_cap={settings.weight_cap:g}, which were cut; raise them",
-        )

@@ -128,18 +128,10 @@ def _led(subject: Subject) -> Arrays:
     """The model of a run that is led here and not kept."""
     from umbel.runtimes.simulate import simulate
 
-    run = subject.run
+    given: dict[str, Any] = {**subject.run.arguments, "evaluate_fn": None, "on_evaluate_config_fn": None}
     return simulate(
         subject.app.client_fn,
-        run.num_clients,
-        strategy=run.strategy,
-        config=run.config,
-        initial_parameters=run.initial_parameters,
-        on_fit_config_fn=run.on_fit_config_fn,
-        attributes=run.attributes,
-        system=run.system,
-        coordinator=run.coordinator,
-        privacy=run.privacy,
+        **given,
         settings=subject.settings,
         progress=False,
         engine="serial",

@@ -19,12 +19,13 @@ from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
 from umbel.runtimes.privately import check_exact
 from umbel.runtimes.program import turn_key
-from umbel.runtimes.secure import fill, offer_for, summed_tally, warn
+from umbel.runtimes.secure import offer_for
 from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
 from umbel.runtimes.server.looking import sealed
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.spool import Sheet
+from umbel.runtimes.summed import fill, summed_tally, warn
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
 
