@@ -227,6 +227,17 @@ def test_a_run_whose_models_are_gone_is_not_judged_by_another_model(here, tmp_pa
     assert "is kept" in row["text"]
 
 
+def test_who_was_forgotten_is_no_member(here, tmp_path):
+    open_app(tmp_path / "bare")
+    assert here("run", "bare", "--engine", "serial").code == 0
+    run = json.loads(here("forget", "last", "--node", "0", "--json").out)["new_run"]
+    members = [
+        rows_of(here("privacy", target, "--level", "A3", "--json", "--out", "out"))["membership by loss"]["numbers"]
+        for target in ("bare", run)
+    ]
+    assert [each["members"] for each in members] == [32, 24]
+
+
 def test_membership_in_a_private_model_is_not_inferred_and_the_control_is(here, tmp_path):
     plan = PLAN + 'strategy=fl.FedAvg(weighting="uniform"),'
     open_app(tmp_path / "noisy", privacy=plan.replace("noise_multiplier=2.0", "noise_multiplier=20.0"))

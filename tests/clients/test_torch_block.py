@@ -212,6 +212,18 @@ def test_a_model_that_cannot_be_batched_is_trained_one_by_one():
     assert block.warnings[0].startswith(SAID)
 
 
+def test_a_loss_that_stretches_its_target_is_computed_one_by_one():
+    def client_fn(context):
+        x, y = data(context.partition_id, 9)
+        torch.manual_seed(0)
+        return fl.TorchClient(nn.Linear(WIDTH, 1), nn.MSELoss(), sgd, (x, y.astype(np.float32)), batch_size=4)
+
+    with pytest.warns(UserWarning, match="Using a target size"):
+        loop, block = (run(client_fn, engine) for engine in ("serial", "vmap"))
+    same_bits(loop, block)
+    assert "an output of shape (4, 1) and a target of (4,)" in block.warnings[0]
+
+
 def test_one_clients_bad_data_are_its_own_trouble():
     def client_fn(context):
         x, y = data(context.partition_id, 9)

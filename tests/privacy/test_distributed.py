@@ -188,32 +188,6 @@ def test_a_target_gives_the_noise_that_all_rounds_can_pay() -> None:
     assert np.std(history.parameters["0"]) == pytest.approx(math.sqrt(3 * 9 / 7) * noise * 0.7 / 9, rel=0.03)
 
 
-def test_the_ledger_has_a_round_before_its_clients_are_asked() -> None:
-    store = fl.MemoryStore()
-    seen: list[int] = []
-
-    class Watching(fl.NumPyClient):
-        def fit(self, parameters: Any, config: Any) -> Any:
-            [info] = store.runs()
-            seen.append(sum(event["kind"] == "release" for event in store.log(info.id)))
-            return parameters, 1, {}
-
-    history = fl.simulate(
-        lambda context: Watching(),
-        3,
-        strategy=fl.FedAvg(weighting="uniform"),
-        config=fl.ServerConfig(2, fraction_evaluate=0.0),
-        initial_parameters=[np.zeros(4)],
-        engine="serial",
-        store=store,
-        privacy=plan(),
-        coordinator=fl.Secure(),
-        progress=False,
-    )
-    assert seen == [1, 1, 1, 2, 2, 2]
-    assert len(history.privacy) == 2
-
-
 UNSOUND: dict[str, dict[str, Any]] = {
     "use coordinator=Secure": {"coordinator": None},
     "whose clients add none": {"coordinator": fl.Secure(secure_sum=fl.ckks())},

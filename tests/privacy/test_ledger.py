@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.deadly import played
 
+import umbel as fl
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
@@ -104,3 +107,30 @@ def test_a_run_that_was_promised_to_nodes_releases_no_more_than_its_rounds() -> 
     assert (budget.most, budget.sentence) == (3, None)
     budget.entry(2)
     assert "would exceed what the nodes were promised" in str(budget.sentence)
+
+
+@pytest.mark.parametrize(("noise", "coordinator"), [("distributed", fl.Secure()), ("local", None)])
+def test_where_clients_add_the_noise_the_ledger_has_a_round_before_they_are_asked(noise: Any, coordinator: Any) -> None:
+    store = fl.MemoryStore()
+    seen: list[int] = []
+
+    class Watching(fl.NumPyClient):
+        def fit(self, parameters: Any, config: Any) -> Any:
+            [info] = store.runs()
+            seen.append(sum(event["kind"] == "release" for event in store.log(info.id)))
+            return parameters, 1, {}
+
+    history = fl.simulate(
+        lambda context: Watching(),
+        3,
+        strategy=fl.FedAvg(weighting="uniform"),
+        config=fl.ServerConfig(2, fraction_evaluate=0.0),
+        initial_parameters=[np.zeros(4)],
+        engine="serial",
+        store=store,
+        privacy=fl.PrivacyPlan(clip=1.0, noise_multiplier=1.5, delta=1e-5, sampling="every", noise=noise),
+        coordinator=coordinator,
+        progress=False,
+    )
+    assert seen == [1, 1, 1, 2, 2, 2]
+    assert len(history.privacy) == 2

@@ -109,30 +109,6 @@ def test_examples_are_hidden_by_their_own_client() -> None:
     assert np.std(model) * 20 == pytest.approx(1.5 * 2.0 * math.sqrt(4), rel=0.02)
 
 
-def test_the_ledger_has_a_round_before_its_clients_are_asked() -> None:
-    store = fl.MemoryStore()
-    seen: list[int] = []
-
-    class Watching(fl.NumPyClient):
-        def fit(self, parameters: Any, config: Any) -> Any:
-            [info] = store.runs()
-            seen.append(sum(event["kind"] == "release" for event in store.log(info.id)))
-            return parameters, 1, {}
-
-    fl.simulate(
-        lambda context: Watching(),
-        2,
-        strategy=fl.FedAvg(weighting="uniform"),
-        config=fl.ServerConfig(2, fraction_evaluate=0.0),
-        initial_parameters=[np.zeros(4)],
-        engine="serial",
-        store=store,
-        privacy=plan(),
-        progress=False,
-    )
-    assert seen == [1, 1, 2, 2]
-
-
 UNSOUND: dict[str, dict[str, Any]] = {
     "hides each update without a secure sum": {"coordinator": fl.Secure()},
     "draws the clients and knows them": {"privacy": plan(sampling="poisson")},

@@ -108,6 +108,7 @@ def _of_run(target: str, app: Path | None, path: Path) -> Subject:
         settings=entry["settings"],
         id=info.id,
         released=released,
+        without=tuple(info.plan.get("without", ())),
         spent=history.privacy,
     )
 

@@ -32,6 +32,7 @@ class Subject:
         id: of a run that was led; empty for a plan.
         released: the last model of that run.
         spent: its ledger.
+        without: clients that it was led without.
     """
 
     app: App
@@ -40,6 +41,7 @@ class Subject:
     id: str = ""
     released: Arrays | None = None
     spent: tuple[Release, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def strategy(self) -> Strategy:

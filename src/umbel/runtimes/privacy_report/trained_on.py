@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from umbel.arrays import Arrays
@@ -115,12 +116,13 @@ def _parties(subject: Subject) -> Iterator[Party]:
     """The first clients, built as a run builds them."""
     seed = subject.config.seed or 0
     program = Program(subject.app.client_fn, subject.strategy, seed, subject.run.num_clients, dict(subject.settings))
-    for number in range(min(MOST_CLIENTS, subject.run.num_clients)):
-        ctx = program.context(Ask(str(number), "properties", Task(0, Arrays.of({}))), None)
+    there = (name for name in map(str, range(subject.run.num_clients)) if name not in subject.without)
+    for name in islice(there, MOST_CLIENTS):
+        ctx = program.context(Ask(name, "properties", Task(0, Arrays.of({}))), None)
         client: Any = program.build(ctx)
         if not isinstance(client, StepClient):
-            name = type(getattr(client, "user", client)).__name__
-            raise NotSupported(f"{name} gives no losses of single examples; use TorchClient or GradientClient")
+            kind = type(getattr(client, "user", client)).__name__
+            raise NotSupported(f"{kind} gives no losses of single examples; use TorchClient or GradientClient")
         yield Party(client, ctx)
 
 
