@@ -346,6 +346,13 @@ def test_relative_links_lead_somewhere(page):
             assert anchor in anchors(file), f"{name_of(page)} links to {target}; there is no such heading"
 
 
+def test_every_extra_is_in_the_readme():
+    extras = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    _, told = text_of(ROOT / "README.md").split("The extras: ")
+    missing = [name for name in extras if f"`{name}`" not in told.split("\n\n")[0]]
+    assert not missing
+
+
 def test_every_page_can_be_reached_from_the_readme():
     seen: set[Path] = set()
     new = {ROOT / "README.md"}
