@@ -45,9 +45,11 @@ def test_a_plan_tells_the_workers_of_a_cluster_only_where_they_were_given():
 def test_a_block_is_as_large_as_caches_hold_and_leaves_every_core_some():
     assert block_size(2_440, cohort=1_000, cores=2) == 500
     assert block_size(2_440, cohort=2_400, cores=2) == 600
-    assert block_size(2_440, cohort=100_000, cores=2) == 2_048
+    assert block_size(2_440, cohort=100_000, cores=2) == 2_000
     assert block_size(2_440, cohort=1_000, cores=16) == 63
     assert block_size(636_000, cohort=1_000, cores=2) == 39
+    assert block_size(2_440, cohort=10_000, cores=2) == 1_667, "three for each core, not five for two"
+    assert block_size(636_000, cohort=100, cores=2) == 25
     assert block_size(10**9, cohort=1_000, cores=2) == block_size(100, cohort=3, cores=2) == 8
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -86,7 +87,10 @@ def block_size(model_bytes: int, cohort: int, cores: int) -> int:
     It depends on the machine but not on the number of workers; a run keeps it in its plan.
     """
     share = max(-(-cohort // max(PARTS, 2 * cores)), min(-(-cohort // cores), FULL))
-    return max(SMALLEST, min(share, LARGEST, STACK_BYTES // max(1, model_bytes)))
+    most = max(SMALLEST, min(share, LARGEST, STACK_BYTES // max(1, model_bytes)))
+    # As many blocks for each core: the last one would else keep one busy while the others wait.
+    each = math.ceil(math.ceil(cohort / most) / cores)
+    return max(SMALLEST, math.ceil(cohort / (each * cores)))
 
 
 def resumed(
