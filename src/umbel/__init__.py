@@ -48,7 +48,8 @@ _HOMES = {
     "umbel.message": ("Context",),
     "umbel.optimizers": ("adagrad", "adam", "momentum", "sgd", "yogi"),
     "umbel.privacy.ckks.parameters": ("ckks",),
-    "umbel.privacy.plan": ("AdaptiveClip", "PrivacyPlan"),
+    "umbel.privacy.adaptive": ("AdaptiveClip",),
+    "umbel.privacy.plan": ("PrivacyPlan",),
     "umbel.reducers": (
         "Bucketing",
         "Bulyan",
@@ -190,8 +191,8 @@ if TYPE_CHECKING:
     from umbel.optimizers import momentum as momentum
     from umbel.optimizers import sgd as sgd
     from umbel.optimizers import yogi as yogi
+    from umbel.privacy.adaptive import AdaptiveClip as AdaptiveClip
     from umbel.privacy.ckks.parameters import ckks as ckks
-    from umbel.privacy.plan import AdaptiveClip as AdaptiveClip
     from umbel.privacy.plan import PrivacyPlan as PrivacyPlan
     from umbel.reducers import Bucketing as Bucketing
     from umbel.reducers import Bulyan as Bulyan

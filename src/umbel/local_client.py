@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
@@ -15,6 +15,7 @@ from umbel.message import Context, Evaluation, Task, Update
 
 Capability: TypeAlias = Literal["fit", "evaluate", "inside", "partial", "queries", "properties"]
 Correct: TypeAlias = Callable[[str, Any, Any], Any]
+Combine: TypeAlias = Callable[[Iterator[Arrays]], Arrays]
 
 
 @final
@@ -101,6 +102,20 @@ class StepClient(LocalClient):
 
     def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
         """The gradient of each example's own loss at `start`, negated, one after the other.
+
+        Raises:
+            NotSupported: the client has none; `TorchClient` and `GradientClient` do.
+        """
+        raise NotSupported(
+            f"{type(self).__name__} gives no gradients of single examples; use TorchClient or GradientClient"
+        )
+
+    def step_by_example(self, rows: Sequence[int], combine: Combine, correct: Correct | None) -> None:
+        """One optimiser step with what `combine` makes of these examples' gradients, and then `correct` on each array.
+
+        Args:
+            rows: which of the client's examples, from 0; none is a step, too.
+            combine: is handed the gradient of each one's own loss, one after the other, and gives the step's.
 
         Raises:
             NotSupported: the client has none; `TorchClient` and `GradientClient` do.

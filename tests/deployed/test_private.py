@@ -56,6 +56,22 @@ def test_nodes_make_the_noise_of_a_secure_sum_together(federation):
     assert [release.round for release in history.privacy] == [1, 2]
 
 
+@pytest.mark.parametrize("coordinator", [None, fl.Secure()], ids=["plain", "secure"])
+def test_nodes_train_with_noise_in_their_steps(coordinator, federation):
+    zeros = {"0": np.zeros(SIZE)}
+
+    def quiet(context):
+        return fl.GradientClient(lambda params, x: (0.0, zeros), zeros, np.ones(30), lr=0.01)
+
+    steps = {"unit": "example", "expected_examples": 120, "sample_rate": 0.5, "local_steps": 4, "noise": "dp-sgd"}
+    given = arguments(privacy=plan(**steps), coordinator=coordinator)
+    history = federation.run(NAMES, quiet, store=MemoryStore(), **given)
+    # Two rounds of four steps, lr · z · C / (q · n̄) each, over the mean of four clients.
+    assert np.std(history.parameters["0"]) == pytest.approx(np.sqrt(8 / 4) * 0.01 * 1.5 * 2.0 / 15, rel=0.02)
+    assert [release.round for release in history.privacy] == [1, 2]
+    assert not any("loss" in name for record in history.rounds for name in record.metrics)
+
+
 def test_nodes_have_turns_where_nobody_can_promise_a_draw(federation):
     config = fl.ServerConfig(6, seed=5, min_available_clients=4, fraction_evaluate=0.0)
     turns = {"privacy": plan(sampling="turns", separation=3), "config": config}

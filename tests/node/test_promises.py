@@ -268,6 +268,59 @@ def test_a_server_cannot_have_nodes_add_less_noise_than_they_are_promised(who, c
     assert reason in gate(keeper).why_not_plan("one", with_half(wanted, **changed))
 
 
+STEPS = {"unit": "example", "expected_examples": 400, "sample_rate": 0.1, "local_steps": 20, "noise": "dp-sgd"}
+
+
+def stepping_plan(rounds=3, noise=2.0):
+    """What a server says of a run whose clients train with noise."""
+    config = fl.ServerConfig(rounds, fraction_evaluate=0.0, min_available_clients=4)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=noise, delta=1e-5, sampling="every", **STEPS)
+    strategy = Parts(fl.FedProx(mu=0.1), config).under_on_nodes(wanted, per_client=False, has_model=True).strategy
+    whole = {"client_half": client_half(strategy), "cohort": 8, "per_client_metrics": False, "rounds": rounds}
+    return {**whole, "privacy": {"differential_privacy": promise(strategy, rounds)}}
+
+
+def test_steps_with_noise_are_backed_by_what_they_cost(keeper):
+    plan = stepping_plan()
+    assert gate(keeper).why_not_plan("one", plan) is None
+    half = restored(plan["client_half"])
+    assert half.plan.sample_rate == 0.1
+    assert half.inner.mu == 0.1
+    cheap = stepping_plan()
+    cheap["privacy"]["differential_privacy"]["epsilon"] *= 0.9
+    assert "does not give over 3 rounds" in gate(keeper).why_not_plan("one", cheap)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("plan", "sample_rate"), 0.5, "do not agree on sample_rate"),
+        (("mechanism", "dp_sgd", "local_steps"), 30, "do not agree on local_steps"),
+        (("plan", "clip"), 5.0, "promises clip=1.0"),
+        (("mechanism", "noise_multiplier"), 0.5, "promises noise_multiplier=2.0"),
+        (("plan", "noise"), "server", "promises noise='dp-sgd'"),
+        (("mechanism", "sampling"), "poisson", "counts on other noise, too"),
+        (("name",), "Private", "adds no noise to its steps"),
+    ],
+)
+def test_a_server_cannot_have_nodes_take_other_steps_than_they_are_promised(path, value, reason, keeper):
+    plan = stepping_plan()
+    table = plan["client_half"]
+    for name in path[:-1]:
+        table = table[name]
+    table[path[-1]] = value
+    assert reason in gate(keeper).why_not_plan("one", plan)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.0, 2.0, math.nan, "1", [1]])
+def test_rates_that_no_steps_have_are_refused_not_stumbled_over(value, keeper):
+    plan = stepping_plan()
+    places = (plan["client_half"]["plan"], plan["client_half"]["mechanism"]["dp_sgd"])
+    for table in (*places, plan["privacy"]["differential_privacy"]):
+        table["sample_rate"] = value
+    assert isinstance(gate(keeper).why_not_plan("one", plan), str)
+
+
 def test_a_target_that_all_rounds_keep_is_backed_by_noise_of_the_nodes(keeper):
     assert gate(keeper).why_not_plan("one", alone(noise_multiplier=None, target_epsilon=2.0)) is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraysLike
 from umbel.errors import ConfigError
-from umbel.local_client import Capability, Correct, Fitted, StepClient
+from umbel.local_client import Capability, Combine, Correct, Fitted, StepClient
 from umbel.message import Context, Evaluation, require
 
 Values: TypeAlias = Mapping[str, NDArray[Any]]
@@ -113,6 +113,10 @@ class GradientClient(StepClient):
 
     def step(self, batch: Any, correct: Correct | None) -> tuple[float, float]:
         loss, gradients = self._function(self._params.views, *batch)
+        self._descend(gradients, correct)
+        return float(loss), len(batch[0]) if batch else 1
+
+    def _descend(self, gradients: Values, correct: Correct | None) -> None:
         lr = self._lr(self._steps)
         for name, grad in gradients.items():
             param = self._params.views[name]
@@ -127,7 +131,9 @@ class GradientClient(StepClient):
         self._steps += 1
         self._reach = self._momentum * self._reach + 1.0
         self._path += lr * self._reach
-        return float(loss), len(batch[0]) if batch else 1
+
+    def step_by_example(self, rows: Sequence[int], combine: Combine, correct: Correct | None) -> None:
+        self._descend(combine(self._gradients_of(rows, self._params, 1)), correct)
 
     def dump(self) -> Arrays:
         return self._params.frozen()
@@ -146,13 +152,16 @@ class GradientClient(StepClient):
         return Fitted(result.frozen(), self.num_examples, 1, 1.0, {"loss": float(loss)}, is_delta=True)
 
     def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
-        views = start.copy().views
-        for number in range(self.num_examples if self._data else 0):
-            result = Arrays.zeros(start.schema.delta)
-            _, gradients = self._function(views, *(part[number : number + 1] for part in self._data))
+        yield from self._gradients_of(range(self.num_examples if self._data else 0), start.copy(), -1)
+
+    def _gradients_of(self, rows: Sequence[int], params: Arrays, sign: int) -> Iterator[Arrays]:
+        schema = params.schema.delta
+        for row in rows:
+            result = Arrays.zeros(schema)
+            _, gradients = self._function(params.views, *(part[row : row + 1] for part in self._data))
             for name in result:
                 if name in gradients:
-                    np.negative(gradients[name], out=result.views[name], casting="same_kind")
+                    np.multiply(gradients[name], sign, out=result.views[name], casting="same_kind")
             yield result.frozen()
 
     def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:

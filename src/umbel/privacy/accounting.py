@@ -12,7 +12,7 @@ from typing import Any
 from umbel.errors import ConfigError
 from umbel.message import require
 from umbel.privacy.correlation import Correlation
-from umbel.privacy.mechanism import Mechanism, Sampling
+from umbel.privacy.mechanism import DpSgd, Mechanism, Sampling
 from umbel.privacy.sharing import Sharing, skellam_renyi
 
 _LEAST_NOISE, _MOST_NOISE, _PRECISION = 2.0**-6, 2.0**14, 1e-3
@@ -24,9 +24,9 @@ _ORDERS = [*range(2, 256), *(2**k + 2 ** (k - 3) * j for k in range(8, 20) for j
 def epsilon(mechanism: Mechanism, releases: int, delta: float, before: tuple[int, ...] = ()) -> float:
     """ε such that `releases` of this mechanism together are (ε, `delta`)-differentially private.
 
-    Poisson cohorts and runs that ask everyone are accounted with privacy loss distributions under add-or-remove;
-    cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification is proved; noise
-    that clients make together with Rényi divergences under zero-out.
+    Poisson cohorts, the steps of DP-SGD and runs that ask everyone are accounted with privacy loss distributions under
+    add-or-remove; cohorts of a fixed size with Rényi divergences under replace-one, for which alone the amplification
+    is proved; noise that clients make together with Rényi divergences under zero-out.
 
     Args:
         releases: at least 0.
@@ -43,16 +43,18 @@ def epsilon(mechanism: Mechanism, releases: int, delta: float, before: tuple[int
         Y.-X. Wang, B. Balle, S. P. Kasiviswanathan, "Subsampled Rényi Differential Privacy and Analytical Moments
         Accountant", AISTATS 2019, https://arxiv.org/abs/1808.00087
     """
-    _check(releases, delta)
+    _check(releases * mechanism.steps, delta)
     if mechanism.correlation is not None:
         return _correlated_epsilon(mechanism, (*before, releases), delta)
     if releases == 0:
         return 0.0
     if mechanism.sampling == "fixed" or mechanism.sharing is not None:
         return renyi_epsilon(mechanism, releases, delta)
-    if mechanism.cohort == mechanism.clients:
-        return _gaussian_epsilon(math.sqrt(releases) / mechanism.noise_multiplier, delta)
-    return float(_loss(mechanism).self_compose(releases).get_epsilon_for_delta(delta))
+    count = releases * mechanism.steps
+    if mechanism.probability == 1:
+        return _gaussian_epsilon(math.sqrt(count) / mechanism.noise_multiplier, delta)
+    loss = _loss(mechanism.noise_multiplier, mechanism.probability)
+    return float(loss.self_compose(count).get_epsilon_for_delta(delta))
 
 
 def _correlated_epsilon(mechanism: Mechanism, parts: tuple[int, ...], delta: float) -> float:
@@ -65,12 +67,12 @@ def _correlated_epsilon(mechanism: Mechanism, parts: tuple[int, ...], delta: flo
 
 
 @lru_cache(16)
-def _loss(mechanism: Mechanism) -> Any:
-    """The privacy loss distribution of one release; those of many are its convolutions."""
+def _loss(noise_multiplier: float, probability: float) -> Any:
+    """The privacy loss distribution of one sum; those of many are its convolutions."""
     return _library("pld.privacy_loss_distribution").from_gaussian_mechanism(
-        mechanism.noise_multiplier,
+        noise_multiplier,
         value_discretization_interval=1e-4,
-        sampling_prob=mechanism.cohort / mechanism.clients,
+        sampling_prob=probability,
     )
 
 
@@ -99,7 +101,7 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
 
 def renyi_epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     """An ε from Rényi divergences: looser than `epsilon`, and computed in another way. Arguments as there."""
-    _check(releases, delta)
+    _check(releases * mechanism.steps, delta)
     if releases == 0:
         return 0.0
     if mechanism.correlation is not None:
@@ -111,7 +113,7 @@ def renyi_epsilon(mechanism: Mechanism, releases: int, delta: float) -> float:
     relation = _library().NeighboringRelation
     named = {"add-or-remove": relation.ADD_OR_REMOVE_ONE, "replace-one": relation.REPLACE_ONE}
     accountant = _library("rdp").RdpAccountant(neighboring_relation=named[mechanism.adjacency])
-    accountant.compose(_event(mechanism), releases)
+    accountant.compose(_event(mechanism), releases * mechanism.steps)
     return float(accountant.get_epsilon(delta))
 
 
@@ -125,9 +127,7 @@ def _event(mechanism: Mechanism) -> Any:
     noise = dp.GaussianDpEvent(mechanism.noise_multiplier)
     if mechanism.sampling == "fixed":
         return dp.SampledWithoutReplacementDpEvent(mechanism.clients, int(mechanism.cohort), noise)
-    if mechanism.sampling == "every" or mechanism.cohort == mechanism.clients:
-        return noise
-    return dp.PoissonSampledDpEvent(mechanism.cohort / mechanism.clients, noise)
+    return noise if mechanism.probability == 1 else dp.PoissonSampledDpEvent(mechanism.probability, noise)
 
 
 def noise_for(
@@ -140,12 +140,14 @@ def noise_for(
     clients: int,
     shared: Callable[[float], Sharing] | None = None,
     correlation: Correlation | None = None,
+    dp_sgd: DpSgd | None = None,
 ) -> float:
     """The least noise multiplier, to a thousandth of itself, whose releases together cost at most `target_epsilon`.
 
     Args:
         shared: how clients make noise of a multiplier together; None if they do not.
         correlation: how the noise of different rounds belongs together; None is not at all.
+        dp_sgd: how clients' own steps are drawn; None is noise on sums over clients.
 
     Raises:
         ConfigError: no noise of a size that leaves anything of a model is enough.
@@ -160,6 +162,7 @@ def noise_for(
             clients=clients,
             sharing=sharing,
             correlation=correlation,
+            dp_sgd=dp_sgd,
         )
         return epsilon(mechanism, releases, delta)
 

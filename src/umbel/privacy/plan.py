@@ -4,55 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 from umbel.message import is_number, require
+from umbel.privacy.adaptive import AdaptiveClip
+from umbel.privacy.amounts import check_positive, short
 from umbel.privacy.layers import Clip, whole_bound
-from umbel.privacy.mechanism import Sampling
+from umbel.privacy.mechanism import DpSgd, Sampling
 
-Noise: TypeAlias = Literal["server", "distributed", "local"]
+Noise: TypeAlias = Literal["server", "distributed", "local", "dp-sgd"]
 
 MOST_TURNS = {"separation": 2**20, "buffers": 64}
-LEAST = 1e-30
 MOST = 2**53
 LEAST_SAMPLED_NOISE = 2**-6
 """Less noise has a privacy loss that accountants cannot hold, and protects nobody."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class AdaptiveClip:
-    """A clipping bound that follows a quantile of the updates' norms: C ← C · exp(-η · (b̃ - γ)).
-
-    b̃ is the noisy share of clients whose update was *not* clipped. Telling it costs privacy, which is taken from the
-    noise of the updates so that both together cost what the plan's noise multiplier says.
-
-    Args:
-        quantile: γ, the share of clients that shall not be clipped, above 0 and below 1.
-        learning_rate: η, above 0.
-        count_noise: the standard deviation of the noise on the count of these, above half the plan's noise
-            multiplier; None is a twentieth of the cohort, at least as much as the noise multiplier.
-
-    References:
-        G. Andrew, O. Thakkar, H. B. McMahan, S. Ramaswamy, "Differentially Private Learning with Adaptive Clipping",
-        NeurIPS 2021, https://arxiv.org/abs/1905.03871
-    """
-
-    quantile: float = 0.5
-    learning_rate: float = 0.2
-    count_noise: float | None = None
-
-    def __post_init__(self) -> None:
-        require(
-            is_number(self.quantile) and 0 < self.quantile < 1,
-            f"quantile must be above 0 and below 1, got {self.quantile!r}; try 0.5",
-        )
-        require(
-            is_number(self.learning_rate) and 0 < self.learning_rate <= 10,
-            f"learning_rate must be above 0 and at most 10, got {_short(self.learning_rate)}; try 0.2",
-        )
-        if self.count_noise is not None:
-            _check_positive("count_noise", self.count_noise, 5.0)
 
 
 @final
@@ -85,12 +50,16 @@ class PrivacyPlan:
         min_cohort: refuse runs whose cohorts are expected to be smaller, at least 1.
         adaptive: how the clip follows the norms of the updates; None leaves it as it is.
         unit: whom it hides: a whole "client", or each "example" of one. Examples are for FedSGD: clients clip the
-            gradient of each example to `clip`, and the server adds noise to the sum of all of them.
+            gradient of each example to `clip`, and the server adds noise to the sum of all of them; or for "dp-sgd".
         expected_examples: for unit "example", about how many all clients have together, at least 1; public. The sum is
             divided by it. What a client has beyond it (in a model of float32, beyond 512) may be cut off.
         noise: who adds it. "server", to the sum; "distributed", the clients of a secure sum, each a part of it, so that
             the server never sees a sum without noise, and need not be trusted; "local", each client enough of it to
-            be private alone, which needs nobody's trust, and makes the noise of n clients √n times larger.
+            be private alone, which needs nobody's trust, and makes the noise of n clients √n times larger; "dp-sgd",
+            each client in every step of its own training, which hides its examples from everybody (unit "example",
+            strategies that train locally such as FedAvg and FedProx).
+        sample_rate: for DP-SGD, with what probability each of a client's examples is in a step, above 0 and at most 1.
+        local_steps: for DP-SGD, how many steps a client takes in a round, in place of its own epochs.
         honest_share: for distributed noise, the share of clients of whom it is believed that they add theirs and tell
             nobody, above 0 and at most 1; None is all. The others make up for those that are not.
         separation: for turns, how many rounds lie between two of one client at least.
@@ -106,6 +75,7 @@ class PrivacyPlan:
     References:
         H. B. McMahan, D. Ramage, K. Talwar, L. Zhang, "Learning Differentially Private Recurrent Language Models", ICLR
         2018, https://arxiv.org/abs/1710.06963
+        M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, https://arxiv.org/abs/1607.00133
     """
 
     clip: Clip
@@ -124,6 +94,8 @@ class PrivacyPlan:
     clip_each: bool = False
     separation: int | None = None
     buffers: int | None = None
+    sample_rate: float | None = None
+    local_steps: int | None = None
 
     def __post_init__(self) -> None:
         self._check_clip()
@@ -133,7 +105,7 @@ class PrivacyPlan:
         )
         for name in ("noise_multiplier", "target_epsilon", "weight_cap", "expected_weight"):
             if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name), 1.0)
+                check_positive(name, getattr(self, name), 1.0)
         require(
             self.noise_multiplier is not None or self.target_epsilon is not None,
             "noise_multiplier and target_epsilon are both None; give one, or both: how much noise, and when to stop",
@@ -165,6 +137,14 @@ class PrivacyPlan:
         require(self.unit in ("client", "example"), f'unit must be "client" or "example", got {self.unit!r}')
         self._check_noise()
         self._check_examples()
+        self._check_dp_sgd()
+
+    @property
+    def dp_sgd(self) -> DpSgd | None:
+        """What a client's training is made of, if the noise is in its steps."""
+        if self.sample_rate is None or self.local_steps is None:
+            return None
+        return DpSgd(sample_rate=self.sample_rate, local_steps=self.local_steps)
 
     @property
     def bound(self) -> float:
@@ -177,14 +157,14 @@ class PrivacyPlan:
             "adaptive moves one clip of the whole update, and clip_each=True splits it; leave one of them out",
         )
         if not isinstance(self.clip, Mapping):
-            _check_positive("clip", self.clip, 1.0)
+            check_positive("clip", self.clip, 1.0)
             return
         require(
             bool(self.clip) and "name" not in self.clip,
             "clip by layer needs a bound for each, and calls an array of that name 'nam[e]'",
         )
         for name, bound in self.clip.items():
-            _check_positive(f"clip[{name!r}]", bound, 1.0)
+            check_positive(f"clip[{name!r}]", bound, 1.0)
         for other, given in (("adaptive", self.adaptive), ("clip_each", self.clip_each)):
             require(not given, f"{other} is for one clip of the whole update, got one for each layer; leave it out")
         object.__setattr__(self, "clip", dict(self.clip))
@@ -207,13 +187,13 @@ class PrivacyPlan:
 
     def _check_noise(self) -> None:
         require(
-            self.noise in ("server", "distributed", "local"),
-            f'noise must be "server", "distributed" or "local", got {self.noise!r}',
+            self.noise in ("server", "distributed", "local", "dp-sgd"),
+            f'noise must be "server", "distributed", "local" or "dp-sgd", got {self.noise!r}',
         )
         share = self.honest_share
         require(
             share is None or (is_number(share) and 0 < share <= 1),
-            f"honest_share must be above 0 and at most 1, or None, got {_short(share)}; try 0.9",
+            f"honest_share must be above 0 and at most 1, or None, got {short(share)}; try 0.9",
         )
         require(
             share is None or self.noise == "distributed",
@@ -234,14 +214,19 @@ class PrivacyPlan:
             value = getattr(self, name)
             require(value is None, f'{name} is for unit="client", got {value!r}; leave it out')
 
-
-def _check_positive(name: str, value: Any, try_this: float) -> None:
-    fine = is_number(value) and LEAST <= value <= 1 / LEAST
-    require(fine, f"{name} must be a number from {LEAST:g} to {1 / LEAST:g}, got {_short(value)}; try {try_this}")
-
-
-def _short(value: object) -> str:
-    try:
-        return repr(value)[:40]
-    except ValueError:  # whole numbers of thousands of digits have no decimal text
-        return "a huge number"
+    def _check_dp_sgd(self) -> None:
+        if self.noise != "dp-sgd":
+            for name in ("sample_rate", "local_steps"):
+                value = getattr(self, name)
+                require(value is None, f'{name}={short(value)} is for noise="dp-sgd"; leave it out')
+            return
+        require(self.unit == "example", f'noise="dp-sgd" hides examples, got unit="{self.unit}"; set unit="example"')
+        for name, try_this in (("sample_rate", 0.05), ("local_steps", 20)):
+            value = getattr(self, name)
+            require(value is not None, f'noise="dp-sgd" needs {name}; try {name}={try_this}')
+        assert self.dp_sgd is not None  # DpSgd checks both
+        require(
+            self.noise_multiplier is None or self.sample_rate == 1 or self.noise_multiplier >= LEAST_SAMPLED_NOISE,
+            f"noise_multiplier must be at least {LEAST_SAMPLED_NOISE} with a sample_rate below 1, got "
+            f"{self.noise_multiplier!r}",
+        )

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, Vector
-from umbel.errors import NotSupported
 from umbel.local import assemble
-from umbel.local_client import LocalClient, StepClient
-from umbel.message import ClientState, Context, Group, Task, Update
+from umbel.local_client import LocalClient
+from umbel.message import ClientState, Context, Group, Task, Update, require
 from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
 from umbel.privacy.correlation import Correlated
-from umbel.privacy.layers import Layers, layers_of
-from umbel.privacy.mechanism import Mechanism
-from umbel.privacy.noise import Draw, fresh, on_grid
-from umbel.privacy.plan import PrivacyPlan
+from umbel.privacy.examples import opened, summed
+from umbel.privacy.noise import on_grid
+from umbel.privacy.promised import Promised, check_model
 from umbel.reducers import Reduced, Reduction
 from umbel.schema import Schema
-from umbel.strategy import State, Strategy
+from umbel.strategy import State
 
 CLIP = "privacy.clip"
 BIT = "privacy.unclipped"
@@ -34,36 +32,20 @@ EXACT_BITS = {"F32": 23, "F64": 52}
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Private(Strategy):
+class Private(Promised):
     """x ← step(x, (Σ wᵢ·clip(Δᵢ) + noise) / fixed weight), with `inner`'s step.
 
     Noise of clients is in the sum when it is opened, and not added again.
 
     Args:
-        inner: the strategy whose updates are clipped; one group, linear reducer.
-        plan: what is promised.
-        mechanism: what one step is for the accountant.
-        draw: where noise comes from; only tests give another.
+        Others: see `Promised`; what is clipped are the updates of `inner`.
     """
 
-    inner: Strategy
-    plan: PrivacyPlan
-    mechanism: Mechanism
-    draw: Draw = field(default=fresh, repr=False, compare=False, metadata={"plan": False})
-
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reducer", self.inner.reducer)
-        object.__setattr__(self, "needs", self.inner.needs)
+        require(self.plan.noise != "dp-sgd", 'noise="dp-sgd" is in the steps of clients, which DpSgdTraining takes')
+        super().__post_init__()
         if self.mechanism.correlation is not None and not isinstance(self.draw, Correlated):
             object.__setattr__(self, "draw", Correlated(self.mechanism.correlation, self.draw))
-
-    @property
-    def corrects(self) -> str | None:
-        return self.inner.corrects
-
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        return getattr(self.inner, "patterns", ())
 
     @property
     def weight_cap(self) -> float:
@@ -111,22 +93,14 @@ class Private(Strategy):
     def _summed_by_example(self, ask: Any, client: LocalClient, ctx: Context) -> Update:
         """Σ clip(-∇ℓᵢ(x)) over the client's examples, each coordinate in a box that more examples do not widen.
 
-        Nothing in here may depend on one example by more than its clip: a gradient that is not finite counts as 0, and
-        more examples than expected are cut at the box, which brings two sums no further apart.
+        More examples than expected are cut at the box, which brings two sums no further apart.
         """
-        if not isinstance(client, StepClient):
-            raise NotSupported(
-                f'unit="example" clips each example\'s gradient, which {type(client).__name__} does not give; use '
-                "TorchClient or GradientClient"
-            )
-        start, bound = assemble(_without_clip(ask.task), client, ctx), self.plan.bound
-        total = Vector.of(Arrays.zeros(start.schema.delta))
-        for gradient in client.example_gradients(start, ctx):
-            if np.isfinite(Vector.of(gradient).values).all():
-                total.values += Vector.of(clipped(gradient, bound, self.bits, self.layers(gradient))[0]).values
-        exact = min(2 ** (EXACT_BITS[spec.dtype] - self.bits) for spec in start.schema.delta.specs)
-        box, grid = min(self.plan.expected_examples or 1, exact) * self.steps, grid_of(bound, self.bits)
-        np.clip(total.values, -box * grid, box * grid, out=total.values)
+        start = assemble(_without_clip(ask.task), opened(client), ctx)
+        schema, grid = start.schema.delta, grid_of(self.plan.bound, self.bits)
+        total = summed(opened(client).example_gradients(start, ctx), schema, self, self.bits)
+        exact = min(2 ** (EXACT_BITS[spec.dtype] - self.bits) for spec in schema.specs)
+        box = min(self.plan.expected_examples or 1, exact) * self.steps * grid
+        np.clip(total.values, -box, box, out=total.values)
         return Update({"delta": Group(total.arrays(), 1.0)}, 1.0, 1)
 
     def open(self, update: Update, task: Task, own: Mapping[str, Any]) -> Mapping[str, Group]:
@@ -169,12 +143,6 @@ class Private(Strategy):
         )
         noise = on_grid(self.draw, total.values.size, self.deviation(bound), grid)
         return Vector(total.schema, total.values + noise)
-
-    def layers(self, arrays: Arrays) -> Layers | None:
-        """What is clipped by itself; None if the whole update is clipped to one bound."""
-        if not self.plan.clip_each and not isinstance(self.plan.clip, Mapping):
-            return None
-        return layers_of(self.plan.clip, [spec.name for spec in arrays.schema.specs], each=self.plan.clip_each)
 
     @property
     def bits(self) -> int:
@@ -243,29 +211,3 @@ def _bit(within: bool) -> Arrays:
 
 def _without_clip(task: Task) -> Task:
     return replace(task, extra={name: arrays for name, arrays in task.extra.items() if name != CLIP})
-
-
-def check_model(private: Private, state: State) -> None:
-    """Refuse models and strategies whose releases would not be what the plan promises.
-
-    Raises:
-        NotSupported: says which array or group, and what to do about it.
-    """
-    name = type(private.inner).__name__
-    groups = private.inner.schema(private.inner.task(state, 1), {})
-    if len(groups) != 1:
-        raise NotSupported(
-            f"privacy= needs a strategy whose update is one group, {name} sends {', '.join(groups)}; use FedAvg"
-        )
-    [schema] = groups.values()
-    private.layers(Arrays.zeros(schema))
-    for spec in schema.specs:
-        if spec.role != "trained":
-            raise NotSupported(
-                f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or "
-                "use a layer without running statistics, such as group normalisation"
-            )
-        if spec.dtype not in ("F32", "F64"):
-            raise NotSupported(
-                f"privacy= needs float32 or float64, array {spec.name!r} is {spec.dtype}; convert it or freeze it"
-            )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from umbel.privacy.accounting import affordable, epsilon
-from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 
 RELEASE = "release"
 """The kind of a ledger's entries. Going back to an earlier round undoes none of them: what is out stays out."""
@@ -25,13 +25,13 @@ class Budget:
         before: where noise is correlated over rounds, how many releases each earlier process of the run made.
     """
 
-    private: Private
+    private: Promised
     releases: int
     most: int
     before: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, private: Private, log: Iterable[Mapping[str, Any]], rounds: int, *, promised: bool = False) -> Budget:
+    def of(cls, private: Promised, log: Iterable[Mapping[str, Any]], rounds: int, *, promised: bool = False) -> Budget:
         """The budget as the run's log leaves it, the rounds that were left unfinished included.
 
         Args:
@@ -84,4 +84,5 @@ class Budget:
             "adjacency": mechanism.adjacency,
             **({} if mechanism.correlation is None else {"part": len(self.before)}),
             **({} if mechanism.sharing is None else {"noises": mechanism.sharing.noises}),
+            **({} if plan.dp_sgd is None else {"sample_rate": plan.sample_rate, "local_steps": plan.local_steps}),
         }

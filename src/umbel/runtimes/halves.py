@@ -17,11 +17,14 @@ import umbel.reducers as reducers
 import umbel.strategies as strategies
 from umbel.errors import NotSupported
 from umbel.plan import describe
+from umbel.privacy.adaptive import AdaptiveClip
 from umbel.privacy.correlation import Correlation
-from umbel.privacy.mechanism import Mechanism
-from umbel.privacy.plan import AdaptiveClip, PrivacyPlan
+from umbel.privacy.mechanism import DpSgd, Mechanism
+from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.privacy.sharing import Sharing
+from umbel.privacy.training import DpSgdTraining
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
@@ -32,7 +35,7 @@ _KINDS: set[type[Any]] = {
     for module in (strategies, reducers, optimizers)
     for kind in vars(module).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind)
-} | {Private, PrivacyPlan, AdaptiveClip, Mechanism, Sharing, Correlation}
+} | {Private, DpSgdTraining, PrivacyPlan, AdaptiveClip, Mechanism, Sharing, Correlation, DpSgd}
 _KNOWN = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -41,7 +44,7 @@ def client_half(strategy: Strategy) -> dict[str, Any]:
     kind = type(strategy)
     if kind.__name__ == SECURED and kind is _secured():
         return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
-    if isinstance(strategy, Private):
+    if isinstance(strategy, Promised):
         # Nodes clip, and add their part of noise that is made together.
         return {**describe(strategy), "inner": client_half(strategy.inner)}
     if _KNOWN.get(kind.__name__) is kind:
@@ -81,6 +84,11 @@ def is_secured(plan: Any) -> bool:
     """Whether a plan is one of secure rounds."""
     half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
     return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
+
+
+def is_promised(half: Any) -> bool:
+    """Whether a strategy as plain data keeps a plan's privacy."""
+    return isinstance(half, Mapping) and half.get("name") in (Private.__name__, DpSgdTraining.__name__)  # pyright: ignore
 
 
 def _is_plain(kind: type[Any]) -> bool:

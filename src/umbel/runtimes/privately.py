@@ -18,7 +18,9 @@ from umbel.privacy.correlation import Correlation
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.privacy.sharing import Sharing, default_threshold
+from umbel.privacy.training import DpSgdTraining
 from umbel.runtimes.unsound import unsound
 from umbel.strategy import Strategy
 
@@ -69,8 +71,12 @@ class Parts:
         selector: Selector = Poisson(secret=secret) if plan.sampling == "poisson" else Uniform(secret=secret)
         if plan.separation is not None:
             selector = Turns(plan.separation)
+        config = replace(self.config, selector=selector)
+        if plan.noise == "dp-sgd":
+            training = DpSgdTraining(inner=self.strategy, plan=plan, mechanism=mechanism)
+            return Parts(training, config, _summed_noise(self.coordinator))
         private = Private(inner=self.strategy, plan=plan, mechanism=mechanism)
-        return Parts(private, replace(self.config, selector=selector), _summed(self.coordinator, private, clients))
+        return Parts(private, config, _summed(self.coordinator, private, clients))
 
     def under_on_nodes(self, plan: PrivacyPlan, *, per_client: bool, has_model: bool) -> Parts:
         """The same on real nodes, which come and go: that all who are there are asked can be promised, or turns."""
@@ -84,7 +90,7 @@ class Parts:
         return self.under(plan, clients, has_model=has_model, per_client=per_client)
 
 
-def promise(private: Private, rounds: int) -> dict[str, Any]:
+def promise(private: Promised, rounds: int) -> dict[str, Any]:
     """What nodes are told that the run keeps: ε after all its rounds, or its budget if that is less."""
     plan = private.plan
     whole = epsilon(private.mechanism, rounds, plan.delta)
@@ -98,6 +104,7 @@ def promise(private: Private, rounds: int) -> dict[str, Any]:
         "noise": plan.noise,
         **({} if plan.separation is None else {"separation": plan.separation}),
         **({} if plan.honest_share is None else {"honest_share": plan.honest_share}),
+        **({} if plan.dp_sgd is None else {"sample_rate": plan.sample_rate, "local_steps": plan.local_steps}),
     }
 
 
@@ -135,6 +142,7 @@ def _mechanism(
             clients=clients,
             shared=share,
             correlation=correlation,
+            dp_sgd=plan.dp_sgd,
         )
     if plan.adaptive is not None and plan.adaptive.count_noise is not None and plan.adaptive.count_noise <= noise / 2:
         raise NotSupported(
@@ -149,6 +157,7 @@ def _mechanism(
         sharing=None if share is None else share(noise),
         alone=plan.noise == "local" and plan.unit == "client",
         correlation=correlation,
+        dp_sgd=plan.dp_sgd,
     )
 
 
@@ -178,6 +187,11 @@ def _summed(coordinator: Overlap | Secure | None, private: Private, clients: int
         return coordinator
     check_exact(private, clients)
     return replace(coordinator, clip=private.reach, weight_cap=1.0, metrics=())
+
+
+def _summed_noise(coordinator: Overlap | Secure | None) -> Overlap | Secure | None:
+    """Secure rounds of what has noise already: their rounding costs nothing, and metrics are in no budget."""
+    return replace(coordinator, weight_cap=1.0, metrics=()) if isinstance(coordinator, Secure) else coordinator
 
 
 def check_exact(private: Private, clients: int) -> None:

@@ -14,6 +14,7 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.population import cohort_key
 from umbel.errors import ConfigError
+from umbel.runtimes.halves import is_promised
 from umbel.runtimes.matching import population
 from umbel.stores.abstract import standing
 
@@ -112,7 +113,7 @@ def _why_not_drawn(plan: Mapping[str, Any], config: ServerConfig) -> str | None:
         (coordinator != "Secure", f"{coordinator} asks as answers come"),
         (selector != "Uniform", f"{selector} draws by what it learns or is told of clients, which is not in the log"),
         (config.seed is None, "the plan has no seed"),
-        (plan["strategy"].get("name") == "Private", "those of a private run are drawn with a secret that nobody keeps"),
+        (is_promised(plan["strategy"]), "those of a private run are drawn with a secret that nobody keeps"),
     )
     return next((text for holds, text in reasons if holds), None)
 

@@ -17,7 +17,7 @@ from umbel.local_client import LocalClient
 from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
-from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.runtimes import choose, devices, keeping, probe, trial
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
@@ -197,7 +197,7 @@ def simulate(
         session.notes = [*session.notes, *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
-        if isinstance(strategy, Private):
+        if isinstance(strategy, Promised):
             session.budget = Budget.of(strategy, kept.log(session.run), config.num_rounds)
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
         ended = _driven(session, choose.start(choice, played, config, cluster), course)

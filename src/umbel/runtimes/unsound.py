@@ -51,6 +51,10 @@ def _unsound_strategy(strategy: Strategy, plan: PrivacyPlan) -> Iterator[str]:
         )
     if strategy.counts_clients:
         yield f"privacy= cannot be combined with {name}, whose step uses how many clients there are; use FedAvg"
+    if plan.noise == "dp-sgd":
+        if not getattr(strategy, "plain", False):
+            yield f'noise="dp-sgd" is in the steps of local training, and {name} asks for more; use FedAvg or FedProx'
+        return
     if plan.unit == "example":
         if not getattr(strategy, "one_gradient", False):
             yield f'unit="example" needs a strategy that asks for gradients, got {name}; use FedSGD'

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from umbel.arrays import Arrays
 from umbel.errors import ArraysError
+from umbel.schema import ArraySpec, Role, Schema
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -69,3 +71,23 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     if targets:
         with torch.no_grad():
             cast("Any", torch)._foreach_copy_(list(targets), list(sources))
+
+
+@lru_cache(maxsize=64)
+def schema_of(arrays: tuple[tuple[str, torch.dtype, torch.Size, bool | None], ...]) -> Schema:
+    """The schema of (name, dtype, shape, wants a gradient or is a buffer): one object for all clients of a model."""
+    specs: list[ArraySpec] = []
+    for name, dtype, shape, grad in arrays:
+        role: Role = "averaged" if grad is None else "trained" if grad else "frozen"
+        specs.append(ArraySpec(name, code_of(name, dtype), tuple(shape), role))
+    return Schema(specs)
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The live tensors of `state_dict`; what else a module keeps there stays at home."""
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+
+
+def is_on(device: torch.device, wanted: torch.device) -> bool:
+    """Whether a device is the wanted one, whose index may be left open."""
+    return device.type == wanted.type and wanted.index in (None, device.index or 0)

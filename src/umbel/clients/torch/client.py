@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import Any, TypeAlias, cast, final
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Descent, Member, Trained
 from umbel.clients.order import Numbers, Order, Passes, turn_steps
-from umbel.clients.torch.arrays import as_tensor, code_of, copy_all, tensors
+from umbel.clients.torch.arrays import as_tensor, copy_all, is_on, schema_of, state_of, tensors
 from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
 from umbel.clients.torch.calling import called, loss_of
@@ -24,9 +23,11 @@ from umbel.clients.torch.data import (
     joined,
     length,
     on_device,
+    one_example,
     one_pass,
     prepared,
     reseed,
+    rows_of,
     shuffler,
 )
 from umbel.clients.torch.footprint import measured
@@ -39,15 +40,16 @@ from umbel.clients.torch.optimizer import (
     descend,
     plain_rate,
     plain_sgd,
+    scaler,
     without_compiler,
 )
 from umbel.clients.torch.stacked import Rates, rates_of
 from umbel.errors import ArraysError, ConfigError, NotSupported
 from umbel.footprint import Footprint
 from umbel.local import Correction
-from umbel.local_client import Capability, Correct, Fitted
+from umbel.local_client import Capability, Combine, Correct, Fitted
 from umbel.message import Context, Evaluation, require
-from umbel.schema import ArraySpec, Role, Schema
+from umbel.schema import Schema
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
 
@@ -153,9 +155,9 @@ class TorchClient(BlockClient):
     def schema(self) -> Schema:
         """The model's arrays in the order of `state_dict`, with roles."""
         if self._schema is None:
-            self._state = self._state or _state_of(self.model)
+            self._state = self._state or state_of(self.model)
             with_grad = {n: p.requires_grad for n, p in self.model.named_parameters(remove_duplicate=False)}
-            self._schema = _schema(tuple((n, t.dtype, t.shape, with_grad.get(n)) for n, t in self._state.items()))
+            self._schema = schema_of(tuple((n, t.dtype, t.shape, with_grad.get(n)) for n, t in self._state.items()))
         return self._schema
 
     @property
@@ -188,7 +190,7 @@ class TorchClient(BlockClient):
         return stand_in._forward(batch)[0]
 
     def parameters(self, ctx: Context) -> Arrays:
-        self._state = _state_of(self.model)
+        self._state = state_of(self.model)
         return self._present(self.schema)
 
     def _present(self, schema: Schema) -> Arrays:
@@ -246,10 +248,10 @@ class TorchClient(BlockClient):
     def _settle(self, ctx: Context) -> None:
         self.device = torch.device(ctx.device if self._device is None else self._device)
         # Read anew: where a model moves, its buffers become other tensors.
-        self._state = _state_of(self.model)
-        if not all(_is_on(tensor.device, self.device) for tensor in self._state.values()):
+        self._state = state_of(self.model)
+        if not all(is_on(tensor.device, self.device) for tensor in self._state.values()):
             self.model.to(self.device)
-            self._state = _state_of(self.model)
+            self._state = state_of(self.model)
 
     def _start_optimizer(self) -> None:
         if isinstance(self._optimizer, torch.optim.Optimizer):
@@ -260,7 +262,7 @@ class TorchClient(BlockClient):
         check_bound(self.optimizer, self.model)
         self._drop_gradients()
         self._scheduler = None if self._scheduler_fn is None else self._scheduler_fn(self.optimizer)
-        self._scaler = _scaler(self.device) if self._amp is torch.float16 else None
+        self._scaler = scaler(self.device) if self._amp is torch.float16 else None
         self._plain = None if self._scheduler is not None else plain_rate(self.optimizer)
 
     def native(self, arrays: Arrays) -> Mapping[str, Tensor]:
@@ -523,13 +525,34 @@ class TorchClient(BlockClient):
     def example_gradients(self, start: Arrays, ctx: Context) -> Iterator[Arrays]:
         try:
             self.load(start, ctx)
-            for batch in one_pass(self._train, 1, shuffle=False):
-                for tensor in self._state.values():
-                    tensor.grad = None
-                self._forward(on_device(batch, self.device))[0].backward()
-                yield self._downhill(start, 1.0)
+            yield from self._gradients_of(rows_of(self._train), -1.0)
         finally:
             self.release()
+
+    def step_by_example(self, rows: Sequence[int], combine: Combine, correct: Correct | None) -> None:
+        rows_of(self._train)
+        if self._scaler is not None:
+            raise NotSupported(
+                "amp=torch.float16 scales the loss of a batch; use torch.bfloat16 with DP-SGD, or no amp"
+            )
+        combined = combine(self._gradients_of(rows, 1.0))
+        for name, value in self.native(combined).items():
+            self._state[name].grad = value.clone()
+        self._correct, self._pending = correct, self._accumulate
+        self._apply()
+
+    def _gradients_of(self, rows: Sequence[int], sign: float) -> Iterator[Arrays]:
+        """The gradient of each example's own loss at what is loaded, times `sign`: none shares a batch with another."""
+        schema = self._loaded.delta
+        for row in rows:
+            self._drop_gradients()
+            self._forward(on_device(one_example(self._train, row), self.device))[0].backward()
+            result = Arrays.zeros(schema)
+            for name, tensor in self._state.items():
+                if tensor.requires_grad and tensor.grad is not None and name in result:
+                    place = as_tensor(result.views[name], schema.by_name[name].dtype)
+                    place.copy_(tensor.grad if sign == 1 else tensor.grad * sign)
+            yield result.frozen()
 
     def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
         data = self._test if held_out else self._train
@@ -572,26 +595,3 @@ class TorchClient(BlockClient):
         if labels and isinstance(output, Tensor) and output.ndim == target.ndim + 1:
             return {"accuracy": (output.argmax(1) == target).float().mean()}
         return {}
-
-
-@lru_cache(maxsize=64)
-def _schema(arrays: tuple[tuple[str, torch.dtype, torch.Size, bool | None], ...]) -> Schema:
-    """The schema of (name, dtype, shape, wants a gradient or is a buffer): one object for all clients of a model."""
-    specs: list[ArraySpec] = []
-    for name, dtype, shape, grad in arrays:
-        role: Role = "averaged" if grad is None else "trained" if grad else "frozen"
-        specs.append(ArraySpec(name, code_of(name, dtype), tuple(shape), role))
-    return Schema(specs)
-
-
-def _state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The live tensors of `state_dict`; what else a module keeps there stays at home."""
-    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-
-
-def _is_on(device: torch.device, wanted: torch.device) -> bool:
-    return device.type == wanted.type and wanted.index in (None, device.index or 0)
-
-
-def _scaler(device: torch.device) -> Any:
-    return torch.amp.GradScaler(device.type)  # pyright: ignore[reportPrivateImportUsage]

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
+from torch.utils.data import default_collate as _collate  # pyright: ignore[reportUnknownVariableType]
 
 from umbel.clients.order import Numbers, Shuffler
-from umbel.errors import ConfigError
+from umbel.errors import ConfigError, NotSupported
 
 Columns: TypeAlias = "tuple[Tensor, ...] | dict[str, Tensor]"
 
@@ -50,6 +51,34 @@ def one_pass(data: Any, batch_size: int, *, shuffle: bool) -> Iterator[Any]:
         yield from DataLoader(source, batch_size=batch_size, shuffle=shuffle and len(data) > 0)
     else:
         yield from data
+
+
+def rows_of(data: Any) -> range:
+    """The rows of prepared `data`; a loader's are those of its data set, if it goes through all of them.
+
+    Raises:
+        NotSupported: they come in batches, of which nobody can tell what one example adds.
+    """
+    if _is_columns(data) or _is_dataset(data):
+        return range(length(data) or 0)
+    there = length(getattr(data, "dataset", None))
+    if isinstance(data, DataLoader) and there is not None and length(cast("Any", data)) == there:
+        return range(there)
+    raise NotSupported(
+        f"its data are a {type(data).__name__}, whose examples come in batches; for gradients of single examples give "
+        "arrays or a Dataset"
+    )
+
+
+def one_example(data: Any, row: int) -> Any:
+    """The example of that row in a batch of its own."""
+    if isinstance(data, dict):
+        return {name: column[row : row + 1] for name, column in cast("dict[str, Tensor]", data).items()}
+    if isinstance(data, tuple):
+        return tuple(column[row : row + 1] for column in cast("tuple[Tensor, ...]", data))
+    if isinstance(data, DataLoader):
+        return cast("Any", data).collate_fn([cast("Any", data).dataset[row]])
+    return _collate([data[row]])
 
 
 def _slices(columns: Columns, size: int, *, shuffle: bool) -> Iterator[Any]:

@@ -80,3 +80,8 @@ def descend(params: Iterable[nn.Parameter], lr: float) -> None:
     if moving:
         with torch.no_grad():
             cast("Any", torch)._foreach_add_(moving, gradients, alpha=-lr)
+
+
+def scaler(device: torch.device) -> Any:
+    """What scales the loss of float16 up, so that small gradients are not lost."""
+    return torch.amp.GradScaler(device.type)  # pyright: ignore[reportPrivateImportUsage]

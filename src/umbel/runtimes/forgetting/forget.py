@@ -15,6 +15,7 @@ from umbel.runtimes.forgetting import approximate, report
 from umbel.runtimes.forgetting.branch import branched
 from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
 from umbel.runtimes.forgetting.rerun import Rerun, gone_on
+from umbel.runtimes.halves import is_promised
 from umbel.runtimes.history import History
 from umbel.runtimes.program import ClientFn
 from umbel.stores import RunInfo, Store
@@ -179,7 +180,7 @@ def check_open(info: RunInfo) -> None:
     Raises:
         NotSupported: says why, and what can be done.
     """
-    if info.plan.get("strategy", {}).get("name") == "Private":
+    if is_promised(info.plan.get("strategy", {})):
         raise NotSupported(
             f"run {info.id} promises differential privacy, which bounds what its model shows of any one; to train "
             "again would be a release more of all the others' data. method='remove' removes the checkpoints, and the "

@@ -8,8 +8,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
-from umbel.message import is_number
+from umbel.errors import ConfigError
+from umbel.message import is_number, require
 from umbel.privacy.accounting import MOST_RELEASES
+from umbel.privacy.accounting import epsilon as spent
+from umbel.privacy.mechanism import DpSgd, Mechanism
+from umbel.privacy.plan import LEAST_SAMPLED_NOISE
 
 Plan: TypeAlias = "Mapping[str, Any]"
 SLACK = 1.001
@@ -49,8 +53,10 @@ def why_not_backed(plan: Plan) -> str | None:
     half = _table(plan, "client_half")
     is_masked = half.get("name") == "Secured"
     half = _table(half, "inner") if is_masked else half
-    if half.get("name") != "Private":
-        return "the plan promises differential privacy, and its client half clips nothing"
+    by_step = promised.get("noise") == "dp-sgd"
+    if half.get("name") != ("DpSgdTraining" if by_step else "Private"):
+        lacks = "adds no noise to its steps" if by_step else "clips nothing"
+        return f"the plan promises differential privacy, and its client half {lacks}"
     private, mechanism = _table(half, "plan"), _table(half, "mechanism")
     for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
         if promised.get(name) != told.get(name):
@@ -75,6 +81,8 @@ def why_not_backed(plan: Plan) -> str | None:
             return f"the plan is for {rounds} rounds, and its noise is made for {made!r}"
     elif mechanism.get("sampling") != "every":
         return "the plan promises differential privacy by drawing clients, which a server of real nodes cannot keep"
+    if by_step:
+        return _why_not_trained(rounds, epsilon, delta, noise, private)
     # A run with a target stops there, whatever the rounds are: the word of the server, which adds the noise then.
     # Noise that is correlated is that of all rounds together.
     stops = private.get("target_epsilon") is not None and not is_own_noise(plan)
@@ -90,6 +98,8 @@ def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked
     if who != told:
         return f"the plan promises noise={who!r}, and its client half has {told!r}"
     sharing = _table(mechanism, "sharing")
+    if who == "dp-sgd":
+        return _why_not_stepping(promised, private, mechanism)
     if who != "server":
         for name in ("weight_cap", "adaptive"):
             if private.get(name) is not None:
@@ -109,6 +119,31 @@ def _why_not_noised(promised: Plan, private: Plan, mechanism: Plan, *, is_masked
     believed = private.get("honest_share")
     if promised.get("honest_share") != believed or (believed or 1.0) != sharing.get("honest_share"):
         return "the plan promises another honest_share than its client half counts on"
+    return None
+
+
+def _why_not_stepping(promised: Plan, private: Plan, mechanism: Plan) -> str | None:
+    """Why the steps would not be what the plan says: they are the node's own, so are their draws and their noise."""
+    stepping = _table(mechanism, "dp_sgd")
+    for name in ("sample_rate", "local_steps"):
+        if not promised.get(name) == private.get(name) == stepping.get(name):
+            return f"the plan and its client half do not agree on {name}"
+    if mechanism.get("sampling") != "every" or _table(mechanism, "sharing") or _table(mechanism, "correlation"):
+        return "the plan promises noise='dp-sgd', and its client half counts on other noise, too"
+    return None
+
+
+def _why_not_trained(rounds: int, epsilon: float, delta: float, noise: float, private: Plan) -> str | None:
+    """Why so many rounds of steps with noise cost more than the plan says."""
+    try:
+        steps = DpSgd(sample_rate=private.get("sample_rate"), local_steps=private.get("local_steps"))  # pyright: ignore
+        require(noise >= LEAST_SAMPLED_NOISE, f"its noise is below {LEAST_SAMPLED_NOISE}")
+        mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=1, clients=1, dp_sgd=steps)
+        cost = spent(mechanism, rounds, delta)
+    except ConfigError as error:
+        return f"what the plan's steps cost cannot be told: {error}"
+    if cost > epsilon * SLACK:
+        return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
     return None
 
 

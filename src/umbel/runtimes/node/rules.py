@@ -25,7 +25,8 @@ BUILTIN = "builtin"
 MEGABYTE = 10**6
 # Above this load per processor somebody else is at work.
 IDLE_LOAD = 0.5
-_WRAPPERS = {"Secured": {"name", "inner"}, "Private": {"name", "inner", "plan", "mechanism"}}
+_PROMISED = {"name", "inner", "plan", "mechanism"}
+_WRAPPERS = {"Secured": {"name", "inner"}, "Private": _PROMISED, "DpSgdTraining": _PROMISED}
 """Client halves that wrap another one, with all that they may say."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Window: TypeAlias = "tuple[int, int]"

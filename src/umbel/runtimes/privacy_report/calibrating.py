@@ -14,9 +14,11 @@ from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.mutants import MUTANTS, silent
 from umbel.privacy.one_run import lower_bound
 from umbel.privacy.private import Private
+from umbel.privacy.training import DpSgdTraining
 from umbel.runtimes.privacy_report.canaries import Path
 from umbel.runtimes.privacy_report.picture import Picture, curves, histogram
 from umbel.runtimes.privacy_report.row import Control, Row, attacked
+from umbel.runtimes.privacy_report.stepping import stepping
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.strategy import Strategy
 
@@ -26,8 +28,8 @@ MEND = "do not run it: the noise or the bounds are not what the accountant count
 
 def calibration(subject: Subject) -> Iterator[Row]:
     """The rows of canaries in the aggregation of `subject`."""
-    private = subject.private
-    if private is None:
+    strategy = subject.promised
+    if strategy is None:
         yield Row(
             level="A1",
             name="noise",
@@ -38,7 +40,10 @@ def calibration(subject: Subject) -> Iterator[Row]:
             mend="see what A0 says of the plan",
         )
         return
-    yield from calibrated(private, subject.parts and subject.parts.coordinator)
+    if isinstance(strategy, DpSgdTraining):
+        yield stepping(strategy)
+    elif isinstance(strategy, Private):
+        yield from calibrated(strategy, subject.parts and subject.parts.coordinator)
 
 
 def calibrated(private: Private, coordinator: object) -> Iterator[Row]:

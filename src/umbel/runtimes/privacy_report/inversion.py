@@ -16,6 +16,7 @@ from umbel.optimizers import sgd
 from umbel.privacy.leak import psnr_db
 from umbel.privacy.mutants import silent
 from umbel.privacy.private import Private
+from umbel.privacy.training import DpSgdTraining, one_step
 from umbel.reducers import Reduction
 from umbel.runtimes.privacy_report.picture import Picture, grey
 from umbel.runtimes.privacy_report.row import Control, Row, attacked
@@ -37,7 +38,11 @@ def inversion(subject: Subject) -> Iterator[Row]:
         return
     coordinator = None if subject.parts is None else subject.parts.coordinator
     coordinator = coordinator or subject.run.coordinator
-    yield from inversions(subject.private, coordinator if isinstance(coordinator, Secure) else None)
+    strategy = subject.promised
+    if isinstance(strategy, DpSgdTraining):
+        strategy = one_step(strategy)
+    private = strategy if isinstance(strategy, Private) else None
+    yield from inversions(private, coordinator if isinstance(coordinator, Secure) else None)
 
 
 def inversions(private: Private | None, secure: Secure | None) -> Iterator[Row]:

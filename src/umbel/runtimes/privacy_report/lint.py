@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from umbel.coordinators import Secure
 from umbel.privacy.accounting import epsilon
-from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.runtimes.privacy_report.row import Row, Verdict
 from umbel.runtimes.privacy_report.subject import Subject
 
@@ -34,14 +34,14 @@ def _promise(subject: Subject) -> Iterator[Row]:
         return
     for sentence in subject.refusals:
         yield _row("refused", "failed", sentence, "a run with this plan would be refused before it starts")
-    private = subject.private
+    private = subject.promised
     if private is not None:
         yield from _cost(subject, private)
         yield _hidden(private)
         yield _draw(private)
 
 
-def _cost(subject: Subject, private: Private) -> Iterator[Row]:
+def _cost(subject: Subject, private: Promised) -> Iterator[Row]:
     plan, rounds = private.plan, subject.config.num_rounds
     whole = epsilon(private.mechanism, rounds, plan.delta)
     least = whole if plan.target_epsilon is None else min(whole, plan.target_epsilon)
@@ -60,17 +60,20 @@ def _cost(subject: Subject, private: Private) -> Iterator[Row]:
         yield _row("ledger", "failed", "the run's ledger has no release", "the run was led without this plan")
 
 
-def _hidden(private: Private) -> Row:
+def _hidden(private: Promised) -> Row:
     """Among how many somebody hides."""
     plan = private.plan
     found = float(plan.expected_examples or private.mechanism.cohort)
+    if plan.noise == "dp-sgd":
+        # Each step is of one client's own examples.
+        found /= private.mechanism.clients
     few = found < (FEW_EXAMPLES if plan.unit == "example" else FEW_CLIENTS)
-    text = f"one {plan.unit} hides among {found:g} that a model is made of"
+    text = f"one {plan.unit} hides among {found:g} that a sum is made of"
     mend = 'noise for so few leaves little to learn; ask more at once, or hide examples: unit="example"'
     return _row("cohort", "weak" if few else "passed", text, mend if few else "", cohort=found)
 
 
-def _draw(private: Private) -> Row:
+def _draw(private: Promised) -> Row:
     if private.plan.sampling == "every":
         return _row("sampling", "passed", "all are asked: nothing counts on a draw that nobody may know")
     return _row(

@@ -10,7 +10,7 @@ from typing import Any, final
 from umbel.arrays import Arrays
 from umbel.coordinators import ServerConfig
 from umbel.errors import ConfigError
-from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.runtimes.app import App
 from umbel.runtimes.history import Release
 from umbel.runtimes.privately import Parts
@@ -94,10 +94,10 @@ class Subject:
         return None if self.run.privacy is None or self.refusals else self._parts()
 
     @property
-    def private(self) -> Private | None:
+    def promised(self) -> Promised | None:
         """The strategy under the plan."""
         strategy = None if self.parts is None else self.parts.strategy
-        return strategy if isinstance(strategy, Private) else None
+        return strategy if isinstance(strategy, Promised) else None
 
     def _parts(self) -> Parts:
         assert self.run.privacy is not None

@@ -86,11 +86,9 @@ def inferred(subject: Subject) -> Row:
 
 def _allowed(subject: Subject) -> str:
     """What the plan's promise leaves an attack, in the rest of a sentence."""
-    if not subject.spent and subject.private is None:
-        return ""
     from umbel.runtimes.privately import promise
 
-    private = subject.private
+    private = subject.promised
     if private is None:
         return ""
     told = promise(private, subject.config.num_rounds)

@@ -29,7 +29,7 @@ from umbel.coordinators import (
 from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
-from umbel.privacy.private import Private
+from umbel.privacy.promised import Promised
 from umbel.runtimes import asynchronous, keeping
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.halves import client_half
@@ -194,7 +194,7 @@ class Conduct:
         promised = dict[str, Any]()
         if isinstance(self.order.coordinator, Secure):
             promised["secure_aggregation"] = True
-        if isinstance(self.order.strategy, Private):
+        if isinstance(self.order.strategy, Promised):
             promised["differential_privacy"] = promise(self.order.strategy, self.config.num_rounds)
         return {"privacy": promised} if promised else {}
 
@@ -275,7 +275,7 @@ class Conduct:
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
         self._notary = session.notary
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
-        if isinstance(order.strategy, Private):
+        if isinstance(order.strategy, Promised):
             session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds, promised=True)
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.

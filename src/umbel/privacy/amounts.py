@@ -1,0 +1,23 @@
+"""Numbers of a plan that have to be above 0, and how wrong ones are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from umbel.message import is_number, require
+
+LEAST = 1e-30
+
+
+def check_positive(name: str, value: Any, try_this: float) -> None:
+    """Refuse what is no number from `LEAST` to one over it."""
+    fine = is_number(value) and LEAST <= value <= 1 / LEAST
+    require(fine, f"{name} must be a number from {LEAST:g} to {1 / LEAST:g}, got {short(value)}; try {try_this}")
+
+
+def short(value: object) -> str:
+    """A value as text, of few characters."""
+    try:
+        return repr(value)[:40]
+    except ValueError:  # whole numbers of thousands of digits have no decimal text
+        return "a huge number"
