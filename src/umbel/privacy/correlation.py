@@ -119,8 +119,8 @@ class Toeplitz:
 class Correlated:
     """A source of normal numbers whose draws, one for each round, are correlated."""
 
-    def __init__(self, of: Correlation, draw: Draw) -> None:
-        self._draw, self._noise = draw, Toeplitz(of)
+    def __init__(self, of: Correlation, source: Draw) -> None:
+        self.source, self._noise = source, Toeplitz(of)
 
     def __call__(self, count: int) -> Float64:
-        return self._noise.next(self._draw(count))
+        return self._noise.next(self.source(count))

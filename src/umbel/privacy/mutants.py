@@ -115,7 +115,7 @@ def divided_twice(private: Private) -> Private:
     """The noise is a twentieth of what it should be."""
 
     def draw(count: int) -> Float64:
-        return private.draw(count) / 20
+        return private.source(count) / 20
 
     return replace(private, draw=draw)
 
@@ -127,6 +127,13 @@ def the_same_again(private: Private) -> Private:
         return np.random.default_rng(1).standard_normal(count)
 
     return replace(private, draw=draw)
+
+
+def anew(strategy: Strategy) -> Strategy:
+    """The same, whose noise knows nothing of earlier rounds."""
+    if isinstance(strategy, Broken):
+        return replace(strategy, inner=replace(strategy.inner, draw=strategy.inner.source))
+    return replace(strategy, draw=strategy.source) if isinstance(strategy, Private) else strategy
 
 
 def silent(strategy: Strategy) -> Strategy:

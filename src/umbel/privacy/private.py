@@ -18,7 +18,7 @@ from umbel.privacy import lattice
 from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, clipped, grid_of
 from umbel.privacy.correlation import Correlated
 from umbel.privacy.examples import opened, summed
-from umbel.privacy.noise import on_grid
+from umbel.privacy.noise import Draw, on_grid
 from umbel.privacy.promised import Promised, check_model
 from umbel.reducers import Reduced, Reduction
 from umbel.schema import Schema
@@ -46,6 +46,11 @@ class Private(Promised):
         super().__post_init__()
         if self.mechanism.correlation is not None and not isinstance(self.draw, Correlated):
             object.__setattr__(self, "draw", Correlated(self.mechanism.correlation, self.draw))
+
+    @property
+    def source(self) -> Draw:
+        """Where numbers come from that are independent of each other."""
+        return self.draw.source if isinstance(self.draw, Correlated) else self.draw
 
     @property
     def weight_cap(self) -> float:

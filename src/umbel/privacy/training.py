@@ -93,8 +93,10 @@ class DpSgdTraining(Promised):
         return total.scaled(1 / self.expected).arrays()
 
 
-def one_step(training: DpSgdTraining) -> Private:
-    """A release of one step over all examples: no less than what anybody sees of a turn."""
+def one_step(training: Promised) -> Private:
+    """A release of one step over all examples: no less than what anybody sees of a turn. What is one stays as it is."""
+    if isinstance(training, Private):
+        return training
     plan = replace(training.plan, noise="local", sample_rate=None, local_steps=None)
     return Private(inner=training.inner, plan=plan, mechanism=replace(training.mechanism, dp_sgd=None))
 

@@ -61,9 +61,9 @@ def rows_of(data: Any) -> range:
     """
     if _is_columns(data) or _is_dataset(data):
         return range(length(data) or 0)
-    there = length(getattr(data, "dataset", None))
-    if isinstance(data, DataLoader) and there is not None and length(cast("Any", data)) == there:
-        return range(there)
+    source: Any = getattr(data, "dataset", None)
+    if _is_loader(data) and _is_dataset(source) and length(data) == len(source):
+        return range(len(source))
     raise NotSupported(
         f"its data are a {type(data).__name__}, whose examples come in batches; for gradients of single examples give "
         "arrays or a Dataset"
@@ -196,6 +196,10 @@ def _columns(data: Any) -> Columns:
 
 def _parts(columns: Any) -> Iterable[Tensor]:
     return cast("dict[str, Tensor]", columns).values() if isinstance(columns, dict) else columns
+
+
+def _is_loader(data: Any) -> bool:
+    return isinstance(data, DataLoader)
 
 
 def _is_dataset(data: Any) -> bool:

@@ -11,19 +11,19 @@ from umbel.optimizers import sgd
 from umbel.privacy.accounting import epsilon
 from umbel.privacy.calibration import Calibration, Canaries, Release, calibrate, server_half
 from umbel.privacy.mechanism import Mechanism
-from umbel.privacy.mutants import MUTANTS, silent
+from umbel.privacy.mutants import MUTANTS, anew, silent
 from umbel.privacy.one_run import lower_bound
 from umbel.privacy.private import Private
 from umbel.privacy.training import DpSgdTraining
 from umbel.runtimes.privacy_report.canaries import Path
+from umbel.runtimes.privacy_report.own_noise import noise_of_a_client
 from umbel.runtimes.privacy_report.picture import Picture, curves, histogram
-from umbel.runtimes.privacy_report.row import Control, Row, attacked
+from umbel.runtimes.privacy_report.row import MEND, Control, Row, attacked, faults
 from umbel.runtimes.privacy_report.stepping import stepping
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.strategy import Strategy
 
 MANY, IN_SECURE_SUMS, OF_MUTANTS = 2000, 500, 400
-MEND = "do not run it: the noise or the bounds are not what the accountant counts on; report it with this page"
 
 
 def calibration(subject: Subject) -> Iterator[Row]:
@@ -53,6 +53,9 @@ def calibrated(private: Private, coordinator: object) -> Iterator[Row]:
         coordinator: the run's, as its plan makes it.
     """
     secure = coordinator if isinstance(coordinator, Secure) else None
+    if private.plan.noise in ("local", "distributed"):
+        yield noise_of_a_client(private, secure)
+        return
     private = _plainly_stepping(private)
     # What a secure sum encodes is bounded element by element, so a canary there moves several.
     canaries = Canaries(MANY) if secure is None else Canaries(IN_SECURE_SUMS, spread=4)
@@ -80,6 +83,9 @@ def measured(
     """
 
     def release(one: Strategy, canaries: Canaries = canaries) -> Release:
+        return lambda answering: path(anew(one), canaries)(answering)
+
+    def path(one: Strategy, canaries: Canaries) -> Release:
         if private.plan.unit == "client" and secure is None:
             # Whatever clients do, the server keeps the bound: they send what they like.
             return server_half(one, canaries)
@@ -110,11 +116,7 @@ def _noise(private: Private, found: Calibration, secure: Secure | None, missed: 
         f"noise of {found.noise_multiplier:.4g} times one {private.plan.unit}'s influence in {sums}, "
         f"{wanted:.4g} is promised"
     )
-    control = Control(
-        works=not missed,
-        text=f"of {len(MUTANTS)} faults that were put in, {len(MUTANTS) - len(missed)} were found"
-        + (f"; not found: {', '.join(missed)}" if missed else ""),
-    )
+    control = faults(len(MUTANTS), missed)
     numbers = {
         "found": found.noise_multiplier,
         "promised": wanted,

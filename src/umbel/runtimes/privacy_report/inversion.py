@@ -16,11 +16,11 @@ from umbel.optimizers import sgd
 from umbel.privacy.leak import psnr_db
 from umbel.privacy.mutants import silent
 from umbel.privacy.private import Private
-from umbel.privacy.training import DpSgdTraining, one_step
+from umbel.privacy.training import one_step
 from umbel.reducers import Reduction
 from umbel.runtimes.privacy_report.picture import Picture, grey
 from umbel.runtimes.privacy_report.row import Control, Row, attacked
-from umbel.runtimes.privacy_report.seen import HIDDEN_DB, READ_DB
+from umbel.runtimes.privacy_report.seen import HIDDEN_DB, READ_DB, skipped
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.strategies import FedSGD
 from umbel.strategy import Strategy
@@ -38,11 +38,11 @@ def inversion(subject: Subject) -> Iterator[Row]:
         return
     coordinator = None if subject.parts is None else subject.parts.coordinator
     coordinator = coordinator or subject.run.coordinator
-    strategy = subject.promised
-    if isinstance(strategy, DpSgdTraining):
-        strategy = one_step(strategy)
-    private = strategy if isinstance(strategy, Private) else None
-    yield from inversions(private, coordinator if isinstance(coordinator, Secure) else None)
+    secure = coordinator if isinstance(coordinator, Secure) else None
+    if secure is not None and secure.secure_sum is not None:
+        yield skipped("A4", "pictures from encrypted updates")
+        return
+    yield from inversions(None if subject.promised is None else one_step(subject.promised), secure)
 
 
 def inversions(private: Private | None, secure: Secure | None) -> Iterator[Row]:

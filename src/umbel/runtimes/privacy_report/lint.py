@@ -76,6 +76,8 @@ def _hidden(private: Promised) -> Row:
 def _draw(private: Promised) -> Row:
     if private.plan.sampling == "every":
         return _row("sampling", "passed", "all are asked: nothing counts on a draw that nobody may know")
+    if private.plan.sampling == "turns":
+        return _row("sampling", "passed", "clients have turns by name: nothing counts on a draw that nobody may know")
     return _row(
         "sampling",
         "weak",
@@ -110,6 +112,9 @@ def _numbers(subject: Subject) -> Iterator[Row]:
 def _sums(subject: Subject) -> Row:
     if isinstance(subject.run.coordinator, Secure):
         return _row("secure sum", "passed", "the server sees sums over clients, and no update of one")
+    private = subject.promised
+    if private is not None and private.plan.noise in ("local", "dp-sgd"):
+        return _row("secure sum", "passed", "the server sees each client's update, which has noise of its own")
     return _row(
         "secure sum",
         "weak",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.runtimes.privacy_report.picture import Picture
 
 Level: TypeAlias = Literal["A0", "A1", "A2", "A3", "A4"]
+MEND = "do not run it: the noise or the bounds are not what the accountant counts on; report it with this page"
 Verdict: TypeAlias = Literal["passed", "weak", "failed", "not shown", "skipped"]
 
 TITLES: Mapping[Level, str] = {
@@ -74,6 +75,12 @@ class Row:
             "control": control,
             "numbers": {name: float(f"{value:.6g}") for name, value in self.numbers.items()},
         }
+
+
+def faults(count: int, missed: Sequence[str]) -> Control:
+    """The control of a measurement: faults that were put in, of which these were not found."""
+    text = f"of {count} faults that were put in, {count - len(missed)} were found"
+    return Control(not missed, text + (f"; not found: {', '.join(missed)}" if missed else ""))
 
 
 def attacked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from umbel.dtypes import Float64
 from umbel.message import Context, Task, Update
 from umbel.privacy.distinguish import COMPLEXITY_WORDS, Sign, pair_excess, signs
 from umbel.privacy.leak import first_layer_input, psnr_db
+from umbel.privacy.promised import Promised
+from umbel.privacy.training import one_step
 from umbel.runtimes.privacy_report.picture import grey
-from umbel.runtimes.privacy_report.row import Control, Row, attacked
+from umbel.runtimes.privacy_report.row import Control, Level, Row, attacked
 from umbel.runtimes.privacy_report.specimen import SIDE, UNITS, client_with, drawing
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.strategies import FedSGD
@@ -39,11 +42,26 @@ def server_view(subject: Subject) -> Iterator[Row]:
         text = "secure sums need the package cryptography: pip install 'umbel[identity]'"
         yield Row(level="A2", name="one client's update", verdict="not shown", text=text)
         return
-    yield from seen(settings)
+    if settings is not None and settings.secure_sum is not None:
+        yield skipped("A2", "one client's update")
+    elif settings is None and subject.promised is not None and subject.promised.plan.noise in ("local", "dp-sgd"):
+        yield from seen(settings, subject.promised)
+    else:
+        yield from seen(settings)
 
 
-def seen(settings: Secure | None) -> Iterator[Row]:
-    """The same under these secure sums; None says that the run has none."""
+def skipped(level: Level, name: str) -> Row:
+    """The row of an attack that is for masks, where updates are encrypted."""
+    text = "updates are encrypted under CKKS, and this attack is for plain and for masked ones: nothing is shown here"
+    return Row(level=level, name=name, verdict="skipped", text=text)
+
+
+def seen(settings: Secure | None, promised: Promised | None = None) -> Iterator[Row]:
+    """The same under these secure sums; None says that the run has none.
+
+    Args:
+        promised: a strategy whose clients add noise to what they send.
+    """
     from umbel.runtimes.privacy_report.transcript import plain_round, secure_round
 
     used = settings or Secure()
@@ -52,6 +70,11 @@ def seen(settings: Secure | None) -> Iterator[Row]:
     strategy, first = FedSGD(), clients[_DARK].parameters(Context(_DARK, 0, len(clients)))
     task = strategy.task(strategy.init(first), 1)
     plain = plain_round(clients, strategy, task)
+    if promised is not None:
+        private = replace(one_step(promised), inner=strategy)
+        noisy = plain_round(clients, private, private.task(private.init(first), 1))
+        yield _noised(pictures[_TARGET], plain[_TARGET], noisy[_TARGET])
+        return
     story = secure_round(clients, strategy, task, used)
     yield from judged(story, pictures[_TARGET], plain[_TARGET], task, is_secure=settings is not None)
 
@@ -105,6 +128,29 @@ def _read(picture: Float64, update: Update, story: Transcript, task: Task, *, is
         control=seen_there,
         numbers=numbers,
         pictures=pictures,
+    )
+
+
+def _noised(picture: Float64, plain: Update, noisy: Update) -> Row:
+    """What the server reads from an update with noise of its own."""
+    bare, found = (_leaked(Vector.of(update.groups["delta"].arrays)) for update in (plain, noisy))
+    control, db = psnr_db(picture, bare), psnr_db(picture, found)
+    return attacked(
+        "A2",
+        "one client's update",
+        holds=db < HIDDEN_DB,
+        control=Control(
+            control > READ_DB, f"without its noise the same division reads its picture, to {control:.0f} dB"
+        ),
+        text=f"weights over bias of an update with noise are {'no' if db < HIDDEN_DB else 'the'} picture of its client "
+        f"({db:.1f} dB)",
+        mend="the noise does not hide what clients send: more of it, or coordinator=fl.Secure()",
+        numbers={"psnr_db": db, "control_psnr_db": control},
+        pictures=(
+            grey("a picture that one client has", picture),
+            grey("read from its plain update", bare),
+            grey("read from its update with noise", found),
+        ),
     )
 
 

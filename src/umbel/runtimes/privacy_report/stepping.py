@@ -15,13 +15,12 @@ from umbel.message import Ask, Context
 from umbel.optimizers import sgd
 from umbel.privacy.noise import Draw
 from umbel.privacy.training import DpSgdTraining
-from umbel.runtimes.privacy_report.row import Control, Row, attacked
+from umbel.runtimes.privacy_report.row import MEND, Row, attacked, faults
 from umbel.strategies import FedAvg
 
 EXAMPLES, SIZE, TURNS = 1000, 40_000, 30
 NOISE_OFF, DRAWS_OFF = 0.02, 5.0
 """How far noise may be from what is promised, and draws, in standard deviations."""
-MEND = "do not run it: the noise or the bounds are not what the accountant counts on; report it with this page"
 
 
 @final
@@ -56,24 +55,20 @@ def stepping(training: DpSgdTraining) -> Row:
     """The row of one step of `training`."""
     found = stepped(training, training)
     problems = found.problems(training)
-    faults = {
+    wrong = {
         "half the noise": replace(training, draw=_halved(training.draw)),
         "not clipped": replace(training, plan=replace(training.plan, clip=10 * training.plan.bound)),
         "all examples in each step": replace(training, chance=np.zeros),
     }
     if training.plan.sample_rate == 1:
-        del faults["all examples in each step"]
-    missed = [name for name, fault in faults.items() if not stepped(fault, training).problems(training)]
+        del wrong["all examples in each step"]
+    missed = [name for name, fault in wrong.items() if not stepped(fault, training).problems(training)]
     text = (
         f"noise of {found.noise:.4g} clips in a step, {training.mechanism.noise_multiplier:.4g} is promised; the "
         f"loudest example moves it by {found.influence:.4g} clips; {found.drawn / found.of:.3g} of the examples are in "
         "it"
     )
-    control = Control(
-        works=not missed,
-        text=f"of {len(faults)} faults that were put in, {len(faults) - len(missed)} were found"
-        + (f"; not found: {', '.join(missed)}" if missed else ""),
-    )
+    control = faults(len(wrong), missed)
     numbers = {"noise": found.noise, "influence": found.influence, "drawn": found.drawn / found.of}
     return attacked(
         "A1",
