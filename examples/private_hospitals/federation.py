@@ -60,6 +60,21 @@ def protection(epsilon: float, patients: int) -> dict[str, Any]:
     return {"privacy": plan, "coordinator": fl.Secure()}
 
 
+def by_itself(epsilon: float, patients: int) -> fl.PrivacyPlan:
+    """Where a hospital trusts nobody: noise in every step of its own training."""
+    return fl.PrivacyPlan(
+        unit="example",
+        noise="dp-sgd",
+        sample_rate=0.2,
+        local_steps=5,
+        expected_examples=patients,
+        clip=CLIP,
+        target_epsilon=epsilon,
+        delta=DELTA,
+        sampling="every",
+    )
+
+
 def sites() -> list[tuple[Any, Any]]:
     """Features and labels of each hospital's patients."""
     return [(scaled(one.features, one.feature_names), one.labels) for one in heart_disease().values()]

@@ -21,7 +21,9 @@ def test_a_model_that_hides_each_patient_is_better_than_a_hospital_alone():
     )
     assert ran.returncode == 0, ran.stderr
     found = {name.strip(): float(value) for name, value in re.findall(r"^  (.+?)  +(\d\.\d+) ±", ran.stdout, re.M)}
-    assert list(found)[2:] == [f"together, ε = {e}" for e in ("0.5", "1", "2", "4", "8")]
+    together = [f"together, ε = {e}" for e in ("0.5", "1", "2", "4", "8")]
+    assert list(found)[2:] == [*together, "noise of each one's own, ε = 2", "noise of each one's own, ε = 8"]
+    assert found["noise of each one's own, ε = 8"] > found["alone, the four on average"]
     assert found["together, ε = 8"] > found["alone, the four on average"]
     assert abs(found["together, unprotected"] - found["together, ε = 8"]) < 0.03
 

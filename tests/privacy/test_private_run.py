@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import umbel as fl
-from umbel.errors import NotSupported
+from umbel.errors import ConfigError, NotSupported
 from umbel.message import Group
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.private import CLIP, Private
@@ -61,6 +61,61 @@ def test_next_to_no_noise_and_a_wide_clip_is_the_strategy_inside() -> None:
     plan = fl.PrivacyPlan(clip=100.0, noise_multiplier=1e-4, delta=1e-5, sampling="every")
     noisy = run(plan=plan, config={"fraction_fit": 1.0}, rounds=1).parameters["0"]
     np.testing.assert_allclose(noisy, 0.01 * 9.5, atol=0.01)
+
+
+def test_what_may_end_a_run_is_told_nothing_of_who_answered() -> None:
+    """When a run ends is seen by everybody: it must not hang on one client's failure."""
+
+    class Fails(fl.NumPyClient):
+        def fit(self, parameters: Any, config: Any) -> Any:
+            raise ValueError("of this patient")
+
+    told = list[fl.RoundRecord]()
+    fl.simulate(
+        lambda context: Fails() if context.partition_id == 3 else Same(0.1),
+        5,
+        config=fl.ServerConfig(2, fraction_evaluate=0.0, seed=1),
+        strategy=fl.FedAvg(weighting="uniform"),
+        privacy=fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="every"),
+        initial_parameters=[np.zeros(3)],
+        stop_when=lambda record: bool(told.append(record)),
+        engine="serial",
+        progress=False,
+    )
+    assert [(record.round, record.participants, record.failures) for record in told] == [(1, 0, ()), (2, 0, ())]
+    assert not any(record.bytes_received or record.seconds or record.clients for record in told)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({1: 1.0}, "by names of arrays or patterns"),
+        ({}, "got none; try"),
+        ({"name": 1.0}, "write it as the pattern"),
+        ({"w": 0}, "clip\\['w'\\] must be"),
+    ],
+)
+def test_a_clip_by_layer_that_is_none_is_told(wrong: Any, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        fl.PrivacyPlan(clip=wrong, noise_multiplier=1.0, delta=1e-5)
+
+
+def test_an_infinite_update_is_refused_by_name_and_without_a_warning() -> None:
+    class Endless(fl.NumPyClient):
+        def fit(self, parameters: Any, config: Any) -> Any:
+            return [np.full(50, np.inf, np.float32)], 1, {}
+
+    history = fl.simulate(
+        lambda context: Endless() if context.partition_id == 1 else Same(0.1),
+        4,
+        config=fl.ServerConfig(1, fraction_evaluate=0.0, seed=1),
+        strategy=fl.FedAvg(weighting="uniform"),
+        privacy=fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="every"),
+        initial_parameters=[np.zeros(50, np.float32)],
+        engine="serial",
+        progress=False,
+    )
+    assert [failure.client for failure in history.rounds[-1].failures] == ["1"]
 
 
 def test_the_run_stops_at_its_budget_with_a_sentence() -> None:

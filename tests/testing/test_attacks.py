@@ -5,6 +5,7 @@ import pytest
 
 import umbel as fl
 from umbel.arrays import Arrays
+from umbel.errors import ConfigError, TooFewClients
 from umbel.message import Group
 from umbel.testing import Quadratics
 from umbel.testing.attacks import (
@@ -159,3 +160,26 @@ def test_byzfl_attacks_the_same():
     # ByzFL divides the variance by h - 1, and adds.
     found = ALIE(z=-1.5 * np.sqrt(16 / 15)).crafted(updates, 4)
     assert np.allclose(found, byzfl.ALittleIsEnough(tau=1.5)(updates))
+
+
+@pytest.mark.parametrize(
+    ("reason", "made"),
+    [
+        ("factor must be a finite number, got nan", lambda: SignFlip(factor=float("nan"))),
+        ("factor must be a finite number, got 'a'", lambda: Scaling(factor="a")),
+        ("factor must be a finite number, got None", lambda: FreeRider(factor=None)),
+        ("epsilon must be a finite number, got True", lambda: IPM(epsilon=True)),
+        ("attack must be one of", lambda: Attacked(fl.FedAvg(), None, clients=("2",))),
+        ("clients must be ids", lambda: Attacked(fl.FedAvg(), SignFlip(), clients=None)),
+        ("clients must be ids", lambda: Attacked(fl.FedAvg(), SignFlip(), clients=(2,))),
+    ],
+)
+def test_an_attack_that_would_be_none_is_refused(reason, made):
+    with pytest.raises(ConfigError, match=reason):
+        made()
+
+
+@pytest.mark.parametrize("name", ["zz", "99"])
+def test_an_attack_by_nobody_is_refused(name):
+    with pytest.raises(TooFewClients, match=f"clients names '{name}'; in this run there are 0 to"):
+        simulated(Attacked(fl.FedAvg(), SignFlip(), clients=("2", name)))

@@ -85,7 +85,9 @@ class Secure:
             f"secure_sum must be ckks(...) or None for masks, got {self.secure_sum!r}",
         )
         require(
-            not isinstance(self.metrics, str) and all(map(_is_name, self.metrics)),
+            not isinstance(self.metrics, str)
+            and isinstance(self.metrics, Sequence)  # pyright: ignore[reportUnnecessaryIsInstance]
+            and all(map(_is_name, self.metrics)),
             f"metrics must be a list of names such as ['loss'], got {self.metrics!r}",
         )
         object.__setattr__(self, "metrics", tuple(self.metrics))

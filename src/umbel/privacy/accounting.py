@@ -16,6 +16,7 @@ from umbel.privacy.mechanism import DpSgd, Mechanism, Sampling
 from umbel.privacy.sharing import Sharing, skellam_renyi
 
 _LEAST_NOISE, _MOST_NOISE, _PRECISION = 2.0**-6, 2.0**14, 1e-3
+_POWERS = [2.0**k for k in range(-6, 15)]
 MOST_RELEASES = 2**24
 _ORDERS = [*range(2, 256), *(2**k + 2 ** (k - 3) * j for k in range(8, 20) for j in range(8))]
 
@@ -153,7 +154,7 @@ def noise_for(
         ConfigError: no noise of a size that leaves anything of a model is enough.
     """
 
-    def cost(noise: float) -> float:
+    def cost(noise: float, of: Callable[[Mechanism, int, float], float] = epsilon) -> float:
         sharing = None if shared is None else shared(noise)
         mechanism = Mechanism(
             noise_multiplier=noise,
@@ -164,9 +165,11 @@ def noise_for(
             correlation=correlation,
             dp_sgd=dp_sgd,
         )
-        return epsilon(mechanism, releases, delta)
+        return of(mechanism, releases, delta)
 
-    high = 1.0
+    # Rényi divergences are quick and tell no less; distributions of much less noise than is wanted are very long.
+    rough = (noise for noise in _POWERS if cost(noise, renyi_epsilon) <= target_epsilon)
+    high = next(rough, 1.0)
     while cost(high) > target_epsilon:
         high *= 2
         if high > _MOST_NOISE:
@@ -174,14 +177,20 @@ def noise_for(
                 f"target_epsilon={target_epsilon} needs a noise_multiplier above {_MOST_NOISE:g}; allow a larger "
                 "epsilon, fewer rounds or more clients"
             )
-    # Down from there: distributions of much less noise than is wanted are very long.
     low = high / 2
     while low > _LEAST_NOISE and cost(low) <= target_epsilon:
         low, high = low / 2, low
-    while high / low > 1 + _PRECISION:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if cost(middle) <= target_epsilon else (middle, high)
-    return high
+    if cost(low) <= target_epsilon:
+        return low
+    brent: Any = importlib.import_module("scipy.optimize").brentq
+
+    def too_much(log: float) -> float:
+        return math.log(max(cost(math.exp(log)), 1e-300) / target_epsilon)
+
+    found = math.exp(brent(too_much, math.log(low), math.log(high), xtol=_PRECISION / 4))
+    while cost(found) > target_epsilon:
+        found *= 1 + _PRECISION / 2
+    return min(found, high)
 
 
 def affordable(

@@ -6,13 +6,13 @@ from typing import Any
 
 from umbel.message import is_number, require
 
-LEAST = 1e-30
+LEAST, MOST = 1e-30, 1e30
 
 
 def check_positive(name: str, value: Any, try_this: float) -> None:
-    """Refuse what is no number from `LEAST` to one over it."""
-    fine = is_number(value) and LEAST <= value <= 1 / LEAST
-    require(fine, f"{name} must be a number from {LEAST:g} to {1 / LEAST:g}, got {short(value)}; try {try_this}")
+    """Refuse what is no number from `LEAST` to `MOST`."""
+    fine = is_number(value) and LEAST <= value <= MOST
+    require(fine, f"{name} must be a number from {LEAST:g} to {MOST:g}, got {short(value)}; try {try_this}")
 
 
 def short(value: object) -> str:

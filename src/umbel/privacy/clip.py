@@ -56,6 +56,8 @@ def _shorten(values: Float64, bound: float) -> bool:
     """Scale `values` down to the bound, where they lie; whether they were within it."""
     # Scaled by the largest number first: the square of a finite one may be infinite, or nothing.
     largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest):
+        return False  # the server refuses it by name
     norm = 0.0 if largest == 0 else largest * float(np.linalg.norm(values / largest))
     if norm > bound:
         values *= bound / norm * (1 - 2**-40)

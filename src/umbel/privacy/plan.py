@@ -159,10 +159,10 @@ class PrivacyPlan:
         if not isinstance(self.clip, Mapping):
             check_positive("clip", self.clip, 1.0)
             return
-        require(
-            bool(self.clip) and "name" not in self.clip,
-            "clip by layer needs a bound for each, and calls an array of that name 'nam[e]'",
-        )
+        require(bool(self.clip), "clip by layer needs a bound for each layer, got none; try {'*': 1.0}")
+        require("name" not in self.clip, "clip by layer cannot name an array 'name'; write it as the pattern 'nam[e]'")
+        odd = [name for name in self.clip if not isinstance(name, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        require(not odd, f"clip by layer is by names of arrays or patterns, got {odd[:1]!r}; try {{'*': 1.0}}")
         for name, bound in self.clip.items():
             check_positive(f"clip[{name!r}]", bound, 1.0)
         for other, given in (("adaptive", self.adaptive), ("clip_each", self.clip_each)):

@@ -216,13 +216,20 @@ class Session:
         event = {**closing.event, **found}
         ended = self.coordinator.judge(number, measured)
         stop_when = self.hooks.stop_when
-        if stop_when is not None and stop_when(RoundRecord.of(event)) and ended is None:
+        if stop_when is not None and stop_when(self._told(event)) and ended is None:
             ended = Ended("stopped")
         keep = ended is not None or number % config.checkpoint_every == 0
         self._commit(event, number, closing.tally.states, self._checkpoint() if keep else None)
         if keep:
             self.players.kept(number, closing.tally, self._receipts())
         return ended
+
+    def _told(self, event: Mapping[str, Any]) -> RoundRecord:
+        """What ends a run may hang on. Who answered is in no budget, and when a run ends is seen by everybody."""
+        record = RoundRecord.of(event)
+        if self.budget is None:
+            return record
+        return RoundRecord(record.round, record.loss, record.metrics, participants=0)
 
     def _is_spent(self) -> bool:
         """Whether a round more would exceed the privacy budget; if so that is said."""

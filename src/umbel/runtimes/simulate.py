@@ -94,6 +94,7 @@ def simulate(
         fit_metrics_aggregation_fn, evaluate_metrics_aggregation_fn: `[(num_examples, metrics), …] → metrics`, in the
             place of means weighted by examples.
         stop_when: asked after each round, with its record, whether the run is to end there; `ended` is then "stopped".
+            Under `privacy` the record has the round, its loss and its metrics alone, and nothing of who answered.
         engine: "serial" plays one client after the other here, "pool" uses one single-threaded worker per core, "ray" a
             pool on each node of a cluster; all give the same bits. "vmap" trains clients in blocks, each step of a
             block one batched computation, here or in workers; it gives the same bits as itself and those of the others

@@ -141,7 +141,15 @@ def test_a_reply_to_another_request_finds_nobody():
 
 
 @pytest.mark.parametrize(
-    ("ids", "words"), [(["a", ""], "1 to 1000"), ([1], "1 to 1000"), (["a", "a"], "twice"), ("ab", "list")]
+    ("ids", "words"),
+    [
+        (["a", ""], "1 to 1000"),
+        ([1], "1 to 1000"),
+        (["a", "a"], "twice"),
+        ("ab", "list"),
+        (None, "list"),
+        (["a", None], "1 to 1000"),
+    ],
 )
 def test_what_is_no_set_of_ids_is_refused(ids, words):
     with pytest.raises(ConfigError, match=words):
@@ -152,6 +160,13 @@ def test_what_is_no_set_of_ids_is_refused(ids, words):
 def test_limits_are_whole_numbers(wrong):
     with pytest.raises(ConfigError, match="must be a whole number of at least 1"):
         Consent(**wrong)
+
+
+def test_peers_are_names_and_a_request_is_bytes():
+    with pytest.raises(ConfigError, match="names are texts"):
+        Consent(allow=[1])
+    with pytest.raises(ProtocolError, match="no message of an intersection"):
+        Holder(["a"], consent=CLINIC).reply("lab", "text", now_s=0.0)
 
 
 def test_two_that_answer_from_one_file_share_its_limits(tmp_path):

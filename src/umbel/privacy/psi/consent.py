@@ -47,6 +47,8 @@ class Consent:
             require(fine, f"{name} must be a whole number of at least 1, got {value!r}")
         listed = not isinstance(self.allow, str)
         require(listed, f"allow is a list of names, got {self.allow!r}; write [{self.allow!r}]")
+        named = all(isinstance(name, str) for name in self.allow)  # pyright: ignore[reportUnnecessaryIsInstance]
+        require(named, f"allow is a list of names, got {self.allow!r}; names are texts")
         object.__setattr__(self, "allow", tuple(self.allow))
 
     def why_not_peer(self, peer: str) -> str | None:

@@ -61,7 +61,7 @@ class Asker:
         reason = consent.why_not_peer(peer)
         if reason is not None:
             raise NotSupported(f"{reason}; add it there, at both owners'")
-        check_padding(pad_to)
+        self._padded = padded(ids, pad_to)
         self.ids = tuple(ids)
         asked = max(len(self.ids), pad_to)
         if asked > consent.max_ids:
@@ -69,7 +69,6 @@ class Asker:
                 f"{asked} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise "
                 "it, or ask for fewer"
             )
-        self._padded = padded(ids, pad_to)
         self._blinding = blinding or OpenMined()
 
     def request(self) -> bytes:
@@ -159,10 +158,11 @@ def padded(ids: Sequence[str], count: int) -> list[bytes]:
         ConfigError: an id is none, or there twice, or there are more than `count`, which is not 0.
     """
     check_padding(count)
-    require(not isinstance(ids, str), f"ids is a list of texts, got {ids!r}")
-    odd = next((one for one in ids if not isinstance(one, str) or not 0 < len(one) <= LONGEST_ID), None)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if odd is not None:
-        raise ConfigError(f"an id is a text of 1 to {LONGEST_ID} characters, got {odd!r:.100}")
+    listed = isinstance(ids, Sequence) and not isinstance(ids, (str, bytes))  # pyright: ignore[reportUnnecessaryIsInstance]
+    require(listed, f"ids is a list of texts, got {ids!r:.100}")
+    for one in ids:
+        fine = isinstance(one, str) and 0 < len(one) <= LONGEST_ID  # pyright: ignore[reportUnnecessaryIsInstance]
+        require(fine, f"an id is a text of 1 to {LONGEST_ID} characters, got {one!r:.100}")
     if len(set(ids)) != len(ids):
         twice = next(one for place, one in enumerate(ids) if one in ids[:place])
         raise ConfigError(f"the id {twice!r} is there twice; an intersection is of sets: give each once")
@@ -173,7 +173,7 @@ def padded(ids: Sequence[str], count: int) -> list[bytes]:
 
 
 def _body(message: bytes) -> bytes:
-    if not message.startswith(MAGIC):
+    if not isinstance(message, bytes) or not message.startswith(MAGIC):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ProtocolError("these bytes are no message of an intersection, or of another version of it")
     return message[len(MAGIC) :]
 

@@ -117,6 +117,12 @@ def _positive(value: Any) -> float:
     return value
 
 
+def _chance(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError("is a number above 0 and below 1")
+    return value
+
+
 def _share(value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.5 <= value < 1:
         raise ValueError("is a number from 0.5 to below 1")
@@ -178,7 +184,7 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
         "require_secure_aggregation": _truth,
         "require_differential_privacy": _truth,
         "epsilon_total": _positive,
-        "delta": _positive,
+        "delta": _chance,
         "per_client_metrics": _truth,
     },
     "limits": {

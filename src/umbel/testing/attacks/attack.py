@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 
 from umbel.arrays import Arrays, Vector
 from umbel.dtypes import FLOATS, Float64
+from umbel.message import is_number, require
 
 
 class Attack(ABC):  # noqa: B024 - each attack has its own of two methods
     """A frozen value. `sent` is what one bad client makes of its own update; `crafted` is what bad clients that see
     everybody's updates send, all the same."""
+
+    def __post_init__(self) -> None:
+        """An attack that is none would make every reducer look robust."""
+        for one in fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, one.name)
+            fine = (value is None and one.default is None) or (is_number(value) and math.isfinite(value))
+            require(fine, f"{one.name} must be a finite number, got {value!r}; try {one.default!r}")
 
     def sent(self, update: Float64, rng: np.random.Generator) -> Float64:
         """What is sent instead of the client's own `update`, a flat vector of its floats."""

@@ -48,8 +48,11 @@ class Attacked(Strategy):
     clients: Sequence[str] = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.clients, str) or not all(isinstance(name, str) for name in self.clients):  # pyright: ignore[reportUnnecessaryIsInstance]
+        listed = isinstance(self.clients, Sequence) and not isinstance(self.clients, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not listed or not all(isinstance(name, str) for name in self.clients):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigError(f'clients must be ids such as ("0", "1"), got {self.clients!r}')
+        if not isinstance(self.attack, Attack):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"attack must be one of umbel.testing.attacks such as SignFlip(), got {self.attack!r}")
         object.__setattr__(self, "clients", tuple(self.clients))
         object.__setattr__(self, "reducer", Infiltrated(self.strategy.reducer, self.attack))
         for name in ("needs", "takes_stale", "counts_clients"):
@@ -69,6 +72,10 @@ class Attacked(Strategy):
         return {**self.strategy.schema(task, own), MARK: _MARKS}
 
     def local(self, ask: Ask, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        unknown = [name for name in self.clients if not name.isdecimal() or int(name) >= ctx.num_partitions]
+        if unknown:
+            # An attack by nobody would make every reducer look robust.
+            raise ConfigError(f"clients names {unknown[0]!r}; in this run there are 0 to {ctx.num_partitions - 1}")
         update, memory = self.strategy.local(ask, client, ctx)
         bad = ask.client in self.clients
         groups = {name: self._sent(group, ctx) if bad else group for name, group in update.groups.items()}
