@@ -111,7 +111,7 @@ def test_clients_and_server_clip_each_layer(coordinator: Any) -> None:
         ({"clip": {"*": 1.0, "tail": 1.0}}, "clip names 'tail', which is no trained array"),
         ({"clip": {"body": 1.0, "head": -1.0}}, r"clip\['head'\] must be"),
         ({"clip": {}}, "needs a bound for each"),
-        ({"clip": {"name": 1.0}}, "calls an array of that name"),
+        ({"clip": {"name": 1.0}}, "cannot name an array"),
         ({"clip": {"*": 1.0}, "adaptive": fl.AdaptiveClip()}, "adaptive is for one clip"),
         ({"clip": {"*": 1.0}, "clip_each": True}, "clip_each is for one clip"),
         ({"clip": 1.0, "clip_each": True, "adaptive": fl.AdaptiveClip()}, "adaptive moves one clip"),

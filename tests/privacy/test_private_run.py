@@ -70,7 +70,7 @@ def test_what_may_end_a_run_is_told_nothing_of_who_answered() -> None:
         def fit(self, parameters: Any, config: Any) -> Any:
             raise ValueError("of this patient")
 
-    told = list[fl.RoundRecord]()
+    told = list[Any]()
     fl.simulate(
         lambda context: Fails() if context.partition_id == 3 else Same(0.1),
         5,

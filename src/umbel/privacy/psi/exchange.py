@@ -61,7 +61,7 @@ class Asker:
         reason = consent.why_not_peer(peer)
         if reason is not None:
             raise NotSupported(f"{reason}; add it there, at both owners'")
-        self._padded = padded(ids, pad_to)
+        check_ids(ids, pad_to)
         self.ids = tuple(ids)
         asked = max(len(self.ids), pad_to)
         if asked > consent.max_ids:
@@ -69,6 +69,7 @@ class Asker:
                 f"{asked} ids are more than this owner's intersection.max_ids = {consent.max_ids}; raise "
                 "it, or ask for fewer"
             )
+        self._padded = padded(self.ids, pad_to)
         self._blinding = blinding or OpenMined()
 
     def request(self) -> bytes:
@@ -151,8 +152,8 @@ def check_padding(count: object) -> None:
     require(fine, f"pad_to must be a whole number of at least 0, got {count!r}")
 
 
-def padded(ids: Sequence[str], count: int) -> list[bytes]:
-    """The ids as bytes, and dummies after them that nobody else has.
+def check_ids(ids: Sequence[str], count: int) -> None:
+    """Refuse what cannot be padded to `count`.
 
     Raises:
         ConfigError: an id is none, or there twice, or there are more than `count`, which is not 0.
@@ -168,6 +169,15 @@ def padded(ids: Sequence[str], count: int) -> list[bytes]:
         raise ConfigError(f"the id {twice!r} is there twice; an intersection is of sets: give each once")
     if 0 < count < len(ids):
         raise ConfigError(f"pad_to={count} hides nothing: there are {len(ids)} ids; take more, or 0 for no dummies")
+
+
+def padded(ids: Sequence[str], count: int) -> list[bytes]:
+    """The ids as bytes, and dummies after them that nobody else has.
+
+    Raises:
+        ConfigError: as `check_ids`.
+    """
+    check_ids(ids, count)
     dummies = [DUMMY + secrets.token_bytes(32) for _ in range(count - len(ids))]
     return [*(REAL + one.encode("utf-8", "surrogatepass") for one in ids), *dummies]
 
