@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 from umbel.arrays import Arrays
 from umbel.errors import NotSupported
+from umbel.local_client import LocalClient
+from umbel.message import ClientState, Context, Update
 from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh
@@ -44,6 +47,10 @@ class Promised(Strategy):
     @final
     def patterns(self) -> tuple[str, ...]:
         return getattr(self.inner, "patterns", ())
+
+    @abstractmethod
+    def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        """One client's turn, of which nothing may leave that is outside of the plan."""
 
     @final
     def layers(self, arrays: Arrays) -> Layers | None:
