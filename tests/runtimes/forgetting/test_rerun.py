@@ -169,7 +169,7 @@ def test_what_was_to_be_removed_and_is_still_there_is_not_said_to_be_gone(tmp_pa
 
 def test_a_run_of_which_a_client_was_half_forgotten_does_not_go_on(tmp_path):
     store, run, _ = broken_off(tmp_path)
-    with pytest.raises(ConfigError, match="client 2 .* was to be forgotten, which broke off"):
+    with pytest.raises(ConfigError, match=r"client 2 .* was to be forgotten, which broke off"):
         ran(store, resume=run, config=config(fraction_fit=1.0, num_rounds=8))
     store.close()
 
