@@ -158,7 +158,9 @@ def test_two_tree_heads_of_one_size_with_different_roots_are_shown(here, ran, tm
 def test_a_statement_that_somebody_else_signed_is_none(here, ran, tmp_path):
     here("audit", "export", ran, "log.jsonl")
     (tmp_path / "mine.json").write_text((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    unknown = here("audit", "check", "mine.json")
+    known = here("audit", "check", "mine.json")
+    assert (known.code, "signed by the key in log.key beside the store" in known.out) == (0, True)
+    unknown = here("audit", "check", "mine.json", "--store", "elsewhere/runs.db")
     assert (unknown.code, "a key that nobody here knows" in unknown.out) == (0, True)
     result = here("audit", "check", "mine.json", "--key", "0" * 64, "--json")
     assert (result.code, "not by the one" in json.loads(result.out)["problem"]) == (1, True)

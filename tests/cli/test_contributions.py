@@ -47,6 +47,62 @@ def test_a_client_that_the_run_is_without_is_in_no_coalition(ran):
     assert [one["client"] for one in json.loads(result.out)["clients"]] == sorted({"0", "1", "2", "3"} - {gone})
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_client_that_was_forgotten_is_not_trained_again_for_the_old_run(here, tmp_path, cached):
+    write_app(tmp_path / "means", client=WATCHED)
+    here("run", "means", "--engine", "serial")
+    gone = busy(here)
+    run = json.loads(here("contributions", "--method", "participation", "--json").out)["run"]
+    if cached:
+        assert here("contributions").code == 0
+    assert here("forget", "last", "--node", gone, "--report", "report.json").code == 0
+    (tmp_path / "built").write_text("")
+    refused = here("contributions", run)
+    new = json.loads((tmp_path / "report.json").read_text())["new_run"]
+    assert refused.code == 2
+    assert f"of the clients of run {run}, {gone} had to be forgotten and may not be trained again" in refused.err
+    assert f"ask for umbel contributions {new}" in refused.err
+    assert (tmp_path / "built").read_text() == ""
+    assert here("contributions", run, "--of", "rounds").code == 2
+    assert here("contributions", run, "--method", "participation").code == 0
+    assert here("contributions", new).code == 0
+    assert gone not in (tmp_path / "built").read_text().split()
+
+
+WATCHED = CLIENT.replace(
+    "def client_fn(context):",
+    """def client_fn(context):
+    with open("built", "a") as file: file.write(context.client + "\\n")""",
+)
+
+
+def test_nor_is_one_that_had_no_part_and_had_to_be_forgotten(here, tmp_path):
+    write_app(tmp_path / "means")
+    here("run", "means", "--engine", "serial", "--set", "num_rounds=1")
+    idle = next(one for one in "0123" if one not in took_part(here))
+    here("forget", "last", "--node", idle)
+    refused = here("contributions")
+    assert (refused.code, f"{idle} had to be forgotten" in refused.err) == (2, True)
+    assert "see who took part with --method participation" in refused.err
+
+
+def took_part(ran):
+    found = json.loads(ran("contributions", "--method", "participation", "--json").out)
+    return {one["client"] for one in found["clients"] if one["value"]}
+
+
+def test_values_of_other_data_are_not_taken_for_those_of_the_run_once_its_data_are_back(here, tmp_path):
+    moving = "np.float32(context.partition_id + float(Path('shift').read_text()))"
+    client = "from pathlib import Path\n" + CLIENT.replace("np.float32(context.partition_id)", moving)
+    write_app(tmp_path / "means", client=client)
+    (tmp_path / "shift").write_text("0")
+    here("run", "means", "--engine", "serial")
+    (tmp_path / "shift").write_text("1")
+    assert here("contributions", "--method", "leave-one-out").code == 1
+    (tmp_path / "shift").write_text("0")
+    assert here("contributions", "--method", "leave-one-out").code == 0
+
+
 def test_a_run_that_goes_on_from_another_s_model_has_no_values(ran):
     assert ran("forget", "last", "--node", busy(ran), "--method", "approximate", "--rounds", "1").code == 0
     result = ran("contributions", "last")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,7 +60,23 @@ def began(waits, **config):
     said = [text for text in site.said if "first model" in text]
     warned = [event["text"] for event in site.store.events(site.conduct.run) if event["kind"] == "warning"]
     assert said == warned, "the log tells it, too"
+    [first] = [event for event in site.store.events(site.conduct.run) if event["kind"] == "begun"]
+    assert first["giver"] == f"{site.outcome.parameters['0'][0]:.0f}"
+    assert first["model"] == site.outcome.parameters.digest
     return site.outcome.parameters["0"][0], begun["now_s"], said
+
+
+def test_a_first_model_that_was_given_is_nobody_s():
+    site = Site(client_fn, num_rounds=0, min_available_clients=1)
+    site.order = replace(site.order, initial=[np.zeros(3)])
+
+    async def story():
+        site.node("1", worker=Hesitant("1", 0.0))
+        await asyncio.wait((site.running,))
+
+    site.play(story)
+    [first] = [event for event in site.store.events(site.conduct.run) if event["kind"] == "begun"]
+    assert (first["giver"], first["model"]) == (None, site.outcome.parameters.digest)
 
 
 NEVER_S = 3000.0

@@ -12,10 +12,10 @@ import click
 
 from umbel.audit import proof, receipt
 from umbel.cli.codes import FAILED, FINE
-from umbel.cli.options import find_run, with_json
+from umbel.cli.options import find_run, with_json, with_store
 from umbel.cli.place import Place, with_place
 from umbel.cli.statement import Statement, read_statements
-from umbel.cli.trust import Trust, beside, known, named, with_trust
+from umbel.cli.trust import Trust, all_known, beside, known, named, with_trust
 from umbel.errors import ConfigError, WireError
 from umbel.runtimes import checkpoint
 from umbel.runtimes.privacy_report.report import KIND as REPORT
@@ -120,8 +120,9 @@ def prove(run: str, node: str, place: Place) -> int:
 @click.argument("files", nargs=-1, required=True, type=Path)
 @with_trust
 @with_json
-def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bool) -> int:
-    """Check receipts, proofs, tree heads and reports on privacy in FILES, without a log and without a server.
+@with_store
+def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bool, path: Path) -> int:
+    """Check receipts, proofs, tree heads and reports in FILES, without a log and without a server.
 
     Two of one run and size with different roots show that who signed them told two stories. Ends with 1 if a
     signature is not good, a proof shows nothing, or two do not go together.
@@ -129,8 +130,8 @@ def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bo
     trust = named(key, ca)
     code, good = FINE, list[Mapping[str, Any]]()
     for file in files:
-        here = trust if trust.named else beside(file)
         for one in read_statements(file):
+            here = trust if trust.named else _signer(one, file, path)
             problem = one.problem(here)
             good += [one.signed] if problem is None and one.kind != REPORT else []
             code = code if problem is None else FAILED
@@ -147,6 +148,14 @@ def check(files: tuple[Path, ...], key: str | None, ca: Path | None, as_json: bo
             err=as_json,
         )
     return code
+
+
+def _signer(one: Statement, file: Path, path: Path) -> Trust:
+    """Whose signature a statement may have, where nobody was named: in a node's folder its server's, else one of those
+    that are known beside the store, if it is theirs. What others signed is looked at all the same."""
+    here = beside(file)
+    ours = [] if here.ca_pem is not None else all_known(Place(path, None, Path(), False))
+    return next((trust for trust in ours if trust.check() is not None and one.problem(trust) is None), here)
 
 
 @audit.command("replay")

@@ -16,11 +16,12 @@ from umbel.cli.options import find_run, opened, with_json
 from umbel.cli.place import Place, with_place
 from umbel.errors import NotSupported
 from umbel.runtimes.annex import added
+from umbel.runtimes.forgetting.gone import family, in_order, left_out
 from umbel.runtimes.replay import rounds_in
 from umbel.runtimes.worth.contributions import METHODS, OF, PERMUTATIONS, contributions
 from umbel.runtimes.worth.participation import participation
 from umbel.runtimes.worth.result import Contributions
-from umbel.stores import RunInfo
+from umbel.stores import RunInfo, RunReader
 
 PARTICIPATION = "participation"
 INSTEAD = f"simulate the app, or see who took part with --method {PARTICIPATION}"
@@ -83,6 +84,9 @@ def contributions_command(
         with place.opened() as store:
             info = find_run(store, run)
             log = store.log(info.id)
+            if method != PARTICIPATION and place.server is None:
+                _check_nobody_forgotten(store, info)
+        memory: Path | None = None
         if method == PARTICIPATION:
             found = participation(log)
         else:
@@ -99,16 +103,39 @@ def contributions_command(
             out.write(json.dumps({"run": info.id, **found.plain()}) + "\n")
         else:
             _tell(info.id, found)
-        return _verdict(info, log, found)
+        code = _verdict(info, log, found)
+        if code == FAILED and info.status == "finished" and memory is not None:
+            # They are of other data than the run's: with the right ones they would be taken for its own.
+            memory.unlink(missing_ok=True)
+        return code
+
+
+def _check_nobody_forgotten(store: RunReader, info: RunInfo) -> None:
+    """Refuse runs with clients that were forgotten: coalitions would train them again."""
+    gone = left_out(store, info)
+    there = in_order(gone - {*info.plan.get("without", ())})
+    if not there:
+        return
+    others = [one for one in family(store, info) if gone <= {*one.plan.get("without", ())} and _is_from_the_first(one)]
+    new = f"ask for umbel contributions {others[-1].id}, which is without them" if others else INSTEAD
+    raise NotSupported(
+        f"of the clients of run {info.id}, {', '.join(there)} had to be forgotten and may not be trained again, and "
+        f"without them the values would not be of this run; {new}"
+    )
+
+
+def _is_from_the_first(info: RunInfo) -> bool:
+    origin: Mapping[str, Any] = info.plan.get("origin") or {}
+    return not origin or (origin["round"] <= 0 and origin["as_it_was"])
 
 
 def _check_from_the_first(info: RunInfo) -> None:
     """Refuse runs that went on from another's checkpoint, from which coalitions would not begin."""
-    origin: Mapping[str, Any] = info.plan.get("origin") or {}
-    if origin and (origin["round"] > 0 or not origin["as_it_was"]):
+    if not _is_from_the_first(info):
+        before = info.plan["origin"]["run"]
         raise NotSupported(
-            f"run {info.id} went on from the model of run {origin['run']} after a client was forgotten, so it is not "
-            f"of its clients alone; {INSTEAD}"
+            f"run {info.id} went on from the model of run {before} after a client was forgotten, so it is not of its "
+            f"clients alone; {INSTEAD}"
         )
 
 

@@ -17,7 +17,7 @@ from umbel.cli.options import DEFAULT_STORE, find_run, opened, with_json, with_s
 from umbel.cli.place import Place
 from umbel.errors import AppError, ConfigError
 from umbel.runtimes.forgetting import forget as forgetting
-from umbel.runtimes.forgetting.influence import influence, whole_log
+from umbel.runtimes.forgetting.influence import gave_first, influence
 from umbel.stores import RunInfo, Store
 
 
@@ -57,8 +57,7 @@ def forget(
     with json_out(as_json) as out, opened(path) as store:
         info = find_run(store, run)
         file = file or Path(f"forgotten-{info.id}-{_safe(node)}.json")
-        if file.exists():
-            raise ConfigError(f"{file} is there already; name another place with --report")
+        _check_free(file)
         place = Place(path, None, Path(), False)
         if method == "remove":
             told = _removed(store, info, node, place, folder, keep=keep)
@@ -95,19 +94,31 @@ INSTEAD = (
 def _removed(
     store: Store, info: RunInfo, node: str, place: Place, folder: Path | None, *, keep: bool
 ) -> Mapping[str, Any]:
-    """Without training. Where the app is not there, the first model is taken for the client's own."""
-    forgetting.check_over(store, info, node)
-    try:
-        app = app_for(info, folder, place, force=True, instead="")
-        given = arguments(app, info)
-        gave_first = given["initial_parameters"] is None
-    except (AppError, ConfigError):
-        gave_first = True
+    """Without training. Where nobody can say whose the first model was, it is taken for the client's own."""
+    log = forgetting.check_over(store, info, node)
+    gave = gave_first(log, info.plan, node)
+    if gave is None:
+        try:
+            app = app_for(info, folder, place, force=True, instead="")
+            gave = arguments(app, info)["initial_parameters"] is None
+        except (AppError, ConfigError):
+            gave = True
     config = info.plan.get("config", {})
     ends = config.get("target") is not None or config.get("patience") is not None
-    log = whole_log(store, info)
-    part = influence(log, node, gave_first=gave_first, steered=ends and config.get("fraction_evaluate", 1.0) > 0)
+    part = influence(log, node, gave_first=gave, steered=ends and config.get("fraction_evaluate", 1.0) > 0)
     return forgetting.finished(store, info, node, part, "remove", keep=keep)
+
+
+def _check_free(file: Path) -> None:
+    """Whether the report can be written, while nothing is removed yet."""
+    try:
+        with open(file, "x", encoding="utf-8"):
+            pass
+        file.unlink()
+    except FileExistsError:
+        raise ConfigError(f"{file} is there already; name another place with --report") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}; name another place with --report") from None
 
 
 def _safe(node: str) -> str:
@@ -128,6 +139,8 @@ def _tell(told: Mapping[str, Any], file: Path, option: str) -> None:
     if told["new_run"]:
         start = "from nothing" if told["from_round"] < 0 else f"from round {told['from_round']}"
         click.echo(f"the new run, {start}:  umbel show {told['new_run']}{option}")
+    if told["also_without"]:
+        click.echo(f"it is without these, too: {', '.join(told['also_without'])}")
     losses: Mapping[str, Mapping[str, float | None]] = told.get("losses") or {}
     for whose, loss in losses.items():
         click.echo(f"loss of {whose}: {_number(loss['before'])} before, {_number(loss['after'])} after")

@@ -78,19 +78,24 @@ def named(key: str | None, ca: Path | None) -> Trust:
 
 def known(place: Place) -> Trust:
     """What is known where runs are: the CA of a server, or the key beside a store."""
+    return next(iter(all_known(place)), Trust())
+
+
+def all_known(place: Place) -> list[Trust]:
+    """The same: both of them in a server's folder where reports are signed by the key, too."""
     if place.server is not None:
         if place.insecure:
-            return Trust()
+            return []
         from umbel.identity import Credentials
 
-        return Trust(ca_pem=Credentials.load(place.user).ca_pem, whose="a key that the server's CA vouches for")
-    folder = place.path.resolve().parent
+        return [Trust(ca_pem=Credentials.load(place.user).ca_pem, whose="a key that the server's CA vouches for")]
+    folder, found = place.path.resolve().parent, list[Trust]()
     if (folder / CA).is_file():
-        return Trust(ca_pem=(folder / CA).read_bytes(), whose="a key that the server's CA vouches for")
+        found.append(Trust(ca_pem=(folder / CA).read_bytes(), whose="a key that the server's CA vouches for"))
     from umbel.audit.key import FILE, key_beside
 
     key = key_beside(folder) if (folder / FILE).is_file() else None
-    return Trust() if key is None else Trust(key=key.public, whose=f"the key in {FILE} beside the store")
+    return found if key is None else [*found, Trust(key=key.public, whose=f"the key in {FILE} beside the store")]
 
 
 def beside(file: Path) -> Trust:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,15 +38,18 @@ def read(data: bytes) -> tuple[State, dict[str, Any]]:
     return State(tree["params"], tree["slots"], tree["scalars"]), tree["coordinator"]
 
 
-def latest(store: RunReader, run: str) -> tuple[int, State, dict[str, Any], list[str]]:
+def latest(store: RunReader, run: str, until: float = math.inf) -> tuple[int, State, dict[str, Any], list[str]]:
     """The newest checkpoint that can be read: (round, state, coordinator's state, sentences on those that cannot).
+
+    Args:
+        until: the last round whose checkpoint is taken.
 
     Raises:
         CheckpointCorrupt: none can be read.
         StoreError: there is none.
     """
     sentences: list[str] = []
-    for number in reversed(store.checkpoints(run)):
+    for number in reversed([one for one in store.checkpoints(run) if one <= until]):
         try:
             state, coordinator = read(store.checkpoint(run, number))
         except WireError as error:

@@ -23,6 +23,8 @@ from umbel.strategy import Strategy
 LONGEST_NAME = 200
 FORGOTTEN, NOTHING = "forgotten", "nothing to forget"
 """The kind of the event that says that a client was forgotten, and its `guarantee` where there was nothing to do."""
+FORGETTING = "forgetting"
+"""The kind of the event that says which checkpoints are about to be removed for that."""
 
 
 def store_at(store: Store | str | Path | None) -> Store:
@@ -138,7 +140,14 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
 
 def _check_not_forgotten(store: Store, run: str) -> None:
     """A run that goes on after a client of it was forgotten would learn from it again."""
-    for event in store.log(run):
+    log = store.log(run)
+    for event in log:
         if event.get("kind") == FORGOTTEN and event.get("guarantee") != NOTHING:
             new = f"; go on with run {event['new_run']}, which is without it" if event.get("new_run") else ""
             raise ConfigError(f"client {event['client']} of run {run} was forgotten, so it does not go on{new}")
+    for event in log:
+        if event.get("kind") == FORGETTING:
+            raise ConfigError(
+                f"client {event['client']} of run {run} was to be forgotten, which broke off, so it does not go on; "
+                "give the same umbel forget once more"
+            )

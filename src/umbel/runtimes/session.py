@@ -62,6 +62,7 @@ class Session:
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
         budget: what a private run may still release; None is a run without privacy.
+        giver: the client that was asked for the first model; None if nobody was.
         notary: signs the log as it grows; None signs nothing.
         wall_clock: Unix time, for logs that say when a round ended and how long nodes worked; None leaves it out.
     """
@@ -80,6 +81,7 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
     budget: Budget | None = None
+    giver: str | None = None
     notary: Notary | None = None
     wall_clock: Callable[[], float] | None = None
     _owed: list[tuple[int, str, list[Contribution]]] = field(default_factory=list[Any])
@@ -123,8 +125,12 @@ class Session:
     def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""
         metrics = self._measured(Central(self.hooks.evaluate_fn, 0, self.state.params))
-        event = {"kind": "round", "round": 0, "participants": 0, **summary({}, {}, metrics), **self.players.account()}
-        self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, self._checkpoint())
+        event: dict[str, Any] = {"kind": "begun", "round": 0}
+        if metrics:
+            event |= {"kind": "round", "participants": 0, **summary({}, {}, metrics), **self.players.account()}
+        # Whose the first model was, nobody could tell later.
+        event |= {"model": self.state.params.digest, "giver": self.giver}
+        self._commit(event, 0, {}, self._checkpoint())
 
     def _rounds(self) -> Steps[str]:
         try:

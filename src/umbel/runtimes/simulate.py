@@ -186,7 +186,7 @@ def simulate(
             if trial.is_worth(program, client, turns):
                 engine = "vmap" if trial.blocks_pay(program, asked.first(trial.MEMBERS), initial()) else engine
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
-        choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
+        choice = choice_of(engine, workers, program, config, info, at_once, block, model_bytes)
         lineage |= {"without": list(absent)} if absent else {}
         plan = {**_plan(program, config, app), **course.plan, **lineage, "engine": choice}
         # What nodes of a cluster have is not seen from here.
@@ -196,6 +196,7 @@ def simulate(
         )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
         session.notes = [*session.notes, *said]
+        session.giver = ctx.client if initial_parameters is None else None
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):
@@ -221,7 +222,7 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object, st
         raise ConfigError(f"stop_when must be a function of a round's record, got {stop_when!r}")
 
 
-def _choice(
+def choice_of(
     engine: str,
     workers: int | None,
     program: Program,

@@ -1,5 +1,6 @@
 """What clients are worth to a run, trained again with some of them or taken apart by rounds."""
 
+import json
 import math
 
 import numpy as np
@@ -129,6 +130,62 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path):
     first = pulls(1.0, 2.0, 3.0, memory=file)
     file.write_bytes(file.read_bytes()[:-20])
     assert pulls(1.0, 2.0, 3.0, memory=file) == first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": fl.ServerConfig(num_rounds=2, seed=4)},
+        {"config": fl.ServerConfig(num_rounds=3, seed=5, fraction_fit=0.5)},
+        {"initial_parameters": [np.ones(2)]},
+        {"strategy": fl.FedAdam()},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_was_kept_of_another_plan_is_not_used(tmp_path, changed):
+    file = tmp_path / "coalitions.jsonl"
+    first = pulls(1.0, 2.0, 3.0, memory=file)
+    assert pulls(1.0, 2.0, 3.0, memory=file, **changed) == pulls(1.0, 2.0, 3.0, **changed)
+    # What is of each is still there for each.
+    assert pulls(1.0, 2.0, 3.0, memory=file) == first
+
+
+def test_what_was_measured_by_other_clients_is_not_used(tmp_path):
+    toy, given = Quadratics(clients=3), {"config": CONFIG, "memory": tmp_path / "coalitions.jsonl"}
+    fl.contributions(toy.client, 3, **given)
+    found = fl.contributions(toy.client, 3, without=["2"], **given)
+    assert found == fl.contributions(toy.client, 3, without=["2"], config=CONFIG)
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+@pytest.mark.parametrize("begun", ["leave-one-out", "broken off"])
+def test_what_was_kept_of_other_data_is_not_mixed_with_what_is_trained_now(tmp_path, moved, begun):
+    file, targets = tmp_path / "coalitions.jsonl", [1.0, 2.0, 3.0]
+    if begun == "leave-one-out":
+        pulls(*targets, memory=file, method=begun)
+    else:
+        pulls(*targets, memory=file)
+        # Of those that were trained when it broke off, none had all clients.
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if len(json.loads(line)["clients"]) < 3))
+    targets[moved] += 4.0
+    found = pulls(*targets, memory=file)
+    assert found == pulls(*targets)
+    assert pulls(*targets, memory=file, method="leave-one-out") == pulls(*targets, method="leave-one-out")
+
+
+def test_data_that_only_measure_are_data_as_well(tmp_path):
+    file = tmp_path / "coalitions.jsonl"
+
+    def found(goal, method, **memory):
+        def judge(server_round, parameters, config):
+            return float(np.square(parameters[0] - goal).mean()), {}
+
+        config = fl.ServerConfig(num_rounds=3, seed=4, fraction_evaluate=0.0)
+        return pulls(1.0, 4.0, 6.0, config=config, evaluate_fn=judge, method=method, **memory)
+
+    found(1.0, "leave-one-out", memory=file)
+    assert found(3.0, "exact", memory=file) == found(3.0, "exact")
 
 
 def test_many_clients_are_sampled_with_bounds():

@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,14 @@ from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.message import Ask, is_number
 from umbel.runtimes import checkpoint
 from umbel.runtimes.forgetting.branch import branched
+from umbel.runtimes.forgetting.gone import in_order
+from umbel.runtimes.forgetting.influence import FROM_NOTHING, Influence, free_until
 from umbel.runtimes.forgetting.rerun import Rerun, gone_on
 from umbel.runtimes.history import History
 from umbel.runtimes.replay import rounds_in
 from umbel.runtimes.serial import SerialEngine
 from umbel.stores import RunInfo, Store
+from umbel.stores.abstract import Event
 from umbel.strategy import State
 
 SHARE = 5
@@ -31,20 +35,22 @@ SHARE = 5
 
 
 def trained_on(
-    store: Store, info: RunInfo, client: str, rounds: int | None, again: Rerun
+    store: Store, client: str, part: Influence, rounds: int | None, again: Rerun, log: Sequence[Event]
 ) -> tuple[History, dict[str, Any]]:
     """The new run, and how the models before and after it do on the client's data and on the others'.
 
     Raises:
         ConfigError: `rounds` is none.
-        NotSupported: the strategy's updates are no plain changes of the model, or nobody else took part.
+        NotSupported: the strategy's updates are no plain changes of the model, nobody else took part, or no checkpoint
+            holds something of this client and nothing of those that were forgotten before.
         RoundError: the client does not answer once more.
     """
     if rounds is not None and not (is_number(rounds) and isinstance(rounds, int) and rounds >= 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"rounds must be a whole number of at least 1, got {rounds!r}")
-    reached, state, coordination, _ = checkpoint.latest(store, info.id)
+    info = again.info
+    reached, state, coordination = _reached(store, client, part, again, log)
     wanted = rounds or max(1, -(-info.plan["config"]["num_rounds"] // SHARE))
-    peers = rounds_in(store.log(info.id))[reached].get("participants", 0) if reached else 0
+    peers = rounds_in(log)[reached].get("participants", 0) if reached else 0
     if peers < 2:
         raise NotSupported(
             f"round {reached} had {peers} participants, so there is nobody to train on; use method='exact'"
@@ -52,12 +58,12 @@ def trained_on(
     back = without_step(store, info, client, reached, state, peers, again)
     parts = checkpoint.write(back, coordination)
     players = [str(number) for number in range(again.num_clients)]
-    new = branched(store, info, client, reached, players, parts)
+    new = branched(store, info, client, reached, players, parts, gone=again.gone)
     history = gone_on(store, new, replace(again, config=replace(again.config, num_rounds=reached + wanted)))
     told: dict[str, Any] = {"losses": {}}
     for name, clients in (
         ("client", [client]),
-        ("others", [one for one in players if one in again.others(info, client)]),
+        ("others", [one for one in players if one in again.others(client)]),
     ):
         measure = again.measuring(clients).measure
         before, after = (
@@ -65,6 +71,29 @@ def trained_on(
         )
         told["losses"][name] = {"before": before, "after": after}
     return history, told
+
+
+def _reached(
+    store: Store, client: str, part: Influence, again: Rerun, log: Sequence[Event]
+) -> tuple[int, State, dict[str, Any]]:
+    """The newest checkpoint to begin with: its round, the strategy's state and the coordinator's.
+
+    Those whom the run is without already are dealt with; of others who were forgotten it may hold nothing.
+    """
+    before = again.gone - {*again.info.plan.get("without", ())}
+    until = free_until(again.part(log, one) for one in before)
+    there = [number for number in store.checkpoints(again.info.id) if number <= until]
+    reached, state, coordination, _ = checkpoint.latest(store, again.info.id, until) if there else NONE
+    if state is None or reached <= part.before:
+        others = f" and nothing of {', '.join(in_order(before))}, forgotten before" if before else ""
+        raise NotSupported(
+            f"no checkpoint of run {again.info.id} is left that holds something of client {client}{others}, so there "
+            "is no model to take its step back from; use method='exact'"
+        )
+    return reached, state, coordination
+
+
+NONE = (FROM_NOTHING, None, dict[str, Any](), list[str]())
 
 
 def without_step(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from umbel.runtimes.forgetting.gone import in_order
 from umbel.runtimes.forgetting.influence import FROM_NOTHING
 from umbel.runtimes.keeping import LONGEST_NAME
 from umbel.stores import RunInfo, Store
@@ -20,6 +21,8 @@ def branched(
     base: int,
     players: Sequence[str],
     checkpoint: Sequence[Part] | None = None,
+    *,
+    gone: Collection[str] = (),
 ) -> str:
     """The id of a run that goes on from the checkpoint of round `base` of `info`, without `client`.
 
@@ -29,8 +32,9 @@ def branched(
         base: `FROM_NOTHING` begins anew.
         players: whose states the new run takes along.
         checkpoint: another one to begin with.
+        gone: who is left out beside the client.
     """
-    without = sorted({*info.plan.get("without", ()), client})
+    without = in_order({*info.plan.get("without", ()), *gone, client})
     origin = {"run": info.id, "round": base, "as_it_was": checkpoint is None}
     plan = {**info.plan, "without": without, "origin": origin}
     before = found(store, plan)

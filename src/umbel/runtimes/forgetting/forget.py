@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -11,14 +11,17 @@ from umbel.coordinators import Secure
 from umbel.errors import ConfigError, NotSupported, StoreError
 from umbel.message import require
 from umbel.runtimes import keeping
+from umbel.runtimes.annex import key_of
 from umbel.runtimes.forgetting import approximate, report
 from umbel.runtimes.forgetting.branch import branched
-from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
+from umbel.runtimes.forgetting.gone import left_out
+from umbel.runtimes.forgetting.influence import Influence, check_known, influence, newest_free, whole_log
 from umbel.runtimes.forgetting.rerun import Rerun, gone_on
 from umbel.runtimes.halves import is_promised
 from umbel.runtimes.history import History
 from umbel.runtimes.program import ClientFn
 from umbel.stores import RunInfo, Store
+from umbel.stores.abstract import Event
 
 METHODS = ("exact", "approximate", "remove")
 
@@ -97,22 +100,23 @@ def forget(
         2022, https://arxiv.org/abs/2207.05521 (the model that the others train on from)
     """
     require(method in METHODS, f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    for name, value in (("run", run), ("client", client)):
+        require(isinstance(value, str), f"{name} must be an id as text, such as '3', got {value!r}")  # pyright: ignore[reportUnnecessaryIsInstance]
     kept = keeping.store_at(store)
     try:
         info = keeping.found(kept, run)
         assert info is not None
-        check_over(kept, info, client)
-        again = Rerun.of(client_fn, num_clients, info, simulation)
-        if client not in [str(number) for number in range(num_clients)]:
-            raise ConfigError(f"there is no client {client!r}; the ids are '0' to '{num_clients - 1}'")
-        part = influence(whole_log(kept, info), client, gave_first=again.giver(info) == client, steered=again.steered)
+        log = check_over(kept, info, client)
+        again = Rerun.of(client_fn, num_clients, info, simulation, left_out(kept, info) - {client})
+        part = again.part(log, client)
         if part.first is None or method == "remove":
             return Forgotten(finished(kept, info, client, part, method, keep=keep))
         check_open(info)
+        again.check(client, log)
         if method == "exact":
-            history, evidence = _again(kept, info, client, part, rounds, again), dict[str, Any]()
+            history, evidence = _again(kept, client, part, rounds, again, log), dict[str, Any]()
         else:
-            history, evidence = approximate.trained_on(kept, info, client, rounds, again)
+            history, evidence = approximate.trained_on(kept, client, part, rounds, again, log)
         told = finished(kept, info, client, part, method, keep=keep, history=history, evidence=evidence)
         return Forgotten(told, history)
     finally:
@@ -139,13 +143,19 @@ def finished(
     """
     guarantee = keeping.NOTHING if part.first is None else "removed" if method == "remove" else method
     touched = [] if part.first is None else [n for n in store.checkpoints(info.id) if n > part.before]
+    # An earlier try that broke off has perhaps removed some, which the report has to name as well.
+    due = report.announced(store, info.id, client)
     if part.first is not None and not keep:
+        due |= {*touched}
+        report.announce(store, info.id, client, sorted(due))
         # Without any checkpoint to remove, too: a process that died after the first line has left bytes in the file.
         store.forget(info.id, part.before)
         store.scrub()
+    there = store.checkpoints(info.id)
     origin: Mapping[str, Any] = {} if history is None else history.plan["origin"]
     told = {
         "client": client,
+        "also_without": [] if history is None else [one for one in history.plan["without"] if one != client],
         "method": method,
         "guarantee": guarantee,
         "means": report.GUARANTEES[guarantee],
@@ -155,7 +165,7 @@ def finished(
         "from_round": origin.get("round"),
         "new_run": None if history is None else history.run,
         "model": None if history is None else history.parameters.digest,
-        "removed_checkpoints": [] if keep else touched,
+        "removed_checkpoints": sorted(due - {*there}),
         "kept_checkpoints": touched if keep else [],
         "other_runs": report.others_with(store, info, client, new=None if history is None else history.run),
         "out_of_reach": report.out_of_reach(part),
@@ -165,13 +175,16 @@ def finished(
     return report.noted(store, info.id, told)
 
 
-def _again(store: Store, info: RunInfo, client: str, part: Influence, rounds: int | None, again: Rerun) -> History:
+def _again(
+    store: Store, client: str, part: Influence, rounds: int | None, again: Rerun, log: Sequence[Event]
+) -> History:
     """The rest of the run, without the client."""
     if rounds is not None:
         raise ConfigError(f'rounds={rounds} is for method="approximate"; "exact" does all rounds again that are due')
     players = [str(number) for number in range(again.num_clients)]
-    base = part.newest_free(store.checkpoints(info.id))
-    return gone_on(store, branched(store, info, client, base, players), again)
+    # Nor may it hold anything of those that were forgotten before and whose checkpoints were kept.
+    base = newest_free([part, *(again.part(log, one) for one in again.gone)], store.checkpoints(again.info.id))
+    return gone_on(store, branched(store, again.info, client, base, players, gone=again.gone), again)
 
 
 def check_open(info: RunInfo) -> None:
@@ -194,16 +207,23 @@ def check_open(info: RunInfo) -> None:
         )
 
 
-def check_over(store: Store, info: RunInfo, client: str) -> None:
-    """Refuse a run that is under way, or has forgotten the client before.
+def check_over(store: Store, info: RunInfo, client: str) -> list[Event]:
+    """The whole log of a run of which a client can be forgotten.
+
+    What can fail is looked at here, before anything that cannot be undone.
 
     Raises:
-        ConfigError, StoreError: says which.
+        ConfigError, StoreError: the run is under way or without the client already, there is no such client, or the key
+            that would sign the report cannot be read.
     """
     if store.is_claimed(info.id):
         raise StoreError(
             f"run {info.id} is under way; stop it first, so that nothing is trained with {client!r} meanwhile"
         )
+    key_of(store)
+    log = whole_log(store, info)
+    check_known(info, log, client)
     # A run that an approximation was made from is without the client, and still holds something of it.
-    if client in info.plan.get("without", ()) and influence(whole_log(store, info), client).first is None:
+    if client in info.plan.get("without", ()) and influence(log, client).first is None:
         raise ConfigError(f"run {info.id} is without client {client} already")
+    return log

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from umbel.errors import StoreError
+from umbel.errors import ConfigError, StoreError
+from umbel.runtimes.halves import is_promised
 from umbel.runtimes.replay import rounds_in
 from umbel.stores import RunInfo, RunReader
 from umbel.stores.abstract import Event
@@ -38,7 +40,18 @@ class Influence:
 
     def newest_free(self, checkpoints: Iterable[int]) -> int:
         """The newest of these checkpoints that holds nothing of it; `FROM_NOTHING` if there is none."""
-        return max((number for number in checkpoints if number <= self.before), default=FROM_NOTHING)
+        return newest_free([self], checkpoints)
+
+
+def free_until(parts: Iterable[Influence]) -> float:
+    """The last round whose model holds nothing of any of these clients; infinite if none had a part."""
+    return min((part.before for part in parts if part.first is not None), default=math.inf)
+
+
+def newest_free(parts: Iterable[Influence], checkpoints: Iterable[int]) -> int:
+    """The newest of these checkpoints that holds nothing of any of them; `FROM_NOTHING` if there is none."""
+    until = free_until(parts)
+    return max((number for number in checkpoints if number <= until), default=FROM_NOTHING)
 
 
 def whole_log(store: RunReader, info: RunInfo) -> list[Event]:
@@ -57,6 +70,65 @@ def whole_log(store: RunReader, info: RunInfo) -> list[Event]:
             "took part in its first rounds; bring it back from a backup"
         )
     return [*(event for event in whole_log(store, before) if event.get("round", 0) <= origin["round"]), *own]
+
+
+def gave_first(events: Sequence[Mapping[str, Any]], plan: Mapping[str, Any], client: str) -> bool | None:
+    """Whether the first model was the client's own; None where log and plan do not say."""
+    if is_promised(plan.get("strategy", {})):
+        # A private run is refused without a first model.
+        return False
+    begun = began(events)
+    return None if begun is None else begun["giver"] == client
+
+
+def began(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The event that says what the first model was and whose; None in the log of an older version."""
+    return next((event for event in events if "giver" in event), None)
+
+
+def check_known(info: RunInfo, events: Sequence[Mapping[str, Any]], client: str) -> None:
+    """Refuse names that are nobody's.
+
+    Args:
+        events: the run's log, as `whole_log` gives it.
+
+    Raises:
+        ConfigError: there is no such client; says who there is.
+    """
+    if "engine" in info.plan:
+        count = info.plan["num_clients"]
+        if client not in map(str, range(count)):
+            raise ConfigError(f"there is no client {client!r}; the ids are '0' to '{count - 1}'")
+        return
+    took, named = _named(events)
+    # A round that was too large to be listed may have had anybody.
+    if client in named or any("clients" not in event for event in rounds_in(events).values()):
+        return
+    names = sorted(took)
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    raise ConfigError(
+        f"there is no client {client!r} in run {info.id}; those that took part are "
+        f"{', '.join(names[:SHOWN]) or 'none'}{rest}"
+    )
+
+
+SHOWN = 5
+"""So many names are enough to see what they look like."""
+
+
+def _named(events: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
+    """Who took part, and all whom the log names."""
+    took, named = set[str](), set[str]()
+    for event in events:
+        if event.get("giver") is not None:
+            named.add(event["giver"])
+        if event.get("kind") != "round":
+            continue
+        took |= {client for client, _ in event.get("clients", ())}
+        named |= {client for client, _ in event.get("failures", ())}
+        for listed in ("contributions", "per_client"):
+            named |= {one["client"] for one in event.get(listed, ())}
+    return took, named | took
 
 
 def influence(

@@ -9,17 +9,18 @@ from umbel.arrays import Arrays
 from umbel.audit.unlearning import KIND, signed_report
 from umbel.errors import StoreError
 from umbel.runtimes.annex import added
+from umbel.runtimes.forgetting.gone import root
 from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
 from umbel.runtimes.history import History
-from umbel.runtimes.keeping import FORGOTTEN, NOTHING
+from umbel.runtimes.keeping import FORGETTING, FORGOTTEN, NOTHING
 from umbel.stores import RunInfo, Store
 
 GUARANTEES = {
     NOTHING: "the log lists no answer of the client in any round, so no model of the run holds anything of it",
     "exact": "the new model equals, to the bit, that of a run which went on from the same checkpoint and never had the "
-    "client",
-    "approximate": "none that is proven: the client's last step was taken back and the others trained on, which makes "
-    "its influence smaller by an amount that is measured here and not bounded",
+    "client, nor any of also_without",
+    "approximate": "none that is proven: the client's last step was taken back and the others, but for also_without, "
+    "trained on, which makes its influence smaller by an amount that is measured here and not bounded",
     "removed": "checkpoints in this store that hold anything of the client are gone, and nothing was trained in "
     "their place",
 }
@@ -50,20 +51,13 @@ def others_with(store: Store, info: RunInfo, client: str, *, new: str | None = N
 
     def alike(one: RunInfo) -> bool:
         same = one.name == info.name if info.plan.get("app") is None else _app(one) == _app(info)
-        return same or _root(store, one) == _root(store, info)
+        return same or root(store, one) == root(store, info)
 
     return [
         one.id
         for one in store.runs()
         if one.id not in (info.id, new) and alike(one) and influence(_log(store, one), client).first is not None
     ]
-
-
-def _root(store: Store, info: RunInfo) -> str:
-    """The run that this one goes back to, over all runs that it was made from."""
-    origin = info.plan.get("origin")
-    before = None if origin is None else store.find(origin["run"])
-    return info.id if before is None else _root(store, before)
 
 
 def _log(store: Store, info: RunInfo) -> Sequence[Mapping[str, Any]]:
@@ -88,6 +82,22 @@ def promised(info: RunInfo, log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"privacy": {"epsilon": releases[-1].epsilon, "delta": releases[-1].delta, "unit": plan.get("unit")}}
 
 
+def announced(store: Store, run: str, client: str) -> set[int]:
+    """The checkpoints that the log says were or were to be removed for this client, perhaps by a try that broke off."""
+    kinds = (FORGETTING, FORGOTTEN)
+    events = (event for event in store.log(run) if event.get("kind") in kinds and event["client"] == client)
+    return {number for event in events for number in event.get("removed_checkpoints", ())}
+
+
+def announce(store: Store, run: str, client: str, checkpoints: Sequence[int]) -> None:
+    """Write down what is about to be removed: a process that dies afterwards leaves word of it.
+
+    Raises:
+        StoreError: somebody leads the run, or it cannot be written.
+    """
+    added(store, run, {"kind": FORGETTING, "client": client, "removed_checkpoints": list(checkpoints)})
+
+
 def noted(store: Store, run: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """Write into the old run's log that the client was forgotten, and sign the report over the log as it is then.
 
@@ -96,7 +106,7 @@ def noted(store: Store, run: str, report: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StoreError: somebody leads the run, or it cannot be written.
     """
-    short = ("client", "method", "guarantee", "new_run", "model", "removed_checkpoints")
+    short = ("client", "method", "guarantee", "also_without", "new_run", "model", "removed_checkpoints")
     event = {"kind": FORGOTTEN, **{name: report[name] for name in short}}
     told = added(store, run, event, lambda stand, key: signed_report(report, stand, key))
     return {"format": 1, "kind": KIND, "run": run, **report} if told is None else told

@@ -260,12 +260,12 @@ class Conduct:
         loop = asyncio.get_running_loop()
         coordinator, players = self._players(loop)
         players.why_not = lambda: order.why_not(self.run)
-        params = Arrays.of({})
+        params, giver = Arrays.of({}), None
         if kept.fresh:
             given = None if order.initial is None else Arrays.of(order.initial)
             try:
                 least = config.min_available_clients or 1
-                params = await self.leader.initial(players, given, least=least, timeout_s=config.round_timeout)
+                params, giver = await self.leader.initial(players, given, least=least, timeout_s=config.round_timeout)
             except RoundError:
                 kept.store.set_status(self.run, "interrupted")
                 raise
@@ -273,7 +273,7 @@ class Conduct:
         while under_way := [note for note in self._notes if not note.done()]:
             await asyncio.wait(under_way)
         session = kept.session(order.strategy, coordinator, order.hooks, lambda: params, players.restore)
-        self._notary = session.notary
+        self._notary, session.giver = session.notary, giver
         session.observers, session.clock, session.wall_clock = order.observers, loop.time, time.time
         if isinstance(order.strategy, Promised):
             session.budget = Budget.of(order.strategy, kept.store.log(self.run), config.num_rounds, promised=True)

@@ -190,8 +190,8 @@ class Leader:
 
     async def initial(
         self, players: NodePlayers, given: Arrays | None, *, least: int = 1, timeout_s: float | None = None
-    ) -> Arrays:
-        """The model to start from: the given one, named as open clients have it, or a node's own.
+    ) -> tuple[Arrays, str | None]:
+        """The model to start from: the given one, named as open clients have it, or a node's own; and which node's.
 
         A node that does not answer is not waited for alone: another is asked as well, and the first answer counts.
 
@@ -220,7 +220,7 @@ class Leader:
                     if isinstance(event, Stopped):
                         raise RoundError(0, f"it was not begun: {event.reason}")
             if given is not None:
-                return named_like(self._schemas.get(name), given)
+                return named_like(self._schemas.get(name), given), None
             steps = players.query(
                 next_client,
                 Task(0, Arrays.of({}), config={"query": PARAMETERS}),
@@ -235,7 +235,7 @@ class Leader:
                 raise RoundError(0, f"it was not begun: {stopped}") from None
             if found is not None:
                 try:
-                    return _model(*found)
+                    return _model(*found), found[0]
                 except (ClientError, ConfigError, ProtocolError) as error:
                     unable[found[0]] = error
 

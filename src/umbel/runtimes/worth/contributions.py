@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -19,7 +20,7 @@ from umbel.runtimes.worth.memory import Memory
 from umbel.runtimes.worth.result import ClientValue, Contributions
 from umbel.runtimes.worth.retrained import trained
 from umbel.runtimes.worth.rounds import RoundsWorth
-from umbel.runtimes.worth.shapley import MOST_EXACT, exact, leave_one_out, sampled
+from umbel.runtimes.worth.shapley import MOST_EXACT, Share, exact, leave_one_out, sampled
 
 METHODS = ("auto", "exact", "monte-carlo", "leave-one-out")
 OF = ("retrained", "rounds")
@@ -68,8 +69,9 @@ def contributions(
         tolerance: "monte-carlo" adds no more clients where the coalition is worth what all are, but for this.
         confidence: level of the intervals, between 0 and 1.
         workers: how many processes train coalitions beside each other.
-        memory: a file that keeps what coalitions are worth, for a run that is known by its plan and its clients' code:
-            the caller sees to it that a file is used for one of them.
+        memory: a file that keeps what coalitions are worth. What is of other clients, another plan or first model is
+            not used; nor is any of it, before more is added, if a few of them trained once more come to something else,
+            as with other data. The caller sees to it that a file is used for one `client_fn`.
         simulation: arguments of `simulate` (strategy, config, evaluate_fn, …).
 
     Returns:
@@ -96,18 +98,25 @@ def contributions(
     federation = Federation.of(client_fn, num_clients, simulation)
     chosen = _method(method, federation)
     look = Look(metric or federation.config.monitor, goal(metric or federation.config.monitor, mode))
-    measured = _retrained(federation, look, workers, memory) if of == "retrained" else _rounds(federation, look)
-    game = measured.game
-    if chosen == "exact":
-        shares = exact(game)
-    elif chosen == "leave-one-out":
-        shares = leave_one_out(game)
-    else:
-        assert federation.config.seed is not None
-        seed, count = federation.config.seed, len(game.players)
-        begins = min(count, starts or (count if count <= MOST_EXACT else STARTS))
-        shares = sampled(game, permutations, seed, starts=begins, confidence=confidence, tolerance=tolerance)
-    empty, whole = game.values([frozenset(), frozenset(game.players)])
+    starts = starts or (None if len(federation.players) <= MOST_EXACT else STARTS)
+
+    def divided() -> tuple[_Measured, Mapping[str, Share], list[float]]:
+        measured = _rounds(federation, look) if of == "rounds" else _retrained(federation, look, workers, memory)
+        game = measured.game
+        if chosen == "exact":
+            shares = exact(game)
+        elif chosen == "leave-one-out":
+            shares = leave_one_out(game)
+        else:
+            assert federation.config.seed is not None
+            seed, begins = federation.config.seed, min(len(game.players), starts or len(game.players))
+            shares = sampled(game, permutations, seed, starts=begins, confidence=confidence, tolerance=tolerance)
+        return measured, shares, game.values([frozenset(), frozenset(game.players)])
+
+    try:
+        measured, shares, (empty, whole) = divided()
+    except _Stale:
+        measured, shares, (empty, whole) = divided()
     sign = -1.0 if look.less_is_better else 1.0
     return Contributions(
         method=chosen,
@@ -121,7 +130,7 @@ def contributions(
             for client, share in shares.items()
         ),
         confidence=confidence,
-        coalitions=len(game.known),
+        coalitions=len(measured.game.known),
         stuck=len(measured.stuck),
         digest=measured.digest(),
     )
@@ -156,14 +165,20 @@ class _Measured:
 
 
 def _retrained(federation: Federation, look: Look, workers: int, file: str | Path | None) -> _Measured:
-    memory, stuck, digests = Memory(file), set[Coalition](), dict[Coalition, str]()
+    memory, stuck, digests = Memory(file, federation.digest), set[Coalition](), dict[Coalition, str]()
+    earlier = _witnesses(memory)
 
     def train(coalition: Coalition) -> dict[str, Any]:
         found = trained(federation, coalition)
         return {"metrics": found.metrics, "stuck": found.stuck, "digest": found.digest}
 
     def worth(coalitions: Sequence[Coalition]) -> list[float]:
+        nonlocal earlier
         new = [one for one in coalitions if one not in memory]
+        if new and any(json.dumps(train(one)) != json.dumps(memory[one]) for one in earlier):
+            memory.drop()
+            raise _Stale
+        earlier = [] if new else earlier
         if frozenset[str]() not in memory and new:
             # First by itself: a metric that is not measured is refused before anybody trains.
             look(memory.keep(frozenset(), train(frozenset()))["metrics"])
@@ -185,6 +200,24 @@ def _retrained(federation: Federation, look: Look, workers: int, file: str | Pat
         )
     game = Remembered(federation.players, worth, least=least)
     return _Measured(game, lambda: digests[frozenset(federation.players)], stuck)
+
+
+def _witnesses(known: Iterable[Coalition]) -> list[Coalition]:
+    """Few of these coalitions that have all the clients of all of them, and nobody if that is one of them.
+
+    Trained once more, they show whether data or libraries are those that the others were trained with.
+    """
+    largest = sorted(known, key=len, reverse=True)
+    found, there = [one for one in largest if not one], set[str]()
+    for one in largest:
+        if not one <= there:
+            found.append(one)
+            there |= one
+    return found
+
+
+class _Stale(Exception):
+    """What was kept is of other data, and is dropped: the values begin again."""
 
 
 BATCH = 16

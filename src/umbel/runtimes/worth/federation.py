@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +12,7 @@ from typing import Any, final
 from umbel.arrays import Arrays
 from umbel.coordinators import Secure, ServerConfig
 from umbel.errors import ConfigError, NotSupported
+from umbel.plan import describe
 from umbel.runtimes import probe
 from umbel.runtimes.matching import AttributesFn, checked_without, population
 from umbel.runtimes.program import ClientFn, Program
@@ -98,6 +101,14 @@ class Federation:
             rest=rest,
             measuring=measuring,
         )
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what its coalitions' worth depends on, but for the clients' code and data."""
+        rest = {name: describe(value) for name, value in self.rest.items() if name != "threads"}
+        plan = {"strategy": describe(self.strategy), "config": describe(self.config), **rest}
+        about = [self.players, self.num_clients, self.initial.digest, self.measuring.clients, plan]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     @property
     def follows(self) -> bool:
