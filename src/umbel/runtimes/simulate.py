@@ -194,7 +194,7 @@ def simulate(
             [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
         )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
-        session.notes = [*session.notes, *said]
+        session.notes = [*session.notes, *said, *course.notes(num_clients)]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):
