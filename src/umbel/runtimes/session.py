@@ -22,6 +22,7 @@ from umbel.runtimes.measures import mapping_of, means, summary, worked
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
+from umbel.runtimes.stopping import unmonitored
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
@@ -84,6 +85,7 @@ class Session:
     wall_clock: Callable[[], float] | None = None
     _owed: list[tuple[int, str, list[Contribution]]] = field(default_factory=list[Any])
     _said: set[str] = field(default_factory=set[str])
+    _looked: bool = False
     _closing: Closing | None = None
     _held: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -214,6 +216,7 @@ class Session:
         found = self._summary(closing, central)
         measured = {**found["metrics"], **({} if found["loss"] is None else {"loss": found["loss"]})}
         event = {**closing.event, **found}
+        self._look_for_monitor(number, measured)
         ended = self.coordinator.judge(number, measured)
         stop_when = self.hooks.stop_when
         if stop_when is not None and stop_when(RoundRecord.of(event)) and ended is None:
@@ -223,6 +226,16 @@ class Session:
         if keep:
             self.players.kept(number, closing.tally, self._receipts())
         return ended
+
+    def _look_for_monitor(self, round: int, measured: Mapping[str, float]) -> None:
+        """Say once, after the first round that could have it, that the monitored metric is not there."""
+        config = self.coordinator.config
+        if self._looked:
+            return
+        self._looked = round % config.evaluate_every == 0
+        sentence = unmonitored(config, round, measured)
+        if sentence is not None:
+            self.say(round, sentence)
 
     def _is_spent(self) -> bool:
         """Whether a round more would exceed the privacy budget; if so that is said."""

@@ -31,6 +31,7 @@ from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
 from umbel.runtimes.session import Hooks, Observer, Session
 from umbel.runtimes.simulated import Course, check_simulated
+from umbel.runtimes.stopping import check_stopping
 from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
@@ -177,6 +178,7 @@ def simulate(
         )
         program = program if len(names) == 1 else replace(program, devices=names)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
+        check_stopping(config, central=hooks.evaluate_fn is not None, clients="evaluate" in client.capabilities)
         course = Course.of(strategy, config, asked, system, coordinator)
         played = replace(program, strategy=course.clients(strategy))
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
