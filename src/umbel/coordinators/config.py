@@ -11,6 +11,7 @@ from umbel.coordinators.where import read_where
 from umbel.message import is_number, require
 
 LARGEST = 2**63 - 1
+LONGEST_S = 1e9
 
 
 @final
@@ -106,6 +107,11 @@ class ServerConfig:
             value = getattr(self, name)
             fine = value is None or (is_number(value) and value > 0)
             require(fine, f"{name} must be above 0 or None, got {value!r}")
+        require(
+            self.client_timeout is None or self.client_timeout <= LONGEST_S,
+            f"client_timeout must be at most {LONGEST_S:.0f} seconds, which every clock can wait for, got "
+            f"{self.client_timeout!r}; None waits as long as it takes",
+        )
         target: object = self.target
         fine = target is None or (is_number(target) and math.isfinite(float(str(target))))
         require(fine, f"target must be a finite number or None, got {target!r}")
