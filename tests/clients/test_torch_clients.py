@@ -194,7 +194,7 @@ def test_data_that_are_no_columns_are_refused():
         clients_of(data=[1, 2])
     with pytest.raises(fl.errors.ConfigError, match="the arrays of data differ in length"):
         clients_of(data=(X, Y[:-1]))
-    with pytest.raises(fl.errors.ConfigError, match="batch_size must be at least 1"):
+    with pytest.raises(fl.errors.ConfigError, match="batch_size must be a whole number of at least 1"):
         clients_of(batch_size=0)
     assert len(clients_of()) == CLIENTS
     for rows in (np.arange(ROWS) < 5, [0.5, 1.0]):

@@ -291,7 +291,10 @@ def _too_few(phase: _Open, needed: int, config: ServerConfig, examples: float) -
     if phase.failures and not config.accept_failures:
         reason = f"{len(phase.failures)} of {asked} clients failed and accept_failures is False"
     elif len(phase.accepted) >= needed:
-        return f"none of the {len(phase.accepted)} clients that answered has any examples; look at how data are split"
+        return (
+            f"none of the {len(phase.accepted)} clients that answered has any examples that it trained on, as where no "
+            "step was taken: look at epochs and max_steps, which may be 0, and at how data are split"
+        )
     else:
         reason = f"{len(phase.accepted)} of {asked} clients answered, {needed} are needed"
     if phase.failures:
