@@ -117,6 +117,9 @@ class ServerConfig:
         require(fine, f"target must be a finite number or None, got {target!r}")
         require(_is_name(self.monitor), f"monitor must be the name of a metric, got {self.monitor!r}")
         require(_is_flag(self.accept_failures), f"accept_failures is True or False, got {self.accept_failures!r}")
+        require(
+            _is_flag(self.per_client_metrics), f"per_client_metrics is True or False, got {self.per_client_metrics!r}"
+        )
         require(_is_flag(self.arrivals), f"arrivals is True or False, got {self.arrivals!r}")
         if self.arrivals:
             self._check_arrivals()
@@ -137,7 +140,8 @@ class ServerConfig:
         """What makes no sense where nobody knows who will come."""
         require(
             self.round_timeout is not None,
-            "arrivals=True needs a round_timeout, got None: a device that was asked may never come back; try 600",
+            "arrivals=True needs a round_timeout, got None: a device that was asked may never come back; try 600, "
+            "or leave arrivals out with Buffered, FedAsync or Tiered, which have no such rounds",
         )
         require(
             self.fraction_fit == 1.0,

@@ -297,6 +297,9 @@ def _too_few(phase: _Open, needed: int, config: ServerConfig, examples: float) -
         )
     else:
         reason = f"{len(phase.accepted)} of {asked} clients answered, {needed} are needed"
+    if phase.waiting and math.isfinite(phase.ends_at_s):
+        late = f"{len(phase.waiting)} had not answered at the round's deadline, round_timeout={config.round_timeout!r}"
+        return f"{reason}; {late}. Raise round_timeout, lower quorum or raise round_retries"
     if phase.failures:
         first = phase.failures[0]
         reason += f"; client {first.client}: {first.reason}"

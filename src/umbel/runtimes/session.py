@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, cast, final
 
 from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
 from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
-from umbel.errors import RoundError, StoreError, UmbelError
+from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
@@ -29,7 +29,22 @@ from umbel.strategy import State, Strategy
 
 Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
 LISTED_CLIENTS = 1000
+ARGUMENTS = {
+    "evaluate_fn": "evaluate_fn",
+    "on_fit_config_fn": "on_fit_config_fn",
+    "on_evaluate_config_fn": "on_evaluate_config_fn",
+    "fit_metrics": "fit_metrics_aggregation_fn",
+    "evaluate_metrics": "evaluate_metrics_aggregation_fn",
+}
+"""The names of hooks as the user gives them."""
 KEPT_CHECKPOINTS = 2
+
+
+def check_observers(observers: object) -> None:
+    """Refuse what is no list of functions."""
+    given = cast("Sequence[Any]", observers) if isinstance(observers, Sequence) else (None,)
+    if not all(callable(observer) for observer in given):
+        raise ConfigError(f"observers must be a list of functions, got {observers!r}; try observers=[print]")
 
 
 @final
@@ -43,6 +58,14 @@ class Hooks:
     fit_metrics: Callable[..., Mapping[str, float]] | None = None
     evaluate_metrics: Callable[..., Mapping[str, float]] | None = None
     stop_when: Callable[[RoundRecord], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for field_name, argument in ARGUMENTS.items():
+            value = getattr(self, field_name)
+            if value is not None and not callable(value):
+                raise ConfigError(
+                    f"{argument} must be a function or None, got {value!r}; leave it out if there is none"
+                )
 
     @property
     def per_client(self) -> bool:
