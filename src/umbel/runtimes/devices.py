@@ -65,7 +65,7 @@ def _seen_by_torch(kind: str) -> int | None:
     if find_spec("torch") is None:
         return None
     torch: Any = importlib.import_module("torch")
-    part = getattr(torch, kind, None)
+    part: Any = getattr(torch, kind, None)
     if not (hasattr(part, "device_count") and hasattr(part, "is_available")) and kind != "mps":
         return None
     available = torch.backends.mps.is_available() if kind == "mps" else part.is_available()

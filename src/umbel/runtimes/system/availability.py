@@ -39,7 +39,7 @@ def checked_window(availability: Availability, client: str, time_s: float, seed:
         raise
     except Exception as error:
         raise ConfigError(f"{said} raised {type(error).__name__}: {error}; return (begin, end) in seconds") from error
-    pair: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list)) else ()  # pyright: ignore[reportUnknownArgumentType]
+    pair: Any = tuple(cast("list[Any]", given)) if isinstance(given, (tuple, list)) else ()
     # A client that is never there begins at no time.
     fine = len(pair) == 2 and all(isinstance(value, Real) for value in pair)
     fine = fine and (pair == NEVER or (pair[0] <= pair[1] and pair[1] > time_s and pair[0] < math.inf))
