@@ -393,3 +393,22 @@ def test_the_readme_quotes_the_demo_as_it_is():
     assert any(line.startswith("What federation bought, averaged over the N hospitals:") for line in fresh)
     for name in umbel.data.heart_disease():
         assert re.search(rf"^{name}: \d+, \d+% ill", quoted, re.M), f"the README leaves out {name}"
+
+
+PRINTED = re.compile(r"^\| `(\w+)\(([^`]*)\)` \|", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.stem)
+def test_signatures_in_tables_are_printed_as_they_are(page):
+    """What is printed without a name is given without one: keyword-only arguments stand after a star."""
+    for name, arguments in PRINTED.findall(page.read_text("utf-8")):
+        known = getattr(umbel, name, None) or getattr(umbel.data, name, None)
+        if not callable(known) or "…" in arguments:
+            continue
+        parameters = inspect.signature(known).parameters
+        positional = arguments.partition("*, ")[0] if "*, " in arguments else arguments
+        for argument in filter(None, (part.strip() for part in re.split(r",(?![^(]*\))", positional))):
+            if "=" not in argument:
+                assert parameters[argument].kind is not inspect.Parameter.KEYWORD_ONLY, (
+                    f"{page.name}: {name}({argument}"
+                )

@@ -44,6 +44,8 @@ class LocalClient(ABC):
     capabilities: frozenset[Capability]
     corrections: tuple[str, ...] = ()
     """Names of corrections that the client applies itself."""
+    own_device: str | None = None
+    """Where it computes whatever its context says, if it does."""
 
     @abstractmethod
     def parameters(self, ctx: Context) -> Arrays:

@@ -3,6 +3,8 @@
 import json
 import sqlite3
 
+import pytest
+
 from .conftest import CLIENT, PROJECT, RUN, write_app
 
 
@@ -121,3 +123,12 @@ def test_a_name_that_could_move_a_cursor_is_refused_and_one_in_a_store_is_shown_
     db.close()
     for words in (("ls",), ("show", "last")):
         assert "a\N{REPLACEMENT CHARACTER}[31mb" in here(*words).out
+
+
+def test_a_cluster_that_is_not_there_is_said_once_and_leaves_no_run(here, app):
+    pytest.importorskip("ray")
+    result = here("run", "means", "--engine", "ray", "--cluster", "127.0.0.1:1")
+    assert result.code != 0
+    assert (result.out + result.err).count("cannot be joined") == 1
+    assert "umbel resume" not in result.out + result.err
+    assert "means" not in here("ls").out

@@ -125,6 +125,11 @@ def test_a_picture_is_drawn(here, app, tmp_path):
         (["--set", "lr=0.1,,0.2"], "lr must be a number like its default 0.5, got '0.1,,0.2'"),
         (["--set", "lr"], "--set takes key=value, got 'lr'; try --set lr=0.1"),
         (["--set", "lr=0.1,0.1"], "lr has the value 0.1 twice"),
+        (
+            ["--set", "lr=0.1", "--set", "lr=0.2"],
+            "--set lr= is there twice; give all its values at once, such as --set",
+        ),
+        (["--set", "lr=1,1.0"], "lr has the value 1.0 twice"),
         (["--set", "seed=1,2"], "--set seed=1,2 cannot be: every point gets the same seeds; try --seeds 3"),
         (["--set", "lr=0.1:1"], "lr is a range, of which a grid cannot try all; add --trials 50, or list its values"),
         (["--set", "lr=1:0.1", "--trials", "3"], "low of a Range must be less than high, got 1.0 and 0.1"),

@@ -192,9 +192,9 @@ def test_the_clients_kit_passes():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"lr": 0.0}, "lr must be above 0, got 0.0; try 0.1"),
-        ({"batch_size": 0}, "batch_size must be at least 1 or None, got 0"),
-        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"lr": 0.0}, "lr must be a number above 0, got 0.0; try 0.1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1 or None, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 0, got -1"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
         ({"data": (X, Y[:-1])}, r"the arrays of data differ in length: \[10, 9\]; they must be equal"),
         ({"test_data": (X[:2], Y)}, r"the arrays of test_data differ in length: \[2, 10\]; they must be equal"),

@@ -126,7 +126,7 @@ def test_they_need_numpy_alone():
         ({"lr": 0}, "lr must be a number above 0"),
         ({"l2": -1}, "l2 must be a number of at least 0"),
         ({"momentum": 1}, "momentum must be at least 0 and below 1"),
-        ({"batch_size": 0}, "batch_size must be at least 1 or None"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1 or None"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, sentence):

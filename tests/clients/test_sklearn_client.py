@@ -290,7 +290,7 @@ def test_classes_are_needed_and_must_hold_every_label():
         fl.SklearnClient(SGDClassifier(), (X, TWO))
     with pytest.raises(ConfigError, match=r"train_data has the labels \[2\], which are not in classes=\[0, 1\]"):
         fl.SklearnClient(SGDClassifier(), (X, THREE), classes=[0, 1])
-    with pytest.raises(ConfigError, match="epochs must be at least 0, got -1"):
+    with pytest.raises(ConfigError, match="epochs must be a whole number of at least 0, got -1"):
         fl.SklearnClient(SGDRegressor(), (X, TARGET), epochs=-1)
 
 

@@ -373,10 +373,10 @@ def test_training_is_where_the_context_says_unless_the_client_names_a_device():
     [
         ({"step": LOSS}, "give loss or step, not both"),
         ({"loss": None, "step": LOSS, "metrics": {}}, "metrics look at the output, which step"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
-        ({"epochs": -1}, "epochs must be at least 0, got -1"),
-        ({"max_steps": -1}, "max_steps must be at least 0 or None, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"accumulate": 0}, "accumulate must be a whole number of at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number of at least 0, got -1"),
+        ({"max_steps": -1}, "max_steps must be a whole number of at least 0 or None, got -1"),
         ({"clip_grad_norm": 0.0}, "clip_grad_norm must be above 0 or None, got 0.0"),
     ],
 )

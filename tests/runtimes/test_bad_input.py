@@ -147,6 +147,14 @@ def simulate(client_fn=lambda context: Good(), clients=2, **arguments):
     return fl.simulate(client_fn, clients, **given)
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), 1e20, 10**400])
+def test_a_client_timeout_that_no_clock_can_wait_for_is_refused(seconds):
+    with pytest.raises(ConfigError, match=r"client_timeout must be at most 1000000000 seconds, .* None waits as long"):
+        fl.ServerConfig(client_timeout=seconds)
+    history = run(Good, num_rounds=1, client_timeout=1e9)
+    assert history.rounds[0].participants == 3
+
+
 class Empty(fl.NumPyClient):
     pass
 

@@ -18,6 +18,7 @@ from umbel.runtimes.history import History
 from umbel.runtimes.program import Program
 from umbel.runtimes.run import Run
 from umbel.runtimes.simulate import simulate
+from umbel.runtimes.stopping import why_never
 from umbel.runtimes.turn import sentence
 from umbel.strategies.averaging import Averaging
 
@@ -85,11 +86,9 @@ def cohort(config: ServerConfig, clients: int) -> int:
 
 def _about_stopping(run: Run) -> Iterator[str]:
     config = run.config
-    for name in ("patience", "target"):
-        if getattr(config, name) is None:
-            continue
-        if config.fraction_evaluate == 0 and run.evaluate_fn is None and not config.monitor.startswith("train_"):
-            yield f"{name} is set but nothing is evaluated, so it never stops a run; raise fraction_evaluate"
+    never = why_never(config, central=run.evaluate_fn is not None)
+    if never is not None:
+        yield never
     evaluations = math.ceil(config.num_rounds / config.evaluate_every)
     if config.patience is not None and 0 < evaluations <= config.patience:
         yield f"patience={config.patience} is not less than the {evaluations} evaluations there are; lower it"

@@ -17,10 +17,10 @@ RANGE = re.compile(r"([^:,]+):([^:,]+?)(:log)?")
 
 
 def choices(defaults: Mapping[str, Any], changes: Sequence[str]) -> dict[str, list[Any] | Range]:
-    """The values or range of each setting in `changes`; of two for one key the later counts.
+    """The values or range of each setting in `changes`.
 
     Raises:
-        ConfigError: as `changed`; or it is the seed, or no range.
+        ConfigError: as `changed`; or it is the seed, no range, or there twice.
 
     Example:
         >>> choices({"lr": 0.1, "mu": 0.0}, ["lr=0.01,0.1", "mu=0:1"])
@@ -31,6 +31,8 @@ def choices(defaults: Mapping[str, Any], changes: Sequence[str]) -> dict[str, li
         key, text = divided(change)
         if key == "seed":
             raise ConfigError(f"--set {change} cannot be: every point gets the same seeds; try --seeds 3")
+        if key in found:
+            raise ConfigError(f"--set {key}= is there twice; give all its values at once, such as --set {key}=0.1,0.2")
         found[key] = _choice(key, text, default_of(key, defaults))
     return found
 

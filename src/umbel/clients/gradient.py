@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraysLike
+from umbel.clients.arguments import check_function, check_momentum, check_passes, check_rate
 from umbel.errors import ConfigError
 from umbel.local_client import Capability, Combine, Correct, Fitted, StepClient
-from umbel.message import Context, Evaluation, require
+from umbel.message import Context, Evaluation
 
 Values: TypeAlias = Mapping[str, NDArray[Any]]
 Gradient: TypeAlias = Callable[..., tuple[float, Values]]
@@ -56,10 +57,13 @@ class GradientClient(StepClient):
         evaluate: Callable[..., tuple[float, Mapping[str, Any]]] | None = None,
         test_data: NDArray[Any] | tuple[NDArray[Any], ...] | None = None,
     ) -> None:
-        require(callable(lr) or lr > 0, f"lr must be above 0, got {lr}; try 0.1")
-        require(batch_size is None or batch_size > 0, f"batch_size must be at least 1 or None, got {batch_size}")
-        require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
-        require(0 <= momentum < 1, f"momentum must be at least 0 and below 1, got {momentum}")
+        if not callable(gradient):
+            raise ConfigError(f"gradient must be a function (params, *batch) → (loss, gradients), got {gradient!r}")
+        if not callable(lr):
+            check_rate(lr)
+        check_passes(batch_size=batch_size, epochs=epochs, shuffle=shuffle, whole_batch=True)
+        check_momentum(momentum)
+        check_function("evaluate", evaluate, "(params, *data) → (loss, metrics)")
         self._function = gradient
         self._initial = Arrays.of(parameters)
         self._data = data if isinstance(data, tuple) else (data,)

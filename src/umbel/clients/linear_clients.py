@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from umbel.arrays import Arrays
 from umbel.block import Assessed, ClientSource, Descent, Trained, blank_rows
 from umbel.clients import linear
+from umbel.clients.arguments import check_enough, check_rate, checked_parts, is_whole
 from umbel.clients.gradient import GradientClient
 from umbel.clients.linear import Loss, Values
 from umbel.clients.order import Numbers, Order, Parts, Passes, means, rows_of, shares
@@ -45,7 +46,7 @@ class LinearClients(ClientSource):
     The model has the arrays `weight` (outputs, features) and `bias` (outputs,), zeros at first, of x's dtype.
 
     Raises:
-        ConfigError: the data are no such arrays, or a number is out of range.
+        ConfigError: the data are no such arrays, a number is out of range, or parts have rows that the data do not.
 
     Example:
         >>> x, y = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
@@ -70,9 +71,11 @@ class LinearClients(ClientSource):
     ) -> None:
         self._x, self._y, outputs = _table(data, num_classes)
         self._loss: Loss = "cross_entropy" if self._y.ndim == 1 else "mse"
-        require(is_number(lr) and lr > 0, f"lr must be a number above 0, got {lr!r}; try 0.1")
+        check_rate(lr)
         require(is_number(l2) and l2 >= 0, f"l2 must be a number of at least 0, got {l2!r}")
-        self._parts, self._test_parts = parts, parts if test_parts is None else test_parts
+        self._sized = {"parts": parts, "test_parts": test_parts}
+        self._parts = checked_parts("parts", parts, len(self._x))
+        self._test_parts = self._parts if test_parts is None else checked_parts("test_parts", test_parts, len(self._x))
         self._lr, self._momentum, self._l2 = lr, momentum, l2
         self._batch_size, self._epochs, self._shuffle = batch_size, epochs, shuffle
         shapes = {"weight": (outputs, self._x.shape[1]), "bias": (outputs,)}
@@ -80,6 +83,7 @@ class LinearClients(ClientSource):
         self._client(np.empty(0, np.int64), np.empty(0, np.int64))  # refuses numbers that are none
 
     def __call__(self, context: Context) -> GradientClient:
+        check_enough(context, **self._sized)
         number = context.partition_id
         return self._client(rows_of(self._parts, number), rows_of(self._test_parts, number))
 
@@ -183,7 +187,7 @@ def _table(data: Any, num_classes: int | None) -> tuple[Values, Values, int]:
         least = int(y.max(initial=0)) + 1
         require(not len(y) or y.min() >= 0, f"labels count from 0, got {y.min(initial=0)}")
         require(
-            num_classes is None or num_classes >= least,
+            num_classes is None or is_whole(num_classes, least),
             f"num_classes is {num_classes!r} and y has the label {least - 1}; labels count from 0",
         )
         return x, y.astype(np.int64), num_classes or least

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier  # pyright: ignore[reportUnknownVariableT
 from sklearn.metrics import log_loss  # pyright: ignore[reportUnknownVariableType]
 
 from umbel.arrays import Arrays
+from umbel.clients.arguments import is_whole
 from umbel.clients.coerce import from_user
 from umbel.errors import ArraysError, ConfigError
 from umbel.local_client import Capability, Fitted, LocalClient
@@ -49,7 +50,7 @@ class SklearnClient(LocalClient):
         classes: Sequence[Any] | NDArray[Any] | None = None,
         epochs: int = 1,
     ) -> None:
-        require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
+        require(is_whole(epochs, 0), f"epochs must be a whole number of at least 0, got {epochs!r}; try 1")
         _check_estimator(estimator, classes)
         self._classes = None if classes is None else np.unique(np.asarray(classes))
         self._train = self._checked("train_data", train_data)

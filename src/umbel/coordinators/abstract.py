@@ -12,6 +12,7 @@ from umbel.cohort import Receipts
 from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.population import Population, cohort_key
 from umbel.coordinators.selection import Experience, Uniform
+from umbel.coordinators.selection.own import drawn, learned
 from umbel.errors import ConfigError
 from umbel.message import Receipt
 
@@ -143,7 +144,7 @@ class Coordinator(ABC):
 
     def drawn(self, key: int, count: int, excluded: Container[str] = ()) -> list[str]:
         """Up to `count` clients to train, drawn by the plan's selector."""
-        return self.config.selector.draw(self.population, key, count, self.experience, excluded)
+        return drawn(self.config.selector, self.population, key, count, self.experience, excluded)
 
     def draws(self) -> bool:
         """Whether the selector can draw anybody of those that are there and not excluded."""
@@ -162,7 +163,7 @@ class Coordinator(ABC):
         selector = self.config.selector
         if selector.hears is None:
             return None
-        self.experience = selector.learn(self.experience, self.round + 1, receipts)
+        self.experience = learned(selector, self.experience, self.round + 1, receipts)
         done = [receipt for receipt in receipts if receipt.verdict == "done"]
         if not done or any(receipt.loss is not None for receipt in done):
             return None

@@ -161,13 +161,13 @@ def check_config(config: ServerConfig) -> None:
         config,
         "an asynchronous run",
         {
+            "arrivals": "clients are drawn from those that are there, without a round_timeout",
             "fraction_fit": "concurrency says how many clients train at once",
             "min_fit_clients": "concurrency says how many clients train at once",
             "over_selection": "nobody waits for slow clients",
             "quorum": "a step needs buffer_size updates",
             "round_timeout": "a step needs buffer_size updates, whenever they come",
             "round_retries": "clients that fail are replaced",
-            "arrivals": "clients are drawn from those that are there",
         },
     )
     if not config.selector.streams:

@@ -11,6 +11,7 @@ from umbel.coordinators.where import read_where
 from umbel.message import is_number, require
 
 LARGEST = 2**63 - 1
+LONGEST_S = 1e9
 
 
 @final
@@ -106,11 +107,19 @@ class ServerConfig:
             value = getattr(self, name)
             fine = value is None or (is_number(value) and value > 0)
             require(fine, f"{name} must be above 0 or None, got {value!r}")
+        require(
+            self.client_timeout is None or self.client_timeout <= LONGEST_S,
+            f"client_timeout must be at most {LONGEST_S:.0f} seconds, which every clock can wait for, got "
+            f"{self.client_timeout!r}; None waits as long as it takes",
+        )
         target: object = self.target
         fine = target is None or (is_number(target) and math.isfinite(float(str(target))))
         require(fine, f"target must be a finite number or None, got {target!r}")
         require(_is_name(self.monitor), f"monitor must be the name of a metric, got {self.monitor!r}")
         require(_is_flag(self.accept_failures), f"accept_failures is True or False, got {self.accept_failures!r}")
+        require(
+            _is_flag(self.per_client_metrics), f"per_client_metrics is True or False, got {self.per_client_metrics!r}"
+        )
         require(_is_flag(self.arrivals), f"arrivals is True or False, got {self.arrivals!r}")
         if self.arrivals:
             self._check_arrivals()
@@ -131,7 +140,8 @@ class ServerConfig:
         """What makes no sense where nobody knows who will come."""
         require(
             self.round_timeout is not None,
-            "arrivals=True needs a round_timeout, got None: a device that was asked may never come back; try 600",
+            "arrivals=True needs a round_timeout, got None: a device that was asked may never come back; try 600, "
+            "or leave arrivals out with Buffered, FedAsync or Tiered, which have no such rounds",
         )
         require(
             self.fraction_fit == 1.0,

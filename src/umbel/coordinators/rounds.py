@@ -291,9 +291,15 @@ def _too_few(phase: _Open, needed: int, config: ServerConfig, examples: float) -
     if phase.failures and not config.accept_failures:
         reason = f"{len(phase.failures)} of {asked} clients failed and accept_failures is False"
     elif len(phase.accepted) >= needed:
-        return f"none of the {len(phase.accepted)} clients that answered has any examples; look at how data are split"
+        return (
+            f"none of the {len(phase.accepted)} clients that answered has any examples that it trained on, as where no "
+            "step was taken: look at epochs and max_steps, which may be 0, and at how data are split"
+        )
     else:
         reason = f"{len(phase.accepted)} of {asked} clients answered, {needed} are needed"
+    if phase.waiting and math.isfinite(phase.ends_at_s):
+        late = f"{len(phase.waiting)} had not answered at the round's deadline, round_timeout={config.round_timeout!r}"
+        return f"{reason}; {late}. Raise round_timeout, lower quorum or raise round_retries"
     if phase.failures:
         first = phase.failures[0]
         reason += f"; client {first.client}: {first.reason}"

@@ -177,11 +177,11 @@ def check_rounds(config: ServerConfig) -> None:
         config,
         "tiered rounds",
         {
+            "arrivals": "clients are drawn from those that are there, without a round_timeout",
             "over_selection": "waits_for says for which share of the cohort a round waits",
             "quorum": "waits_for says for which share of the cohort a round waits",
             "round_timeout": "waits_for says for which share of the cohort a round waits",
             "round_retries": "if all of a cohort fail, another one is asked",
-            "arrivals": "clients are drawn from those that are there",
             "selector": "the tiers say who is drawn",
         },
     )

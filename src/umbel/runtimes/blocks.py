@@ -20,7 +20,7 @@ from umbel.runtimes.many import play_many
 from umbel.runtimes.program import Program
 from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
-from umbel.runtimes.turn import Work, play, sentence
+from umbel.runtimes.turn import Work, in_short, play, sentence
 
 LEAST = 5
 """A block of fewer clients is slower than they are one by one."""
@@ -194,7 +194,7 @@ def _train(turns: Sequence[_Turn], tally: Tally) -> None:
         fitted = type(turns[0].member.client).train_block([turn.member for turn in turns])
     except Exception as error:
         # One client's data can be the cause. Alone it fails, and the others do not.
-        _say(tally, sentence(error))
+        _say(tally, in_short(sentence(error)))
         return
     for turn, result in zip(turns, fitted, strict=True):
         turn.fitted = result

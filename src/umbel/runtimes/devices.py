@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, cast
 
 from umbel.errors import ConfigError
 from umbel.footprint import Footprint
 
+KINDS = ("cuda", "mps", "xpu", "gpu", "tpu", "rocm")
+"""Names that are right and may not be here."""
 OWN_BYTES = 512 * 2**20
 """What a process takes of a GPU before it holds any array: CUDA's context and kernels. An assumption."""
 
@@ -19,12 +25,59 @@ def named(device: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: it names none.
     """
-    found = (device,) if isinstance(device, str) else tuple(device)
-    if not found or not all(isinstance(name, str) and name for name in found):  # pyright: ignore[reportUnnecessaryIsInstance]
+    several = isinstance(device, Sequence) and not isinstance(device, (str, bytes))  # pyright: ignore[reportUnnecessaryIsInstance]
+    found = tuple(device) if several else (device,)
+    if not found or not all(isinstance(name, str) and name for name in found):
         raise ConfigError(
             f'device must be a name such as "cpu" or "cuda:0", or several of them, got {device!r}; try device="cpu"'
         )
-    return found
+    return cast("tuple[str, ...]", found)
+
+
+def check_there(names: Sequence[str]) -> None:
+    """Refuse devices that this machine does not have. Torch is asked where it is installed, JAX where it is in use.
+
+    Raises:
+        ConfigError: names the first, and what there is.
+    """
+    for name in dict.fromkeys(names):
+        kind, _, number = name.partition(":")
+        seen = _seen(kind)
+        if seen is None or (number and not (number.isascii() and number.isdecimal())):
+            raise ConfigError(
+                f'device must be "cpu", "cuda", "cuda:1", "mps" or another that torch or JAX knows, got {name!r}; '
+                'take device="cpu"'
+            )
+        if kind != "cpu" and int(number or 0) >= seen:
+            said = f"torch sees {seen} CUDA devices" if kind == "cuda" else f"torch and JAX see {seen} {kind} devices"
+            raise ConfigError(f'device {name!r} is not here: {said}; take device="cpu"')
+
+
+def _seen(kind: str) -> int | None:
+    """How many devices of a kind there are; None if there is no such kind."""
+    if kind == "cpu":
+        return 1
+    counts = [count for count in (_seen_by_torch(kind), _seen_by_jax(kind)) if count is not None]
+    return max(counts, default=0 if kind in KINDS else None)
+
+
+def _seen_by_torch(kind: str) -> int | None:
+    if find_spec("torch") is None:
+        return None
+    torch: Any = importlib.import_module("torch")
+    part: Any = getattr(torch, kind, None)
+    if not (hasattr(part, "device_count") and hasattr(part, "is_available")) and kind != "mps":
+        return None
+    available = torch.backends.mps.is_available() if kind == "mps" else part.is_available()
+    return int(part.device_count()) if available else 0
+
+
+def _seen_by_jax(kind: str) -> int | None:
+    jax: Any = sys.modules.get("jax")
+    try:
+        return None if jax is None else len(jax.devices("gpu" if kind == "cuda" else kind))
+    except RuntimeError:
+        return None
 
 
 def check_memory(
@@ -96,11 +149,11 @@ def free_bytes(name: str) -> int | None:
         return _free_host()
     if kind != "cuda":
         return None
+    check_there([name])
+    if int(number or 0) >= (_seen_by_torch(kind) or 0):
+        return None  # JAX alone has it
     import torch
 
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(number or 0) >= there:
-        raise ConfigError(f'device {name!r} is not here: torch sees {there} CUDA devices; take device="cpu"')
     return torch.cuda.mem_get_info(name)[0]
 
 

@@ -45,6 +45,13 @@ class Engine(ABC):
             A tally with one receipt for every ask.
         """
 
+    def prepare(self) -> None:  # noqa: B027 - most need nothing that may not be there
+        """Reach what clients are to be played on, before the run is written down.
+
+        Raises:
+            EngineError: it is not there.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """End all workers. Safe to call twice."""

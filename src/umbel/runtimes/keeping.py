@@ -31,6 +31,8 @@ def store_at(store: Store | str | Path | None) -> Store:
     """The store that an argument names; None is one in memory."""
     if store is None:
         return MemoryStore()
+    if not isinstance(store, (Store, str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f'store must be the path of an SQLite file, a store or None, got {store!r}; try "runs.db"')
     return store if isinstance(store, Store) else store_for(store)
 
 
@@ -130,12 +132,19 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
         # It may go on with more rounds than before, and be killed while it does.
         store.set_plan(before.id, plan)
         return Kept(store, before.id, before)
-    if len(name) > LONGEST_NAME or not name.isprintable():
-        raise ConfigError(f"a run's name is at most {LONGEST_NAME} printable characters, got {name[:100]!r}")
+    check_name(name)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     store.claim(run)
     store.create(RunInfo(run, name, time.time(), "running", plan))
     return Kept(store, run, None)
+
+
+def check_name(name: object) -> None:
+    """Refuse what cannot be a run's name."""
+    if not isinstance(name, str):
+        raise ConfigError(f'name must be a text such as "simulation", got {name!r}')
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        raise ConfigError(f"a run's name is at most {LONGEST_NAME} printable characters, got {name[:100]!r}")
 
 
 def _check_not_forgotten(store: Store, run: str) -> None:

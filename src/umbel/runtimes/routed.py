@@ -47,6 +47,8 @@ def settled(
     Raises:
         ConfigError: it is no strategy, or a field was given twice.
     """
+    if config is not None and not isinstance(config, ServerConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"config must be a ServerConfig or None, got {config!r}; try fl.ServerConfig(num_rounds=3)")
     if isinstance(strategy, Routed):
         return strategy.strategy, merged_config(config, strategy.config), strategy.run
     strategy = FedAvg() if strategy is None else strategy

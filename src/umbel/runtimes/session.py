@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, cast, final
 
 from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
 from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
-from umbel.errors import RoundError, StoreError, UmbelError
+from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
 from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
@@ -22,13 +22,29 @@ from umbel.runtimes.measures import mapping_of, means, summary, worked
 from umbel.runtimes.players import Interrupted, Players, Steps, finished
 from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
+from umbel.runtimes.stopping import unmonitored
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
 from umbel.strategy import State, Strategy
 
 Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
 LISTED_CLIENTS = 1000
+ARGUMENTS = {
+    "evaluate_fn": "evaluate_fn",
+    "on_fit_config_fn": "on_fit_config_fn",
+    "on_evaluate_config_fn": "on_evaluate_config_fn",
+    "fit_metrics": "fit_metrics_aggregation_fn",
+    "evaluate_metrics": "evaluate_metrics_aggregation_fn",
+}
+"""The names of hooks as the user gives them."""
 KEPT_CHECKPOINTS = 2
+
+
+def check_observers(observers: object) -> None:
+    """Refuse what is no list of functions."""
+    given = cast("Sequence[Any]", observers) if isinstance(observers, Sequence) else (None,)
+    if not all(callable(observer) for observer in given):
+        raise ConfigError(f"observers must be a list of functions, got {observers!r}; try observers=[print]")
 
 
 @final
@@ -42,6 +58,14 @@ class Hooks:
     fit_metrics: Callable[..., Mapping[str, float]] | None = None
     evaluate_metrics: Callable[..., Mapping[str, float]] | None = None
     stop_when: Callable[[RoundRecord], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for field_name, argument in ARGUMENTS.items():
+            value = getattr(self, field_name)
+            if value is not None and not callable(value):
+                raise ConfigError(
+                    f"{argument} must be a function or None, got {value!r}; leave it out if there is none"
+                )
 
     @property
     def per_client(self) -> bool:
@@ -86,6 +110,7 @@ class Session:
     wall_clock: Callable[[], float] | None = None
     _owed: list[tuple[int, str, list[Contribution]]] = field(default_factory=list[Any])
     _said: set[str] = field(default_factory=set[str])
+    _looked: bool = False
     _closing: Closing | None = None
     _held: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -220,6 +245,7 @@ class Session:
         found = self._summary(closing, central)
         measured = {**found["metrics"], **({} if found["loss"] is None else {"loss": found["loss"]})}
         event = {**closing.event, **found}
+        self._look_for_monitor(number, measured)
         ended = self.coordinator.judge(number, measured)
         stop_when = self.hooks.stop_when
         if stop_when is not None and stop_when(self._told(event)) and ended is None:
@@ -236,6 +262,16 @@ class Session:
         if self.budget is None:
             return record
         return RoundRecord(record.round, record.loss, record.metrics, participants=0)
+
+    def _look_for_monitor(self, round: int, measured: Mapping[str, float]) -> None:
+        """Say once, after the first round that could have it, that the monitored metric is not there."""
+        config = self.coordinator.config
+        if self._looked:
+            return
+        self._looked = round % config.evaluate_every == 0
+        sentence = unmonitored(config, round, measured)
+        if sentence is not None:
+            self.say(round, sentence)
 
     def _is_spent(self) -> bool:
         """Whether a round more would exceed the privacy budget; if so that is said."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from umbel.arrays import Arrays, ArraysLike
 from umbel.coordinators import Overlap, Secure, ServerConfig
+from umbel.coordinators.config import LARGEST
 from umbel.errors import ConfigError
 from umbel.local_client import LocalClient
 from umbel.message import Context
@@ -29,8 +30,9 @@ from umbel.runtimes.privately import Parts
 from umbel.runtimes.program import ClientFn, Program
 from umbel.runtimes.progress import plain_progress
 from umbel.runtimes.routed import Routed, once, settled
-from umbel.runtimes.session import Hooks, Observer, Session
+from umbel.runtimes.session import Hooks, Observer, Session, check_observers
 from umbel.runtimes.simulated import Course, check_simulated
+from umbel.runtimes.stopping import check_stopping
 from umbel.runtimes.system import SystemModel
 from umbel.stores import RunInfo, Store
 from umbel.strategy import Strategy
@@ -146,12 +148,15 @@ def simulate(
     )
     initial_parameters = once("initial_parameters", initial_parameters, given)
     _check_arguments(client_fn, num_clients, threads, stop_when)
+    check_observers(observers)
+    keeping.check_name(name)
+    names = devices.named(device)
     at_once: int | None = getattr(coordinator, "buffer_size", None)
     # Refuses what cannot be, before anything is opened.
     if isinstance(coordinator, Secure):
         check_simulated(coordinator, config, system=system, engine=engine, per_client=hooks.per_client)
     choose.choose(engine, workers, config, num_clients, cluster, at_once=at_once, block=block)
-    kept, led = keeping.store_at(store), None
+    kept, led, started = keeping.store_at(store), None, None
     try:
         info = keeping.found(kept, resume)
         if config.seed is None:
@@ -172,12 +177,15 @@ def simulate(
             assert config.seed is not None
         named = config.per_client_metrics or hooks.per_client
         hears = config.selector.hears
-        names = devices.named(device)
         program = Program(
-            client_fn, strategy, config.seed, num_clients, dict(settings or {}), names[0], threads, named, hears=hears
+            client_fn, strategy, config.seed, num_clients, _plain(settings), names[0], threads, named, hears=hears
         )
         program = program if len(names) == 1 else replace(program, devices=names)
         client, ctx = probe.probe(program, asked.first(probe.PROBES))
+        if engine != "ray":
+            # What nodes of a cluster have is not seen from here.
+            devices.check_there([*names, *([client.own_device] if client.own_device else [])])
+        check_stopping(config, central=hooks.evaluate_fn is not None, clients="evaluate" in client.capabilities)
         course = Course.of(strategy, config, asked, system, coordinator)
         played = replace(program, strategy=course.clients(strategy))
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
@@ -189,22 +197,26 @@ def simulate(
         choice = choice_of(engine, workers, program, config, info, at_once, block, model_bytes)
         lineage |= {"without": list(absent)} if absent else {}
         plan = {**_plan(program, config, app), **course.plan, **lineage, "engine": choice}
-        # What nodes of a cluster have is not seen from here.
         quiet = names == ("cpu",) or choice["name"] == "ray"
         said = (
             [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
         )
+        started = choose.start(choice, played, config, cluster)
+        # Before anything is written down: a cluster that is not there leaves no failed run.
+        started.prepare()
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
-        session.notes = [*session.notes, *said]
+        session.notes = [*session.notes, *said, *course.notes(num_clients)]
         session.giver = ctx.client if initial_parameters is None else None
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):
             session.budget = Budget.of(strategy, kept.log(session.run), config.num_rounds)
         session.observers = [*observers, *([plain_progress()] if wanted else [])]
-        ended = _driven(session, choose.start(choice, played, config, cluster), course)
+        ended = _driven(session, started, course)
         history = History.of(kept.log(session.run), session.state.params, session.run, plan)
     finally:
+        if started is not None:
+            started.close()
         if led is not None:
             kept.release(led)
         if kept is not store:
@@ -216,10 +228,25 @@ def _check_arguments(client_fn: object, num_clients: object, threads: object, st
     for name, value in (("num_clients", num_clients), ("threads", threads)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if isinstance(num_clients, int) and num_clients > LARGEST:
+        raise ConfigError(
+            f"num_clients must be at most {LARGEST}, got {num_clients}; take as many as there are data for"
+        )
     if not callable(client_fn):
         raise ConfigError(f"client_fn must be a function that builds a client, got {type(client_fn).__name__}")
     if stop_when is not None and not callable(stop_when):
         raise ConfigError(f"stop_when must be a function of a round's record, got {stop_when!r}")
+
+
+def _plain(settings: object) -> dict[str, Any]:
+    """The app's settings.
+
+    Raises:
+        ConfigError: they are no mapping.
+    """
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f'settings must map names to plain values, got {settings!r}; try settings={{"lr": 0.1}}')
+    return dict(cast("Mapping[str, Any]", settings or {}))
 
 
 def choice_of(

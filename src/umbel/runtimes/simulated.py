@@ -13,7 +13,7 @@ from umbel.plan import describe
 from umbel.runtimes import asynchronous, enough
 from umbel.runtimes.players import Players, VirtualPlayers
 from umbel.runtimes.securing import check_secure, played
-from umbel.runtimes.system import Present, SystemModel, Timeline
+from umbel.runtimes.system import Present, SystemModel, Timeline, Trace
 from umbel.runtimes.timed import TimedPlayers
 from umbel.strategy import Strategy
 
@@ -70,6 +70,11 @@ class Course:
         """Set the timeline to where a checkpoint was written."""
         if self.timeline is not None:
             self.timeline.restore(state)
+
+    def notes(self, num_clients: int) -> list[str]:
+        """What to say of its parts before the first round."""
+        availability = None if self.timeline is None else self.timeline.system.availability
+        return availability.notes(num_clients) if isinstance(availability, Trace) else []
 
     def clients(self, strategy: Strategy) -> Strategy:
         """The strategy as clients play it.

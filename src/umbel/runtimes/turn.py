@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +21,10 @@ from umbel.runtimes.tally import Tally
 from umbel.runtimes.threads import one_thread_each
 
 LONGEST_REASON = 500
+FURTHER = re.compile(
+    r"(?:(?<=[.!?])\s+(?=[A-Z])|,?\s+[Pp]lease (?:file|open|report)\b).*?(?=$|\s+\(in [^()]+ line \d+\)$)"
+)
+"""What a library says after its first sentence."""
 Work: TypeAlias = "Callable[[Program, Ask, Context], Update | Evaluation | str]"
 
 
@@ -147,6 +152,11 @@ def _failed(ask: Ask, error: BaseException, seconds: float) -> Receipt:
 def short(text: str) -> str:
     """A text that fits a line of a log."""
     return printable(text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…")
+
+
+def in_short(text: str) -> str:
+    """The first sentence of what `sentence` gave, and where it was raised: libraries go on with advice of their own."""
+    return FURTHER.sub("", text)
 
 
 def sentence(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from umbel.arrays import Arrays
 from umbel.block import BlockClient, Member
+from umbel.clients.arguments import check_clip, check_metrics, check_momentum, check_passes, check_rate
 from umbel.clients.jax.block import Steps, train_block
 from umbel.clients.jax.data import Shuffle, is_columns, length, one_pass, prepared
 from umbel.clients.jax.device import place_of, placed
@@ -21,7 +22,7 @@ from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.errors import ConfigError, NotSupported
 from umbel.footprint import Footprint
 from umbel.local_client import Capability, Correct, Fitted
-from umbel.message import Context, Evaluation, is_number, require
+from umbel.message import Context, Evaluation, require
 from umbel.randomness import derive, generator
 
 
@@ -88,17 +89,15 @@ class JaxClient(BlockClient):
         device: str | None = None,
     ) -> None:
         require(callable(loss), f"loss must be a function (params, batch) → mean loss, got {loss!r}")
-        require(lr is None or (is_number(lr) and lr > 0), f"lr must be a number above 0, got {lr!r}; try 0.1")
-        require(0 <= momentum < 1, f"momentum must be at least 0 and below 1, got {momentum}")
-        require(_is_count(batch_size, 1), f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-        require(_is_count(epochs, 0), f"epochs must be a whole number of at least 0, got {epochs!r}")
+        if lr is not None:
+            check_rate(lr)
+        check_momentum(momentum)
+        check_passes(batch_size=batch_size, epochs=epochs, shuffle=shuffle, max_steps=max_steps)
+        check_clip(clip_grad_norm)
+        check_metrics(metrics, "(params, batch) → mean")
         require(
-            max_steps is None or _is_count(max_steps, 0),
-            f"max_steps must be a whole number of at least 0 or None, got {max_steps!r}",
-        )
-        require(
-            clip_grad_norm is None or clip_grad_norm > 0,
-            f"clip_grad_norm must be above 0 or None, got {clip_grad_norm}; try 1.0",
+            device is None or (isinstance(device, str) and device != ""),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f'device must be a name such as "cpu" or "cuda:1", or None, got {device!r}; try device="cpu"',
         )
         self._tree, self._initial = Tree.of(params)
         self._lr = lr or (0.1 if optimizer is None else 0.0)
@@ -114,7 +113,7 @@ class JaxClient(BlockClient):
             can.add("evaluate")
         self.capabilities = frozenset(can)
         self._counted: int | None = None
-        self._device = device
+        self._device = self.own_device = device
 
     @property
     def num_examples(self) -> float | None:
@@ -275,10 +274,6 @@ class JaxClient(BlockClient):
     def _passes(self, most_steps: int | None) -> Passes:
         most = min((steps for steps in (self._max_steps, most_steps) if steps is not None), default=None)
         return Passes(self._batch_size, self._epochs, most, self._shuffle)
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def shuffler(key: int) -> Shuffle:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Descent, Member, Trained
+from umbel.clients.arguments import check_clip, check_passes
 from umbel.clients.order import Numbers, Order, Passes, turn_steps
+from umbel.clients.torch.arguments import check_arguments, check_functions, device_name
 from umbel.clients.torch.arrays import as_tensor, copy_all, is_on, schema_of, state_of, tensors
 from umbel.clients.torch.assess import assess, gradient_of
 from umbel.clients.torch.block import Recipe, train_block, train_rows
@@ -48,7 +50,7 @@ from umbel.errors import ArraysError, ConfigError, NotSupported
 from umbel.footprint import Footprint
 from umbel.local import Correction
 from umbel.local_client import Capability, Combine, Correct, Fitted
-from umbel.message import Context, Evaluation, require
+from umbel.message import Context, Evaluation
 from umbel.schema import Schema
 
 Metric: TypeAlias = Callable[[Any, Any], Any]
@@ -121,24 +123,18 @@ class TorchClient(BlockClient):
             raise ConfigError("give loss or step, not both: step(model, batch) returns the loss itself")
         if metrics is not None and step is not None:
             raise ConfigError("metrics look at the output, which step(model, batch) does not give; drop one of the two")
-        require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-        require(accumulate >= 1, f"accumulate must be at least 1, got {accumulate}")
-        require(epochs >= 0, f"epochs must be at least 0, got {epochs}")
-        require(max_steps is None or max_steps >= 0, f"max_steps must be at least 0 or None, got {max_steps}")
-        require(
-            clip_grad_norm is None or clip_grad_norm > 0,
-            f"clip_grad_norm must be above 0 or None, got {clip_grad_norm}; try 1.0",
-        )
+        check_passes(batch_size=batch_size, epochs=epochs, shuffle=shuffle, max_steps=max_steps)
+        check_clip(clip_grad_norm)
+        check_functions(loss=loss, step=step, scheduler=scheduler)
+        check_arguments(model=model, optimizer=optimizer, metrics=metrics, accumulate=accumulate, amp=amp)
         self.model = model
         self._loss, self._step_fn, self._metrics = loss, step, metrics
         self._optimizer = optimizer or plain_sgd
-        if isinstance(optimizer, torch.optim.Optimizer):
-            check_bound(optimizer, model)
         self._train = prepared("train_data", train_data, batch_size)
         self._test = prepared("test_data", test_data, batch_size)
         self._batch_size, self._epochs, self._max_steps, self._shuffle = batch_size, epochs, max_steps, shuffle
         self._scheduler_fn, self._clip, self._accumulate, self._amp = scheduler, clip_grad_norm, accumulate, amp
-        self._device = device
+        self._device, self.own_device = device, device_name(device)
         can: set[Capability] = {"inside", "partial"}
         if train_data is not None:
             can.add("fit")

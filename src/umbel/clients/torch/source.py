@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays
 from umbel.block import Assessed, ClientSource, Descent, Trained
+from umbel.clients.arguments import check_enough, check_passes, checked_parts
 from umbel.clients.order import Numbers, Parts, rows_of
 from umbel.clients.torch.client import Metric, TorchClient
 from umbel.clients.torch.data import prepared
@@ -38,7 +39,8 @@ class TorchClients(ClientSource):
         batch_size, epochs, max_steps, shuffle, clip_grad_norm, metrics, device: as for `TorchClient`.
 
     Raises:
-        ConfigError: the data are no tuple of arrays of equal length, or a number is out of range.
+        ConfigError: the data are no tuple of arrays of equal length, a number is out of range, or parts have rows that
+            the data do not.
 
     Example:
         >>> x, y, parts = torch.zeros(6, 3), torch.zeros(6, dtype=torch.long), [[0, 1], [2, 3, 4, 5]]
@@ -65,11 +67,15 @@ class TorchClients(ClientSource):
         metrics: Mapping[str, Metric] | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        check_passes(batch_size=batch_size, epochs=epochs, shuffle=shuffle, max_steps=max_steps)
         self._data = prepared("data", data, batch_size)
-        if not isinstance(self._data, tuple):
+        if not isinstance(self._data, tuple) or not self._data:
             raise ConfigError(f"data must be a tuple of arrays such as (x, y), got {type(data).__name__}")
         self._model, self._loss, self._optimizer = model, loss, optimizer
-        self._parts, self._test_parts = parts, test_parts
+        size = len(cast("tuple[Tensor, ...]", self._data)[0])
+        self._parts = checked_parts("parts", parts, size)
+        self._test_parts = None if test_parts is None else checked_parts("test_parts", test_parts, size)
+        self._sized = {"parts": parts, "test_parts": test_parts}
         self._more: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": epochs,
@@ -87,9 +93,10 @@ class TorchClients(ClientSource):
         Raises:
             TypeError: `parts` is a function, which does not say.
         """
-        return len(cast("Sequence[Any]", self._parts))
+        return len(cast("Sequence[Any]", self._sized["parts"]))
 
     def __call__(self, context: Context) -> TorchClient:
+        check_enough(context, **self._sized)
         number = context.partition_id
         return self._client(
             rows_of(self._parts, number), None if self._test_parts is None else rows_of(self._test_parts, number)

@@ -115,5 +115,8 @@ class Balanced(Selector):
             found = groups(client)
         except Exception as error:
             raise ConfigError(f"groups has no group for {client}: {type(error).__name__}: {error}") from error
-        require(found is not None, f"groups gives client {client} no group (None); give each client a label")
+        # NaN, which is where a table has no label, would be a group of its own.
+        require(
+            found is not None and found == found, f"groups gives client {client} no group ({found}); give each a label"
+        )
         return str(found)

@@ -50,6 +50,12 @@ class RayEngine(Engine):
         self._sent: tuple[Task, Any] | None = None
         self._closed = False
 
+    def prepare(self) -> None:
+        try:
+            self._fleet.gather()
+        except RayError as error:
+            raise EngineError(f"Ray could not begin ({type(error).__name__}: {error})") from error
+
     def play(
         self,
         asks: Sequence[Ask],

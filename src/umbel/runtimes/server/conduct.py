@@ -45,6 +45,7 @@ from umbel.runtimes.server.nodes import Nodes
 from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.streams import StreamPlayers
 from umbel.runtimes.session import Hooks, Observer
+from umbel.runtimes.stopping import check_stopping
 from umbel.stores import Store
 from umbel.strategy import Strategy
 
@@ -110,6 +111,7 @@ class Conduct:
         self.order, self._desk, self._offload, self._say = order, desk, offload, say
         self._notes: set[asyncio.Future[Any]] = set()
         self._memory = memory or Memory()
+        check_stopping(order.config, central=order.hooks.evaluate_fn is not None)
         if isinstance(order.coordinator, Secure):
             check_secure(order.coordinator, order.config, per_client=order.hooks.per_client)
             if order.coordinator.secure_sum is not None:

@@ -44,6 +44,7 @@ class Range:
             plain = isinstance(value, (int, float)) and not isinstance(value, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
             why = why_not_plain(value) if plain else "must be a number"
             require(why is None, f"{name} of a Range {why}, got {value!r}; try Range(0.01, 0.1)")
+        require(isinstance(self.log, bool), f"log of a Range must be True or False, got {self.log!r}")  # pyright: ignore[reportUnnecessaryIsInstance]
         require(self.low < self.high, f"low of a Range must be less than high, got {self.low!r} and {self.high!r}")
         require(not self.log or self.low > 0, f"low of a Range with log=True must be above 0, got {self.low!r}")
 
@@ -106,8 +107,9 @@ def _values(name: str, values: object) -> tuple[Any, ...]:
         items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
         for why in filter(None, map(why_not_plain, items)):
             raise ConfigError(f"{name} {why}, got {value!r}; name it by a text and let run() look it up")
-    texts = [json.dumps(value) for value in plain]
-    twice = next((text for text in texts if texts.count(text) > 1), None)
+    # 1 and 1.0 are one setting; True is not 1.
+    keys = [json.dumps(float(value) if type(value) is int and abs(value) < 2**53 else value) for value in plain]
+    twice = next((json.dumps(value) for value, key in zip(plain, keys, strict=True) if keys.count(key) > 1), None)
     if twice is not None:
         raise ConfigError(f"{name} has the value {twice} twice; name each once, and repeat runs with seeds=…")
     return tuple(plain)

@@ -13,6 +13,7 @@ from umbel.errors import ConfigError
 from umbel.message import require
 from umbel.runtimes import keeping
 from umbel.runtimes.history import History
+from umbel.runtimes.session import check_observers
 from umbel.runtimes.sweep import space as spaces
 from umbel.runtimes.sweep.leading import Leader
 from umbel.runtimes.sweep.result import Observer, Sweep, SweepRun
@@ -87,6 +88,7 @@ def sweep(
     chosen = search_for(checked, search, trials, search_seed, less, pruner)
     every = seeds_of(seeds)
     check_name(name)
+    check_observers(observers)
     wanted = bool(sys.stdout and sys.stdout.isatty()) if progress is None else progress
     kept = keeping.store_at(store)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from numbers import Real
+from typing import Any, Protocol, cast, final, runtime_checkable
 
+from umbel.errors import ConfigError, UmbelError
 from umbel.message import is_number, require
 from umbel.runtimes.system.distributions import Quantity, check, drawn
 from umbel.runtimes.system.draws import uniform
@@ -22,6 +24,31 @@ class Availability(Protocol):
     def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:
         """(begin, end) of the first window of `client` that ends after `time_s`; `NEVER` if there is none."""
         ...
+
+
+def checked_window(availability: Availability, client: str, time_s: float, seed: int) -> tuple[float, float]:
+    """The window that somebody's own availability gives.
+
+    Raises:
+        ConfigError: it raises, or gives none.
+    """
+    said = f"availability={type(availability).__name__}: window() of client {client} at {time_s:.6g} s"
+    try:
+        given: Any = availability.window(client, time_s, seed)
+    except UmbelError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{said} raised {type(error).__name__}: {error}; return (begin, end) in seconds") from error
+    pair: Any = tuple(cast("list[Any]", given)) if isinstance(given, (tuple, list)) else ()
+    # A client that is never there begins at no time.
+    fine = len(pair) == 2 and all(isinstance(value, Real) for value in pair)
+    fine = fine and (pair == NEVER or (pair[0] <= pair[1] and pair[1] > time_s and pair[0] < math.inf))
+    require(
+        fine,
+        f"{said} gave {given!r}; it must be (begin, end) of the first window that ends after that time, in seconds, or "
+        "(inf, inf) if there is none",
+    )
+    return float(pair[0]), float(pair[1])
 
 
 @final
@@ -76,7 +103,7 @@ class Diurnal:
 
     Args:
         from_hour: local hour at which windows begin, 0 to 24. Simulated time 0 is midnight in the first zone.
-        hours: how long they last; a number, a distribution or a function of the client's id; what exceeds
+        hours: how long they last; a number of at most 24, a distribution or a function of the client's id; what exceeds
             24 - spread_hours is cut off.
         spread_hours: a window begins up to so much later, anew every day; 0 to 24.
         zones: how many time zones, spread evenly over the day, at least 1.
@@ -102,11 +129,18 @@ class Diurnal:
             is_number(self.spread_hours) and 0 <= self.spread_hours <= 24,
             f"spread_hours must be from 0 to 24, got {self.spread_hours!r}",
         )
-        require(is_number(self.zones) and self.zones >= 1, f"zones must be at least 1, got {self.zones!r}")
+        require(
+            isinstance(self.zones, int) and is_number(self.zones) and self.zones >= 1,  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"zones must be a whole number of at least 1, got {self.zones!r}",
+        )
         require(
             is_number(self.chance) and 0.001 <= self.chance <= 1, f"chance must be from 0.001 to 1, got {self.chance!r}"
         )
         check("hours", self.hours)
+        require(
+            not is_number(self.hours) or cast("float", self.hours) <= 24,
+            f"hours must be at most 24, which is all day, got {self.hours!r}; try 24.0, or Always()",
+        )
 
     def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:
         zone = int(uniform(seed, "system", "zone", client) * self.zones)

@@ -12,7 +12,7 @@ from numbers import Real
 from statistics import NormalDist
 from typing import Protocol, TypeAlias, cast, final, runtime_checkable
 
-from umbel.errors import ConfigError
+from umbel.errors import ConfigError, UmbelError
 from umbel.message import is_number, require
 from umbel.runtimes.system.draws import uniform
 
@@ -141,7 +141,8 @@ class Zipf:
             f"exponent must be a finite number of at least 0, got {self.exponent!r}",
         )
         require(
-            is_number(self.most) and 1 <= self.most <= 10**6, f"most must be from 1 to 1,000,000, got {self.most!r}"
+            isinstance(self.most, int) and is_number(self.most) and 1 <= self.most <= 10**6,  # pyright: ignore[reportUnnecessaryIsInstance]
+            f"most must be a whole number from 1 to 1,000,000, got {self.most!r}",
         )
         require(
             is_number(self.scale) and 0 < self.scale < math.inf,
@@ -190,14 +191,20 @@ def drawn(name: str, quantity: Quantity, client: str, seed: int, *when: object) 
         when: what else the draw depends on; nothing for what stays the same for the whole run.
 
     Raises:
-        ConfigError: it is negative or NaN, or infinite and no bandwidth.
+        ConfigError: it is negative or NaN, or infinite and no bandwidth, or raises.
     """
     if isinstance(quantity, (int, float)):  # first, because looking for a method is slow
         value = quantity
-    elif isinstance(quantity, Distribution):
-        value = quantity.quantile(uniform(seed, "system", name, client, *when))
     else:
-        value = quantity(client)
+        try:
+            if isinstance(quantity, Distribution):
+                value = quantity.quantile(uniform(seed, "system", name, client, *when))
+            else:
+                value = quantity(client)
+        except UmbelError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{name} gives client {client} no number: {type(error).__name__}: {error}") from error
     if not isinstance(value, Real) or not value >= 0 or (math.isinf(value) and not name.endswith("_bytes_per_s")):
         raise ConfigError(f"{name} must be a finite number of at least 0, got {value!r} for client {client}")
     return float(value)

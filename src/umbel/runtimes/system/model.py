@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 from umbel.message import is_number, require
-from umbel.runtimes.system.availability import Always, Availability
+from umbel.runtimes.system.availability import Always, Availability, checked_window
 from umbel.runtimes.system.distributions import Quantity, check, drawn
 from umbel.runtimes.system.draws import uniform
 
@@ -156,7 +156,14 @@ class SystemModel:
 
     def is_there(self, client: str, time_s: float, seed: int) -> bool:
         """Whether a client can be asked."""
-        return self.availability.window(client, time_s, seed)[0] <= time_s
+        return self.window(client, time_s, seed)[0] <= time_s
+
+    def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:
+        """(begin, end) of the client's first window that ends after `time_s`."""
+        own = self.availability
+        if type(own).__module__.startswith("umbel."):
+            return own.window(client, time_s, seed)
+        return checked_window(own, client, time_s, seed)
 
     def turn(
         self,
@@ -198,7 +205,7 @@ class SystemModel:
 
     def _fate(self, client: str, time_s: float, seconds: float, seed: int, when: str) -> tuple[float, str]:
         """(seconds until a turn ends, why it is lost) of one that would take `seconds`."""
-        begin, end = self.availability.window(client, time_s, seed)
+        begin, end = self.window(client, time_s, seed)
         if begin > time_s:
             return 0.0, "was not there when it was asked"
         lost = ""

@@ -73,14 +73,14 @@ class Present:
         return math.inf
 
     def _begin(self, client: str, time_s: float) -> float:
-        return max(time_s, self.system.availability.window(client, time_s, self.seed)[0])
+        return max(time_s, self.system.window(client, time_s, self.seed)[0])
 
     def _begin_after(self, client: str, time_s: float) -> float:
         """When the client's next window begins that is not the one at `time_s`."""
-        begin, end = self.system.availability.window(client, time_s, self.seed)
+        begin, end = self.system.window(client, time_s, self.seed)
         if begin > time_s or math.isinf(end):
             return begin if begin > time_s else math.inf
-        return self.system.availability.window(client, end, self.seed)[0]
+        return self.system.window(client, end, self.seed)[0]
 
     def _searched(self, now_s: float, least: int, excluded: Container[str]) -> float:
         at_s = now_s

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import importlib
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 from umbel.errors import ConfigError
 from umbel.message import is_number, require
 from umbel.runtimes.system.availability import NEVER
 from umbel.runtimes.system.draws import uniform
+from umbel.runtimes.system.records import COLUMNS, records_in
 
-COLUMNS = ("time", "client", "state")
 ON = frozenset({"1", "true", "on", "online", "available", "yes"})
 OFF = frozenset({"0", "false", "off", "offline", "unavailable", "no"})
 Window = tuple[float, float]
@@ -32,7 +30,8 @@ class Trace:
     Args:
         digest: of the records, which is what a plan keeps of a trace.
         windows: device → its windows (begin, end) in seconds, in order.
-        period_s: after which the trace begins anew; None lets each device stay as it was at the end.
+        period_s: after which the trace begins anew, no sooner than its last record; None lets each device stay as it
+            was at the end.
 
     Example:
         >>> trace = Trace.of([(0, "a", "on"), (60, "a", "off"), (90, "a", "on"), (120, "a", "off")])
@@ -58,13 +57,25 @@ class Trace:
             ConfigError: a record is none; it is named by its number.
         """
         _check_period(period_s)
+        if not isinstance(cast("object", records), Iterable) or isinstance(records, (str, bytes)):
+            raise ConfigError(
+                f"records must be a list of ({', '.join(COLUMNS)}), got {records!r}; try Trace.read(path)"
+            )
         digest = hashlib.sha256()
         changes: dict[str, list[tuple[float, bool]]] = {}
+        last_s = 0.0
         for number, record in enumerate(records, 1):
-            if len(record) != len(COLUMNS):
+            fields = cast("object", record)
+            if isinstance(fields, (str, bytes)) or not isinstance(fields, Sized) or len(fields) != len(COLUMNS):
                 raise ConfigError(f"record {number} must be ({', '.join(COLUMNS)}), got {record!r}")
             time_s, client, on = _checked(number, *record)
             changes.setdefault(client, []).append((time_s, on))
+            last_s = max(last_s, time_s)
+        require(
+            period_s is None or last_s <= period_s,
+            f"period_s must not be less than the time of the last record, which is {last_s!r}, got {period_s!r}; leave "
+            f"later records out, or try period_s={last_s!r}",
+        )
         for client in sorted(changes):
             changes[client].sort(key=lambda change: change[0])
             digest.update(repr((client, changes[client])).encode())
@@ -78,14 +89,39 @@ class Trace:
         Raises:
             ConfigError: it cannot be read, or lacks a column.
         """
+        require(
+            isinstance(path, (str, Path)),  # pyright: ignore[reportUnnecessaryIsInstance]
+            f'path must be the name of a CSV or Parquet file, got {path!r}; try Trace.read("trace.csv")',
+        )
         file = Path(path)
         try:
-            records = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-            return cls.of(records, period_s=period_s)
+            return cls.of(records_in(file), period_s=period_s)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the trace {file} cannot be read: {error}") from None
         except ConfigError as error:
             raise ConfigError(f"the trace {file}: {error}") from None
+
+    def notes(self, num_clients: int) -> list[str]:
+        """What to say before the first round if names look as if they were meant for clients "0", "1", … and are not.
+
+        A trace all of whose names are foreign is of another population, whose devices are dealt out on purpose.
+        """
+        ours = {name for name in self.windows if _is_client(name, num_clients)}
+        others = sorted(self.windows.keys() - ours)
+        if not others:
+            return []
+        known = f'clients are "0" to "{num_clients - 1}"'
+        if ours:
+            return [
+                f"the trace names {len(ours)} of the {num_clients} clients and {len(others)} others, such as "
+                f"{others[0]!r}; {known}, and those that it does not name are dealt a device of either kind"
+            ]
+        if all(_is_numeral(name) for name in others):
+            return [
+                f"the trace's names look like numbers of clients, such as {others[0]!r}, and none is one: {known}; "
+                "every client is dealt a device of the trace, so write the ids as whole numbers if they were meant"
+            ]
+        return []
 
     def window(self, client: str, time_s: float, seed: int) -> Window:
         own = self.windows.get(client)
@@ -101,9 +137,20 @@ class Trace:
         return next(filter(None, (_next(own, time_s, self.period_s * n) for n in range(period - 1, period + 2))), NEVER)
 
 
+def _is_client(name: str, num_clients: int) -> bool:
+    return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) < num_clients
+
+
+def _is_numeral(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
+
+
 def _check_period(period_s: float | None) -> None:
-    fine = period_s is None or (is_number(period_s) and period_s > 0)
-    require(fine, f"period_s must be above 0 or None, got {period_s!r}")
+    fine = period_s is None or (is_number(period_s) and 0 < period_s < math.inf)
+    require(fine, f"period_s must be above 0 or None, got {period_s!r}; try 86400.0, or None, which never repeats")
 
 
 def _next(windows: tuple[Window, ...], time_s: float, shift: float) -> Window | None:
@@ -145,28 +192,7 @@ def _checked(number: int, time_s: Any, client: Any, state: Any) -> tuple[float, 
     word = str(state).strip().lower()
     if word not in ON | OFF:
         raise ConfigError(f"record {number}: state must be one of {', '.join(sorted(ON | OFF))}, got {state!r}")
-    return seconds, str(client), word in ON
-
-
-def _csv(file: Path) -> Iterator[tuple[Any, Any, Any]]:
-    with open(file, encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        _has_columns(reader.fieldnames or ())
-        for row in reader:
-            yield row["time"], row["client"], row["state"]
-
-
-def _parquet(file: Path) -> Iterator[tuple[Any, Any, Any]]:
-    try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise ConfigError("Parquet needs pyarrow; try: pip install 'umbel[parquet]', or write CSV") from None
-    table: Any = parquet.read_table(file)
-    _has_columns(table.column_names)
-    yield from zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True)
-
-
-def _has_columns(names: Iterable[str]) -> None:
-    missing = [name for name in COLUMNS if name not in set(names)]
-    if missing:
-        raise ConfigError(f"it lacks the column {missing[0]!r}; a trace has {', '.join(COLUMNS)}")
+    name = str(client).strip()
+    if client is None or client != client or not name:  # NaN is what pandas reads an empty field as
+        raise ConfigError(f"record {number}: client must be an id such as '7', got {client!r}; leave such records out")
+    return seconds, name, word in ON
