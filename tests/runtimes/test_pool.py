@@ -81,6 +81,53 @@ def test_a_worker_that_dies_once_is_replaced_and_its_clients_asked_again(tmp_pat
     assert not disturbed.rounds[0].failures
 
 
+RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((400, 5)).astype(np.float32)
+LABELS = ROWS[:, :3].argmax(1)
+
+
+def linear(dies=lambda client: False):
+    """Forty clients in blocks of eight, some of whom end their worker when their rows are looked up."""
+
+    def part(client):
+        if dies(client):
+            os._exit(7)
+        return np.arange(client, client + 3 + client * 7 % 19)
+
+    return fl.simulate(
+        fl.LinearClients((ROWS, LABELS), part, batch_size=4, epochs=2),
+        40,
+        config=config(num_rounds=3),
+        engine="vmap",
+        block=8,
+        workers=2,
+        progress=False,
+    )
+
+
+def test_a_block_whose_worker_died_is_played_again_as_it_was(tmp_path):
+    def dies(client):
+        marker = tmp_path / str(client)
+        if client not in (5, 20, 35) or marker.exists():
+            return False
+        marker.touch()
+        return True
+
+    disturbed, undisturbed = linear(dies), linear()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert disturbed.parameters == undisturbed.parameters
+    assert not disturbed.warnings
+
+
+def test_a_client_that_kills_every_worker_fails_alone_and_its_block_is_said_to_be_played_apart():
+    history = linear(lambda client: client == 20)
+    for record in history.rounds:
+        assert [failure.client for failure in record.failures] == ["20"]
+        assert record.participants == 39
+    (said,) = history.warnings
+    assert "died twice with a block of 8 clients" in said
+
+
 def test_workers_that_all_die_end_the_run_with_a_typed_error():
     def client_fn(context):
         class Killer(Adds):
