@@ -23,7 +23,7 @@ from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History, RoundRecord
-from umbel.runtimes.matching import AttributesFn, checked_without, population
+from umbel.runtimes.matching import AttributesFn, check_counted, checked_without, noted, population
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.privately import Parts
 from umbel.runtimes.program import ClientFn, Program
@@ -160,6 +160,7 @@ def simulate(
         absent = checked_without(without, num_clients, lineage.get("without", ()))
         asked = population(config, num_clients, attributes, absent)
         if privacy is not None:
+            check_counted(asked)
             parts = Parts(strategy, config, coordinator).under(
                 privacy,
                 asked.size,
@@ -194,7 +195,7 @@ def simulate(
             [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
         )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
-        session.notes = [*session.notes, *said]
+        session.notes = [*session.notes, *noted(asked, config), *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):
