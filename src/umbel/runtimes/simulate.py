@@ -18,7 +18,7 @@ from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.promised import Promised
-from umbel.runtimes import choose, devices, keeping, probe, trial
+from umbel.runtimes import choose, devices, enough, keeping, probe, trial
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
@@ -195,7 +195,8 @@ def simulate(
             [] if quiet else devices.check_memory(client.footprint(), names, choice["workers"], choice.get("block", 1))
         )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
-        session.notes = [*session.notes, *noted(asked, config), *said]
+        crowds = enough.crowds(config, asked.size, at_once) if session.evaluates else []
+        session.notes = [*session.notes, *noted(asked, config), *crowds, *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):
