@@ -288,6 +288,31 @@ def test_ctrl_c_ends_in_under_a_second_with_the_finished_rounds_kept(engine, tmp
     assert process.returncode == 0
 
 
+BORN = """
+import os, signal, sys
+import numpy as np
+import umbel as fl
+
+# As if Ctrl-C came at the moment in which a worker begins.
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+
+class Adds(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1.0], 1, {}
+
+history = fl.simulate(lambda context: Adds(), 4, config=fl.ServerConfig(num_rounds=2, seed=1, fraction_evaluate=0.0),
+                      initial_parameters=[np.zeros(2)], engine="pool", workers=2, progress=False)
+print(history.ended, history.parameters["0"].tolist(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_a_worker_that_is_just_born_does_not_answer_ctrl_c(tmp_path):
+    (tmp_path / "script.py").write_text(BORN)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "finished [2.0, 2.0] set()\n"
+    assert done.stderr == ""
+
+
 def run_python(arguments, cwd, timeout=120):
     done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr

@@ -47,14 +47,21 @@ class ForkNursery(Nursery):
     def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():
-            # Newer Pythons warn of any second thread; the sleeping ones of BLAS were looked at.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            parent, pid = os.getpid(), os.fork()
-        if pid == 0:
-            for end in ours:
-                os.close(end)
-            main(index, self.program, fds, parent)
+        # Ctrl-C reaches a terminal's whole group: a worker that is just born would answer it with a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with warnings.catch_warnings():
+                # Newer Pythons warn of any second thread; the sleeping ones of BLAS were looked at.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                parent, pid = os.getpid(), os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                for end in ours:
+                    os.close(end)
+                main(index, self.program, fds, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
     def bury(self, pid: int) -> str:
