@@ -83,11 +83,14 @@ def test_an_estimated_number_is_said_and_few_are_looked_at():
     assert "clients match where='gpu', as 1,000 of" in note
 
 
-
 @pytest.mark.parametrize(
     ("where", "more", "sentence"),
     [
-        ("name == '7'", {}, r"0 of 200,000 clients .* match where=\"name == '7'\", too few to find .* at most 1,000,000"),
+        (
+            "name == '7'",
+            {},
+            r"0 of 200,000 clients .* match where=\"name == '7'\", too few to find .* at most 1,000,000",
+        ),
         ("gpu", {"fraction_evaluate": 1.0}, r"fraction_evaluate=1 asks for nearly all .* set fraction_evaluate to 0.5"),
         ("gpu", {"fraction_fit": 0.6}, r"fraction_fit=0.6 asks for nearly all"),
     ],

@@ -89,8 +89,8 @@ def told(clients, client=Ones, **settings):
 def test_that_everybody_evaluates_where_few_train_is_said_before_the_first_round():
     first, *_ = told(10_001, fraction_fit=0.01)
     assert first == (
-        "10,001 clients evaluate the model each round, and 100 train: fraction_evaluate is 1. Set it to 0.01 for as many "
-        "as train, or to 0 for none"
+        "10,001 clients evaluate the model each round, and 100 train: fraction_evaluate is 1. Set it to 0.01 for as "
+        "many as train, or to 0 for none"
     )
     assert told(10_001, fraction_fit=0.01, evaluate_every=3)[0].startswith("10,001 clients evaluate the model every 3")
 

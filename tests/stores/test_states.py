@@ -153,7 +153,7 @@ def test_states_on_the_disk_do_not_grow_with_rounds_when_the_best_model_is_an_ea
         Remembers,
         5,
         config=fl.ServerConfig(14, seed=1, fraction_evaluate=0.0, checkpoint_every=checkpoint_every),
-        evaluate_fn=lambda round, arrays, config: (abs(round - 1.0), {}),
+        evaluate_fn=lambda number, arrays, config: (abs(number - 1.0), {}),
         initial_parameters=[np.zeros(2)],
         store=store,
         engine="serial",

@@ -7,7 +7,6 @@ from umbel.coordinators.abstract import count_of
 from umbel.errors import NotSupported
 from umbel.strategy import Strategy
 
-
 CROWD, TIMES = 10_000, 20
 """An evaluation by more clients, and by more times as many as train, was hardly meant."""
 

@@ -18,7 +18,7 @@ from umbel.runtimes.turn import sentence
 AttributesFn: TypeAlias = "Callable[[str], Mapping[str, Any]]"
 
 LOOKED_AT_EACH = 1_000_000
-"""Of more clients than these, those that match are found by drawing: to hold each against the condition takes minutes."""
+"""Of more clients than these, those that match are found by drawing: to look at each takes minutes."""
 RAREST = 10
 """Fewer matches among those drawn for an estimate tell nothing."""
 
@@ -96,8 +96,8 @@ def check_counted(asked: Registered) -> None:
     """
     if isinstance(asked, Matching):
         raise ConfigError(
-            f"privacy= counts on how many clients there are, and of more than {LOOKED_AT_EACH:,} those that match where= "
-            "are estimated; leave where out, or have fewer clients"
+            f"privacy= counts on how many clients there are, and of more than {LOOKED_AT_EACH:,} those that match "
+            "where= are estimated; leave where out, or have fewer clients"
         )
 
 

@@ -181,10 +181,12 @@ def simulate(
         course = Course.of(strategy, config, asked, system, coordinator)
         played = replace(program, strategy=course.clients(strategy))
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
+        verdict = trial.Verdict(False)
         if engine == "auto" and info is None and config.client_timeout is None:
             turns = config.num_rounds * choose.cohort_size(config, num_clients, at_once)
             if trial.is_worth(program, client, turns):
-                engine = "vmap" if trial.blocks_pay(program, asked.first(trial.MEMBERS), initial()) else engine
+                verdict = trial.tried(program, asked.first(trial.MEMBERS), initial())
+                engine = "vmap" if verdict.pays else engine
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = _choice(engine, workers, program, config, info, at_once, block, model_bytes)
         lineage |= {"without": list(absent)} if absent else {}
@@ -196,7 +198,7 @@ def simulate(
         )
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
         crowds = enough.crowds(config, asked.size, at_once) if session.evaluates else []
-        session.notes = [*session.notes, *noted(asked, config), *crowds, *said]
+        session.notes = [*session.notes, *noted(asked, config), *crowds, *verdict.notes, *said]
         led = session.run
         wanted = _on_terminal() if progress is None else progress
         if isinstance(strategy, Promised):

@@ -27,8 +27,8 @@ DELETE FROM states WHERE run=?1 AND +round>?2
     AND round < (SELECT max(round) FROM states AS newer
                  WHERE newer.run=?1 AND newer.client=states.client AND newer.round<=?4)
 """
-"""Removes what no checkpoint needs where those from round ?3 on between ?2 and ?4 are gone: of a client's states between
-two checkpoints the newest is enough, and only clients with a state after ?3 have one too many."""
+"""Removes what no checkpoint needs where those from round ?3 on between ?2 and ?4 are gone: of a client's states
+between two checkpoints the newest is enough, and only clients with a state after ?3 have one too many."""
 NEVER = -1
 """Before all rounds."""
 ENTRY_BYTES = 500

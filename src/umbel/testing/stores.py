@@ -74,7 +74,9 @@ def _keeps_few_states(store: Store) -> None:
         parts = [b"x"] if number % 6 < 3 else None
         states = {"7": f"seven {number}".encode()}
         keep = {*store.checkpoints("other")[-1:], 1}
-        store.commit("other", {"kind": "round", "round": number}, round=number, checkpoint=parts, states=states, keep=keep)
+        store.commit(
+            "other", {"kind": "round", "round": number}, round=number, checkpoint=parts, states=states, keep=keep
+        )
     kept = store.checkpoints("other")
     expect(kept == [1, 20, 24], f"kept {kept}, wanted 1, 20 and 24")
     for number in kept:

@@ -247,8 +247,8 @@ class PoolEngine(Engine):
         if self._deaths.get(block[0].client, 0) < DEATHS:
             return [block]
         total.warnings.append(
-            f"worker processes died twice with a block of {len(block)} clients ({self._reasons[block[0].client]}); they "
-            "were then played one by one, so the round's last bits can differ from those of a run in which none died"
+            f"worker processes died twice with a block of {len(block)} clients ({self._reasons[block[0].client]}); "
+            "they were then played one by one, so the round's last bits can differ from those of a run without that"
         )
         # One death more, alone, and it was this one.
         self._deaths.update(dict.fromkeys(clients_of(block), DEATHS - 1))
