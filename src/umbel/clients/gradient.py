@@ -207,14 +207,14 @@ class GradientClient(BlockClient):
         order = Order.drawn(
             lots, range(len(members)), passes, lambda number: deepcopy(members[number].ctx.rng).permutation
         )
-        places = np.argsort(-order.steps, kind="stable")
+        places: list[int] = np.argsort(-order.steps, kind="stable").tolist()
         sorted_members = [members[place] for place in places]
         values, losses = descend(
             cast("Stackable", first._function),
             [np.concatenate(parts) for parts in zip(*(client._data for client in clients), strict=True)],
             [member.start for member in sorted_members],
             [member.correction for member in sorted_members],
-            order.of(places),
+            order.of(np.array(places, np.int64)),
             lr=first._lr,
             momentum=first._momentum,
         )

@@ -108,8 +108,8 @@ class _Members(_Way):
     def __init__(self, program: Program, asks: Sequence[Ask]) -> None:
         until_s = time.perf_counter() + LONGEST_S
         # Those that load their data when they are built are not all waited for.
-        asks = itertools.takewhile(lambda _: time.perf_counter() < until_s, asks)
-        self.members, self.reason = together(program, asks)
+        in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, asks)
+        self.members, self.reason = together(program, in_time)
         self.count = len(self.members)
 
     def alone(self) -> Arrays:
