@@ -213,6 +213,34 @@ def test_a_second_python_thread_forbids_the_fork_and_the_seed_gives_the_same_bit
     assert seeded.parameters == reference.parameters
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers die with their seed on Linux only")
+def test_another_seed_takes_over_when_one_is_killed(tmp_path):
+    marker = str(tmp_path / "killed")
+
+    def client_fn(context):
+        class Regicide(Adds):
+            def fit(self, parameters, config):
+                if context.partition_id == 3 and not os.path.exists(marker):
+                    open(marker, "w").close()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                return [parameters[0] + context.partition_id], 10, {}
+
+        return Regicide()
+
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    try:
+        assert why_not_fork() is not None
+        history = pool(client_fn)
+    finally:
+        stop.set()
+        other.join()
+    assert os.path.exists(marker)
+    assert history.parameters["0"].tolist() == [5.0, 5.0, 5.0]
+    assert not any(record.failures for record in history.rounds)
+
+
 def test_what_cannot_be_sent_to_a_seed_is_named():
     lock = threading.Lock()
 

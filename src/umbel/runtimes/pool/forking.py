@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
 
+from umbel.errors import EngineError
 from umbel.runtimes.pool.seed import Seed
 from umbel.runtimes.pool.worker import Descriptors, main
 from umbel.runtimes.program import Program
@@ -80,10 +81,16 @@ class SeedNursery(Nursery):
     """Asks the seed to fork; descriptors travel over its socket."""
 
     def __init__(self, program: Program) -> None:
-        self.seed = Seed(program)
+        self.program, self.seed = program, Seed(program)
 
     def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
-        return self.seed.bear(index, fds)
+        try:
+            return self.seed.bear(index, fds)
+        except EngineError:
+            # It was killed, and its workers with it: another one takes over.
+            self.seed.close()
+            self.seed = Seed(self.program)
+            return self.seed.bear(index, fds)
 
     def bury(self, pid: int) -> str:
         return in_words(self.seed.bury(pid))
