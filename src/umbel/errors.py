@@ -128,6 +128,19 @@ class CheckpointCorrupt(StoreError):
     """A checkpoint whose bytes do not match its digest."""
 
 
+def said(error: BaseException) -> str:
+    """What an exception says, also where its own `__str__` fails.
+
+    Example:
+        >>> said(ValueError("no rows"))
+        'no rows'
+    """
+    try:
+        return str(error)
+    except (Exception, SystemExit, GeneratorExit) as another:
+        return f"its message cannot be had, __str__ raises {type(another).__name__}"
+
+
 def printable(text: str, most: int = 2000) -> str:
     """What somebody else wrote, as one line that cannot move a terminal's cursor or pass for another line.
 

@@ -52,6 +52,12 @@ def clients_of(y=LABELS, parts=UNEVEN, x=X, **more):
         (clients_of(), fl.FedAvg(weighting="uniform")),
         (clients_of(), fl.FedProx(mu=0.5)),
         (clients_of(momentum=0.5), fl.Scaffold()),
+        (clients_of(NUMBERS, lr=0.05), fl.Scaffold()),
+        (clients_of(batch_size=None, shuffle=False), fl.FedDyn(alpha=0.1)),
+        (clients_of(momentum=0.9), fl.FedNova()),
+        (clients_of(), fl.FedAvg(reducer=fl.Median())),
+        (clients_of(), fl.FedAvg(shared=["weight"])),
+        (clients_of(), fl.Scaffold(shared=["weight"])),
         (clients_of(l2=0.1), fl.FedSGD()),
         (clients_of(NUMBERS), fl.FedSGD(weighting="uniform")),
     ],
@@ -66,6 +72,35 @@ def test_a_block_gives_what_the_clients_give_one_by_one(clients, strategy):
         for one, other in zip(mine.clients, theirs.clients, strict=True):
             assert (other["client"], other["kind"], other["examples"]) == (one["client"], one["kind"], one["examples"])
             assert other["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        (fl.FedAvg(), None),
+        (fl.FedProx(mu=0.5), None),
+        (fl.Scaffold(), None),
+        (fl.FedDyn(alpha=0.1), None),
+        (fl.FedNova(), None),
+        (fl.FedAvg(shared=["weight"]), None),
+        (fl.FedAvg(reducer=fl.Median()), None),
+        (fl.QFedAvg(), "its strategy does more with a client than to train it once"),
+    ],
+)
+def test_who_trains_one_by_one_is_said_with_the_cause(strategy, reason):
+    said = [] if reason is None else [f"some clients are trained one by one and not in blocks: {reason}"]
+    assert list(run(clients_of(), strategy=strategy).warnings) == said
+
+
+def test_clients_of_a_function_for_one_model_are_told_so():
+    def gradient(params, x):
+        return 0.0, {"mean": params["mean"] - x.mean()}
+
+    def client_fn(context):
+        return fl.GradientClient(gradient, {"mean": 0.0}, np.arange(3.0))
+
+    (said,) = run(client_fn).warnings
+    assert said.endswith("the function of a GradientClient gives the gradient of one model at a time")
 
 
 def test_the_bits_do_not_depend_on_the_number_of_workers():

@@ -26,6 +26,10 @@ import os, signal, subprocess, sys, time
 import numpy as np
 import umbel as fl
 
+class Mute(Exception):
+    def __str__(self):
+        return 1 / 0
+
 class Client(fl.NumPyClient):
     def __init__(self, context):
         self.context = context
@@ -36,6 +40,7 @@ class Client(fl.NumPyClient):
         if what == "die": os.kill(os.getpid(), signal.SIGSEGV)
         if what == "leave": os._exit(7)
         if what == "raise": raise RuntimeError("no data today")
+        if what == "mumble": raise Mute()
         if what == "starve": np.ones(2**28)
         if what == "burn":
             while True: pass
@@ -151,7 +156,12 @@ def test_the_process_has_nothing_of_the_nodes_but_its_pipe(app):
 
 @pytest.mark.parametrize(
     ("what", "sentence"),
-    [("die", "was ended by SIGSEGV"), ("leave", "ended with exit code 7"), ("raise", "RuntimeError: no data today")],
+    [
+        ("die", "was ended by SIGSEGV"),
+        ("leave", "ended with exit code 7"),
+        ("raise", "RuntimeError: no data today"),
+        ("mumble", "Mute: its message cannot be had, __str__ raises ZeroDivisionError (in fit, trial_app.py line"),
+    ],
 )
 def test_a_client_that_breaks_fails_its_turn_and_works_in_the_next(app, what, sentence):
     async def tell(node):

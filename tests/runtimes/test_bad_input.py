@@ -29,9 +29,8 @@ def run(bad_client, clients=3, arguments=None, **config):
         client_fn,
         clients,
         config=fl.ServerConfig(**{"num_rounds": 2, "seed": 1, **config}),
-        engine="serial",
         progress=False,
-        **{"initial_parameters": [np.zeros(3, np.float32)], **(arguments or {})},
+        **{"engine": "serial", "initial_parameters": [np.zeros(3, np.float32)], **(arguments or {})},
     )
 
 
@@ -332,6 +331,23 @@ def test_an_observer_that_fails_is_told_no_more_and_the_run_goes_on():
     assert len(history.rounds) == 3
     assert len(told) == 1
     assert any("an observer failed and is told no more (OSError: the terminal is gone)" in w for w in history.warnings)
+
+
+class Mute(Exception):
+    def __str__(self):
+        return 1 / 0
+
+
+@pytest.mark.parametrize("engine", [{"engine": "serial"}, {"engine": "pool", "workers": 2}])
+def test_an_exception_that_cannot_be_printed_is_one_failed_client(engine):
+    def fit(self, parameters, config):
+        raise Mute
+
+    (record,) = run(bad(fit=fit), arguments=engine, num_rounds=1).rounds
+    assert record.participants == 2
+    assert record.failures[0].reason.startswith(
+        "Mute: its message cannot be had, __str__ raises ZeroDivisionError (in fit, test_bad_input.py line"
+    )
 
 
 def test_a_long_reason_is_cut():

@@ -1,5 +1,6 @@
 """A reducer that needs more updates than a round can have is refused before anybody trains."""
 
+import numpy as np
 import pytest
 
 import umbel as fl
@@ -55,3 +56,57 @@ def test_a_buffer_that_is_too_small_for_f_is_refused_before_the_run():
             system=fl.SystemModel(),
             progress=False,
         )
+
+
+class Ones(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1.0], 1, {}
+
+    def evaluate(self, parameters, config):
+        return 1.0, 1, {}
+
+
+class Mute(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1.0], 1, {}
+
+
+def told(clients, client=Ones, **settings):
+    """What a run says, in the order in which it says it."""
+    events = []
+    fl.simulate(
+        lambda context: client(),
+        clients,
+        config=fl.ServerConfig(**{"num_rounds": 1, "seed": 1, **settings}),
+        initial_parameters=[np.zeros(1)],
+        engine="serial",
+        observers=[events.append],
+        progress=False,
+    )
+    return [event.get("text", event["kind"]) for event in events if event["kind"] in ("warning", "round", "begun")]
+
+
+def test_that_everybody_evaluates_where_few_train_is_said_before_the_first_round():
+    first, *_ = told(10_001, fraction_fit=0.01)
+    assert first == (
+        "10,001 clients evaluate the model each round, and 100 train: fraction_evaluate is 1. Set it to 0.01 for as "
+        "many as train, or to 0 for none"
+    )
+    assert told(10_001, fraction_fit=0.01, evaluate_every=3)[0].startswith("10,001 clients evaluate the model every 3")
+
+
+@pytest.mark.parametrize(
+    ("clients", "settings"),
+    [
+        (10_001, {"fraction_fit": 0.06}),
+        (10_000, {"fraction_fit": 0.01}),
+        (10_001, {"fraction_fit": 0.01, "fraction_evaluate": 0.0}),
+        (10_001, {"fraction_fit": 0.01, "fraction_evaluate": 0.1}),
+    ],
+)
+def test_an_evaluation_by_few_or_by_not_many_more_than_train_is_no_news(clients, settings):
+    assert told(clients, **settings) == ["begun", "round"]
+
+
+def test_clients_that_cannot_evaluate_are_not_counted():
+    assert not any("fraction_evaluate" in text for text in told(10_001, Mute, fraction_fit=0.01))

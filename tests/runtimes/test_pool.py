@@ -81,6 +81,53 @@ def test_a_worker_that_dies_once_is_replaced_and_its_clients_asked_again(tmp_pat
     assert not disturbed.rounds[0].failures
 
 
+RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((400, 5)).astype(np.float32)
+LABELS = ROWS[:, :3].argmax(1)
+
+
+def linear(dies=lambda client: False):
+    """Forty clients in blocks of eight, some of whom end their worker when their rows are looked up."""
+
+    def part(client):
+        if dies(client):
+            os._exit(7)
+        return np.arange(client, client + 3 + client * 7 % 19)
+
+    return fl.simulate(
+        fl.LinearClients((ROWS, LABELS), part, batch_size=4, epochs=2),
+        40,
+        config=config(num_rounds=3),
+        engine="vmap",
+        block=8,
+        workers=2,
+        progress=False,
+    )
+
+
+def test_a_block_whose_worker_died_is_played_again_as_it_was(tmp_path):
+    def dies(client):
+        marker = tmp_path / str(client)
+        if client not in (5, 20, 35) or marker.exists():
+            return False
+        marker.touch()
+        return True
+
+    disturbed, undisturbed = linear(dies), linear()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert disturbed.parameters == undisturbed.parameters
+    assert not disturbed.warnings
+
+
+def test_a_client_that_kills_every_worker_fails_alone_and_its_block_is_said_to_be_played_apart():
+    history = linear(lambda client: client == 20)
+    for record in history.rounds:
+        assert [failure.client for failure in record.failures] == ["20"]
+        assert record.participants == 39
+    (said,) = history.warnings
+    assert "died twice with a block of 8 clients" in said
+
+
 def test_workers_that_all_die_end_the_run_with_a_typed_error():
     def client_fn(context):
         class Killer(Adds):
@@ -166,6 +213,34 @@ def test_a_second_python_thread_forbids_the_fork_and_the_seed_gives_the_same_bit
     assert seeded.parameters == reference.parameters
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers die with their seed on Linux only")
+def test_another_seed_takes_over_when_one_is_killed(tmp_path):
+    marker = str(tmp_path / "killed")
+
+    def client_fn(context):
+        class Regicide(Adds):
+            def fit(self, parameters, config):
+                if context.partition_id == 3 and not os.path.exists(marker):
+                    open(marker, "w").close()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                return [parameters[0] + context.partition_id], 10, {}
+
+        return Regicide()
+
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    try:
+        assert why_not_fork() is not None
+        history = pool(client_fn)
+    finally:
+        stop.set()
+        other.join()
+    assert os.path.exists(marker)
+    assert history.parameters["0"].tolist() == [5.0, 5.0, 5.0]
+    assert not any(record.failures for record in history.rounds)
+
+
 def test_what_cannot_be_sent_to_a_seed_is_named():
     lock = threading.Lock()
 
@@ -239,6 +314,31 @@ def test_ctrl_c_ends_in_under_a_second_with_the_finished_rounds_kept(engine, tmp
     assert time.monotonic() - started < 5
     assert "interrupted 2 [2.0, 2.0]" in out
     assert process.returncode == 0
+
+
+BORN = """
+import os, signal, sys
+import numpy as np
+import umbel as fl
+
+# As if Ctrl-C came at the moment in which a worker begins.
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+
+class Adds(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1.0], 1, {}
+
+history = fl.simulate(lambda context: Adds(), 4, config=fl.ServerConfig(num_rounds=2, seed=1, fraction_evaluate=0.0),
+                      initial_parameters=[np.zeros(2)], engine="pool", workers=2, progress=False)
+print(history.ended, history.parameters["0"].tolist(), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_a_worker_that_is_just_born_does_not_answer_ctrl_c(tmp_path):
+    (tmp_path / "script.py").write_text(BORN)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "finished [2.0, 2.0] set()\n"
+    assert done.stderr == ""
 
 
 def run_python(arguments, cwd, timeout=120):

@@ -92,9 +92,12 @@ def test_gradients_that_are_computed_as_one_are_tried_so(clients):
     assert run(clients(), strategy=fl.FedSGD(server=fl.sgd(0.1))).plan["engine"]["name"] == "vmap"
 
 
+@pytest.mark.parametrize("clients", [built, linear])
 @pytest.mark.usefixtures("fast")
-def test_scaffold_is_tried_with_its_controls():
-    assert run(built(), strategy=fl.Scaffold()).plan["engine"]["name"] == "vmap"
+def test_scaffold_is_tried_with_its_controls(clients):
+    history = run(clients(), strategy=fl.Scaffold())
+    assert history.plan["engine"]["name"] == "vmap"
+    assert history.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -103,17 +106,47 @@ def test_scaffold_is_tried_with_its_controls():
         (built(dropping), {}),
         (built(), {"num_rounds": 9}),
         (built(), {"client_timeout": 60.0}),
-        (built(), {"strategy": fl.FedSGD(server=fl.sgd(0.1))}),
-        (linear(), {"strategy": fl.Scaffold()}),
         (Own, {}),
     ],
-    ids=["draws itself", "short", "time limit", "gradient", "controls of unbuilt clients", "closed loop"],
+    ids=["draws itself", "short", "time limit", "closed loop"],
 )
 @pytest.mark.usefixtures("fast")
 def test_what_blocks_would_change_or_not_speed_up_trains_one_by_one(client_fn, more):
     history = run(client_fn, **more)
     assert history.plan["engine"]["name"] == "serial"
     assert history.warnings == ()
+
+
+class Branching(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else self.inner(-x)
+
+
+@pytest.mark.parametrize(
+    ("client_fn", "strategy", "reason"),
+    [
+        (built(Branching), None, "data-dependent control flow"),
+        (
+            fl.TorchClients(Branching(), torch.nn.CrossEntropyLoss(), sgd, table(), rows),
+            None,
+            "data-dependent control flow",
+        ),
+        (built(), fl.FedSGD(server=fl.sgd(0.1)), "its strategy does more with a client than to train it once"),
+        (linear(), fl.QFedAvg(), "its strategy does more with a client than to train it once"),
+    ],
+    ids=["branches", "branches unbuilt", "gradient", "losses"],
+)
+@pytest.mark.usefixtures("fast")
+def test_why_blocks_could_not_be_tried_is_said_once(client_fn, strategy, reason):
+    history = run(client_fn, strategy=strategy)
+    assert history.plan["engine"]["name"] == "serial"
+    (said,) = history.warnings
+    assert said.startswith('engine="auto" lets clients train one by one and not in blocks: ')
+    assert reason in said
 
 
 def test_blocks_that_are_no_faster_are_not_taken(monkeypatch):
@@ -164,7 +197,7 @@ def test_clients_that_take_long_to_build_are_not_all_built_for_the_trial(monkeyp
     monkeypatch.setattr(trial, "LONGEST_S", 4.0)
     program = Program(client_fn, fl.FedAvg(), 1, CLIENTS, {})
     params = fl.Arrays.of({name: value.detach().numpy() for name, value in small().state_dict().items()})
-    assert not trial.blocks_pay(program, [str(number) for number in range(CLIENTS)], params)
+    assert not trial.tried(program, [str(number) for number in range(CLIENTS)], params).pays
     assert len(numbers) < 6
 
 
@@ -173,7 +206,7 @@ def test_a_run_that_goes_on_keeps_its_blocks_without_another_trial(tmp_path, mon
     config = fl.ServerConfig(num_rounds=10, seed=1, fraction_evaluate=0.0)
     store = str(tmp_path / "runs.db")
     first = fl.simulate(built(), CLIENTS, config=config, workers=1, store=store, progress=False)
-    monkeypatch.setattr(trial, "blocks_pay", lambda *given: pytest.fail("tried again"))
+    monkeypatch.setattr(trial, "tried", lambda *given: pytest.fail("tried again"))
     longer = fl.ServerConfig(num_rounds=12, seed=1, fraction_evaluate=0.0)
     again = fl.simulate(built(), CLIENTS, config=longer, workers=1, store=store, resume=first.run, progress=False)
     assert again.plan["engine"]["block"] == first.plan["engine"]["block"]

@@ -28,24 +28,27 @@ class Model:
     """Every state of every round, pruned by the words of the rule."""
 
     def __init__(self):
-        self.rows, self.checkpoints = {}, []
+        self.all, self.rows, self.checkpoints = {}, {}, []
 
     def commit(self, round, states, checkpoint, keep):
-        self.rows |= {(client, round): state for client, state in states.items()}
+        self.all |= {(client, round): state for client, state in states.items()}
         if checkpoint:
             self.checkpoints = [n for n in self.checkpoints if n in keep] + [round]
-            oldest = min(self.checkpoints)
-            for client, number in list(self.rows):
-                if any(c == client and number < n <= oldest for c, n in self.rows):
-                    del self.rows[client, number]
+        # What a client remembers at each checkpoint, and now.
+        needed = {(client, self.newest(client, at)) for client in CLIENTS for at in (*self.checkpoints, round)}
+        self.rows = {key: state for key, state in self.all.items() if key in needed}
 
     def rewind(self, round):
+        self.all = {key: state for key, state in self.all.items() if key[1] <= round}
         self.rows = {key: state for key, state in self.rows.items() if key[1] <= round}
         self.checkpoints = [n for n in self.checkpoints if n <= round]
 
+    def newest(self, client, round):
+        return max((n for c, n in self.all if c == client and n <= round), default=None)
+
     def state(self, client, round):
-        newest = max((n for c, n in self.rows if c == client and n <= round), default=None)
-        return None if newest is None else self.rows[client, newest]
+        newest = self.newest(client, round)
+        return None if newest is None else self.all[client, newest]
 
 
 CLIENTS = "abcde"
@@ -104,7 +107,7 @@ def _keeps_what_is_needed(steps, folder):
             for store in stores:
                 store.rewind("run", number)
         else:
-            for at in range(min(model.checkpoints), number + 1):
+            for at in (*model.checkpoints, number):
                 assert {store.state("run", step, at) for store in stores} == {model.state(step, at)}
     assert all(rows_of(store) == model.rows for store in stores)
     for store in stores:
@@ -117,7 +120,7 @@ def test_what_lies_in_the_file_is_pruned_for_a_client_that_is_in_memory_again():
     states.put("run", 2, {"b": bytes(300)})
     states.put("run", 3, {"a": bytes(310)})
     assert rows_in(states).keys() == {("a", 1), ("b", 2), ("a", 3)}
-    states.prune("run", 3)
+    states.prune("run", {0, 3}, {3})
     assert rows_in(states).keys() == {("b", 2), ("a", 3)}
     states.close()
 
@@ -128,11 +131,37 @@ def test_a_run_that_begins_again_is_pruned_as_one_that_begins(most_bytes):
     for _ in range(2):
         for number in (1, 2, 3):
             states.put("run", number, {"a": bytes(number)})
-        states.prune("run", 2)
+        states.prune("run", {0, 2}, {2})
         assert rows_in(states).keys() == {("a", 2), ("a", 3)}
         states.rewind("run", -1)
         assert states.get("run", "a", 9) is None
     states.close()
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 4])
+def test_states_on_the_disk_do_not_grow_with_rounds_when_the_best_model_is_an_early_one(tmp_path, checkpoint_every):
+    class Remembers(fl.NumPyClient):
+        def __init__(self, context):
+            self.state = context.state
+
+        def fit(self, parameters, config):
+            self.state["round"] = config["server_round"]
+            return [parameters[0] + 1.0], 1, {}
+
+    store = SQLiteStore(tmp_path / "runs.db")
+    fl.simulate(
+        Remembers,
+        5,
+        config=fl.ServerConfig(14, seed=1, fraction_evaluate=0.0, checkpoint_every=checkpoint_every),
+        evaluate_fn=lambda number, arrays, config: (abs(number - 1.0), {}),
+        initial_parameters=[np.zeros(2)],
+        store=store,
+        engine="serial",
+        progress=False,
+    )
+    (info,) = store.runs()
+    assert len(rows_of(store)) <= 5 * len(store.checkpoints(info.id))
+    store.close()
 
 
 def run(toy, store, strategy, resume=None, rounds=6):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, final
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, TypeAlias, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraysLike
+from umbel.block import BlockClient, Member
 from umbel.clients.arguments import check_function, check_momentum, check_passes, check_rate
-from umbel.errors import ConfigError
-from umbel.local_client import Capability, Combine, Correct, Fitted, StepClient
+from umbel.clients.descend import Stackable, descend
+from umbel.clients.order import Numbers, Order, Passes
+from umbel.errors import ConfigError, NotSupported
+from umbel.local_client import Capability, Combine, Correct, Fitted
 from umbel.message import Context, Evaluation
 
 Values: TypeAlias = Mapping[str, NDArray[Any]]
@@ -19,7 +23,7 @@ Gradient: TypeAlias = Callable[..., tuple[float, Values]]
 
 
 @final
-class GradientClient(StepClient):
+class GradientClient(BlockClient):
     """A model given as one function; strategies may enter its training loop.
 
     Args:
@@ -73,6 +77,7 @@ class GradientClient(StepClient):
             if len(set(lengths)) > 1:
                 raise ConfigError(f"the arrays of {name} differ in length: {lengths}; they must be equal")
         self._lr: Callable[[int], float] = lr if callable(lr) else _constant(lr)
+        self._rate: Hashable = id(lr) if callable(lr) else lr
         self._momentum, self._batch_size, self._epochs, self._shuffle = momentum, batch_size, epochs, shuffle
         self._evaluate = evaluate
         self.capabilities: frozenset[Capability] = frozenset({"fit", "evaluate", "inside", "partial"})
@@ -187,6 +192,56 @@ class GradientClient(StepClient):
             return Evaluation(float(self._function(model.copy().views, *self._test)[0]), count)
         loss, metrics = self._evaluate(model, *self._test)
         return Evaluation(float(loss), count, metrics)
+
+    def block_kind(self, ctx: Context) -> Hashable:
+        if not isinstance(self._function, Stackable):
+            raise NotSupported("the function of a GradientClient gives the gradient of one model at a time")
+        looks = tuple((column.dtype, column.shape[1:]) for column in self._data)
+        return self._function, self._initial.schema, self._rate, self._momentum, looks
+
+    @classmethod
+    def train_block(cls, members: Sequence[Member], *, most_steps: int | None = None) -> list[Fitted]:
+        clients = [cast("GradientClient", member.client) for member in members]
+        first, counts = clients[0], [client.num_examples for client in clients]
+        lots: list[Numbers] = [np.arange(count, dtype=np.int64) for count in counts]
+        for lot, end, count in zip(lots, np.cumsum(counts), counts, strict=True):
+            lot += end - count
+        passes = [client._passes(most_steps) for client in clients]
+        # Copies: a trial trains the same members several times.
+        order = Order.drawn(
+            lots, range(len(members)), passes, lambda number: deepcopy(members[number].ctx.rng).permutation
+        )
+        places: list[int] = np.argsort(-order.steps, kind="stable").tolist()
+        sorted_members = [members[place] for place in places]
+        values, losses = descend(
+            cast("Stackable", first._function),
+            [np.concatenate(parts) for parts in zip(*(client._data for client in clients), strict=True)],
+            [member.start for member in sorted_members],
+            [member.correction for member in sorted_members],
+            order.of(np.array(places, np.int64)),
+            lr=first._lr,
+            momentum=first._momentum,
+        )
+        paths = first._paths(int(order.steps.max(initial=0)))
+        fitted: list[Fitted | None] = [None] * len(members)
+        for at, place in enumerate(places):
+            model, steps = members[place].start.copy(), int(order.steps[place])
+            model.fill({name: stacked[at] for name, stacked in values.items()})
+            seen = min(counts[place], steps * int(order.sizes[place]))
+            metrics = {"loss": float(losses[at])} if steps else {}
+            fitted[place] = Fitted(model.frozen(), seen, steps, paths[steps], metrics)
+        return cast("list[Fitted]", fitted)
+
+    def _passes(self, most_steps: int | None) -> Passes:
+        return Passes(self._batch_size or max(1, self.num_examples), self._epochs, most_steps, self._shuffle)
+
+    def _paths(self, most: int) -> list[float]:
+        """How long the way is after so many steps."""
+        paths, reach = [0.0], 0.0
+        for step in range(most):
+            reach = self._momentum * reach + 1.0
+            paths.append(paths[-1] + self._lr(step) * reach)
+        return paths
 
 
 def _constant(lr: float) -> Callable[[int], float]:

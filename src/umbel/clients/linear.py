@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,23 @@ def summed(
         by_weight += np.asarray(l2, by_weight.dtype) * params["weight"]
     whole = (losses * shares).sum(-1) + penalty(l2, params["weight"])
     return whole, {"weight": by_weight, "bias": by_score.sum(-2)}
+
+
+@final
+@dataclass(frozen=True)
+class LinearLoss:
+    """`(params, x, y) → (mean loss, gradients)`, of one model or of many at once."""
+
+    loss: Loss
+    l2: float
+
+    def __call__(self, params: Mapping[str, Values], x: Values, y: Values) -> tuple[float, dict[str, Values]]:
+        return gradient(self.loss, self.l2, params, x, y)
+
+    def many(self, params: Mapping[str, Values], *batches: Values, shares: Values) -> tuple[Values, dict[str, Values]]:
+        """The same of models that are stacked, as `summed`."""
+        x, y = batches
+        return summed(self.loss, self.l2, params, x, y, shares)
 
 
 def gradient(

@@ -13,8 +13,9 @@ from umbel.arrays import Arrays
 from umbel.block import Assessed, ClientSource, Descent, Trained, blank_rows
 from umbel.clients import linear
 from umbel.clients.arguments import check_enough, check_rate, checked_parts, is_whole
+from umbel.clients.descend import descend
 from umbel.clients.gradient import GradientClient
-from umbel.clients.linear import Loss, Values
+from umbel.clients.linear import LinearLoss, Loss, Values
 from umbel.clients.order import Numbers, Order, Parts, Passes, means, rows_of, shares
 from umbel.errors import ConfigError
 from umbel.local import Correction
@@ -89,7 +90,7 @@ class LinearClients(ClientSource):
 
     def _client(self, rows: Numbers, test_rows: Numbers) -> GradientClient:
         return GradientClient(
-            partial(linear.gradient, self._loss, self._l2),
+            LinearLoss(self._loss, self._l2),
             self._initial,
             (self._x[rows], self._y[rows]),
             lr=self._lr,
@@ -108,7 +109,16 @@ class LinearClients(ClientSource):
         passes = [Passes(self._batch_size or max(1, len(lot)), self._epochs, None, self._shuffle) for lot in lots]
         order = Order.drawn(lots, keys, passes, lambda key: generator(key).permutation)
         places = np.argsort(-order.steps, kind="stable")
-        values, losses = self._trained(start, order.of(places), correction)
+        count = len(lots)
+        values, losses = descend(
+            LinearLoss(self._loss, self._l2),
+            (self._x, self._y),
+            [start] * count,
+            [correction] * count,
+            order.of(places),
+            lr=lambda step: self._lr,
+            momentum=self._momentum,
+        )
         back = np.argsort(places)
         changes = {name: values[name] - start[name] for name in values}
         examples = order.counts * (order.steps > 0)
@@ -118,32 +128,6 @@ class LinearClients(ClientSource):
             [int(steps) for steps in order.steps],
             [float(losses[place]) if order.steps[at] else None for at, place in enumerate(back)],
         )
-
-    def _trained(self, start: Arrays, order: Order, correction: Correction | None) -> tuple[dict[str, Values], Values]:
-        """The clients' models and mean losses after training; they are sorted by their number of steps, most first."""
-        count = len(order.counts)
-        params = {name: np.repeat(values[None], count, axis=0) for name, values in start.items()}
-        velocity = {name: np.zeros_like(values) for name, values in params.items()}
-        loss_sum, seen = np.zeros(count), np.zeros(count)
-        for number in range(int(order.steps.max(initial=0))):
-            rows, sizes = order.step(number)
-            those = slice(0, len(rows))
-            now = {name: values[those] for name, values in params.items()}
-            counts: Values = sizes[:, None]
-            across: Values = np.arange(int(rows.shape[1]))
-            shares: Values = np.less(across, counts) / counts
-            losses, gradients = linear.summed(self._loss, self._l2, now, self._x[rows], self._y[rows], shares)
-            for name, gradient in gradients.items():
-                if correction is not None:
-                    each = zip(gradient, now[name], strict=True)  # a rule may look at a whole array, for its norm
-                    gradient = np.stack([correction.rule(grad, own, start[name], None) for grad, own in each])
-                if self._momentum:
-                    velocity[name][those] = self._momentum * velocity[name][those] + gradient
-                    gradient = velocity[name][those]
-                np.subtract(now[name], self._lr * gradient, out=now[name], casting="same_kind")
-            loss_sum[those] += losses * sizes
-            seen[those] += sizes
-        return params, loss_sum / np.maximum(seen, 1)
 
     def gradient_many(self, start: Arrays, ctx: Context, partitions: Sequence[int], *, uniform: bool) -> Descent:
         lots = [rows_of(self._parts, number) for number in partitions]

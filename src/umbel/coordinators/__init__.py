@@ -6,7 +6,7 @@ from umbel.coordinators.config import ServerConfig
 from umbel.coordinators.leading import Overlap, check_for, leader
 from umbel.coordinators.overlapping import Overlapping
 from umbel.coordinators.pacing import Pace, arrivals_per_s
-from umbel.coordinators.population import Everyone, Named, Population, Some, draw
+from umbel.coordinators.population import AllBut, Everyone, Matching, Named, Population, Registered, Some, draw
 from umbel.coordinators.rounds import Rounds
 from umbel.coordinators.secure import Secure
 from umbel.coordinators.selection import (
@@ -23,6 +23,7 @@ from umbel.coordinators.tiered import Tiered, Tiers
 from umbel.coordinators.where import Where, read_where
 
 __all__ = [
+    "AllBut",
     "Balanced",
     "Buffered",
     "Coordinator",
@@ -31,6 +32,7 @@ __all__ = [
     "Everyone",
     "Experience",
     "FedAsync",
+    "Matching",
     "Named",
     "Oort",
     "Overlap",
@@ -39,6 +41,7 @@ __all__ = [
     "Phase",
     "Population",
     "PowerOfChoice",
+    "Registered",
     "Rounds",
     "Secure",
     "Seen",

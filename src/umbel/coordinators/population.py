@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence, Sized
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Container, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, TypeAlias, final, overload
 
 from umbel.errors import ConfigError
 from umbel.randomness import derive, generator
@@ -16,6 +16,8 @@ from umbel.randomness import derive, generator
 LISTED = 10_000
 """Up to so many clients, everyone is looked at; in larger populations some are drawn and looked at."""
 BATCH = 1024
+ENOUGH, LOOKED_AT = 1_000, 200_000
+"""An estimate of a share looks at clients until so many match, or so many were looked at."""
 
 
 class Population(Protocol):
@@ -97,6 +99,36 @@ class Some:
 
 
 @final
+class AllBut(Sequence[int]):
+    """The numbers 0 … size-1 without some, none of which is listed.
+
+    Example:
+        >>> numbers = AllBut(6, [4, 1])
+        >>> len(numbers), list(numbers), numbers[1:3]
+        (4, [0, 2, 3, 5], [2, 3])
+    """
+
+    def __init__(self, size: int, absent: Collection[int]) -> None:
+        absent = sorted({number for number in absent if 0 <= number < size})
+        self._count = size - len(absent)
+        # How many of those that are there come before each absent one.
+        self._before = [number - place for place, number in enumerate(absent)]
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._count))]
+        place = range(self._count)[index]
+        return place + bisect_right(self._before, place)
+
+
+@final
 class Named:
     """An explicit list of clients. The cohort is the smallest keyed hashes: an absent client changes no other draw."""
 
@@ -137,6 +169,60 @@ class Either:
 
     def __contains__(self, client: object) -> bool:
         return str(client) in self.one or str(client) in self.other
+
+
+@final
+class Matching:
+    """Those of very many clients for which something holds: some are drawn and looked at, never all.
+
+    Their number is estimated, from as many as it takes to see `ENOUGH` that match.
+
+    Args:
+        everyone: all of them.
+        matches: whether it holds for a client.
+        key: of the draw from which the number is estimated.
+
+    Attributes:
+        looked: how many were looked at for the estimate.
+        found: how many of these match.
+    """
+
+    def __init__(self, everyone: Everyone | Some, matches: Callable[[str], bool], key: int) -> None:
+        self.everyone, self.matches = everyone, matches
+        self.looked = self.found = 0
+        for client in everyone.one_by_one(key):
+            if client is None or self.found >= ENOUGH or self.looked >= LOOKED_AT:
+                break
+            self.looked += 1
+            self.found += matches(client)
+        self.size = round(everyone.size * self.found / self.looked) if self.looked else 0
+
+    def sample(self, key: int, count: int) -> list[str]:
+        """As of any population; fewer than `count` where so many are not found among those drawn."""
+        found = dict[str, None]()
+        looks = 64 * LISTED + (4 * count * self.looked // self.found if self.found else 0)
+        for client, _ in zip(self.everyone.one_by_one(key), range(looks), strict=False):
+            if len(found) >= count:
+                break
+            if client is not None and client not in found and self.matches(client):
+                found[client] = None
+        return list(found)
+
+    def __contains__(self, client: object) -> bool:
+        return client in self.everyone and self.matches(str(client))
+
+    def listed(self) -> list[str] | None:
+        return None
+
+    def one_by_one(self, key: int) -> Iterator[str | None]:
+        return (c if c is not None and self.matches(c) else None for c in self.everyone.one_by_one(key))
+
+    def first(self, count: int) -> list[str]:
+        return self.sample(0, count)
+
+
+Registered: TypeAlias = "Everyone | Some | Matching"
+"""The clients of a simulation."""
 
 
 def _numbers(key: int, size: int) -> Iterator[int]:

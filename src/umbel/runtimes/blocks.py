@@ -24,6 +24,8 @@ from umbel.runtimes.turn import Work, in_short, play, sentence
 
 LEAST = 5
 """A block of fewer clients is slower than they are one by one."""
+ONE_BY_ONE = "some clients are trained one by one and not in blocks: "
+FEW = f"fewer than {LEAST} of those in a block were built alike"
 
 
 @final
@@ -113,11 +115,18 @@ def play_block(
             turn.fitted = None
 
 
-def together(program: Program, asks: Iterable[Ask]) -> list[Member]:
-    """The largest group of these clients that one call can train; none if they cannot train so."""
-    turns = (_asked(program, ask, None, Tally()) for ask in asks)
+def together(program: Program, asks: Iterable[Ask]) -> tuple[list[Member], str]:
+    """The largest group of these clients that one call can train, and why others cannot train so.
+
+    The reason is "" where there is none, or where a client failed, which is told in its turn.
+    """
+    tally = Tally()
+    turns = [_asked(program, ask, None, tally) for ask in asks]
     groups = _kinds(turn for turn in turns if turn is not None)
-    return [turn.member for turn in max(groups, key=len)] if groups else []
+    members = [turn.member for turn in max(groups, key=len)] if groups else []
+    if 0 < len(members) < LEAST <= len(turns):
+        _say(tally, FEW)
+    return members, next((text.removeprefix(ONE_BY_ONE) for text in tally.warnings), "")
 
 
 def _kinds(turns: Iterable[_Turn]) -> list[list[_Turn]]:
@@ -188,7 +197,7 @@ def _rule(correction: Correction | None) -> Hashable:
 
 def _train(turns: Sequence[_Turn], tally: Tally) -> None:
     if len(turns) < LEAST:
-        _say(tally, f"fewer than {LEAST} of those in a block were built alike")
+        _say(tally, FEW)
         return
     try:
         fitted = type(turns[0].member.client).train_block([turn.member for turn in turns])
@@ -210,6 +219,6 @@ def _answer(turn: _Turn) -> Work:
 
 
 def _say(tally: Tally, reason: str) -> None:
-    sentence = f"some clients are trained one by one and not in blocks: {reason}"
+    sentence = ONE_BY_ONE + reason
     if sentence not in tally.warnings:
         tally.warnings.append(sentence)

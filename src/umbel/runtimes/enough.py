@@ -1,4 +1,4 @@
-"""Whether the rounds of a run can have as many updates as its reducer needs."""
+"""Whether the rounds of a run can have as many updates as its reducer needs, and ask no more than was meant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,29 @@ from umbel.coordinators import Overlap, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.errors import NotSupported
 from umbel.strategy import Strategy
+
+CROWD, TIMES = 10_000, 20
+"""An evaluation by more clients, and by more times as many as train, was hardly meant."""
+
+
+def crowds(config: ServerConfig, clients: int, at_once: int | None = None) -> list[str]:
+    """A sentence where so many are asked to evaluate that nearly all of a round is that.
+
+    Args:
+        clients: how many there are.
+        at_once: how many train for a step; None is the cohort of a round.
+    """
+    if config.fraction_evaluate == 0:
+        return []
+    train = at_once or count_of(0.0 if config.arrivals else config.fraction_fit, config.min_fit_clients, clients)
+    evaluate = count_of(config.fraction_evaluate, config.min_evaluate_clients, clients)
+    if evaluate <= CROWD or evaluate <= TIMES * train:
+        return []
+    when = "each round" if config.evaluate_every == 1 else f"every {config.evaluate_every} rounds"
+    return [
+        f"{evaluate:,} clients evaluate the model {when}, and {train:,} train: fraction_evaluate is "
+        f"{config.fraction_evaluate:g}. Set it to {train / clients:.2g} for as many as train, or to 0 for none"
+    ]
 
 
 def check_cohort(strategy: Strategy, config: ServerConfig, clients: int) -> None:

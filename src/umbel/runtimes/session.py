@@ -12,7 +12,7 @@ from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
 from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
-from umbel.errors import ConfigError, RoundError, StoreError, UmbelError
+from umbel.errors import ConfigError, RoundError, StoreError, UmbelError, said
 from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
@@ -449,5 +449,5 @@ class Session:
                 self.observers = [other for other in self.observers if other is not observer]
                 self.say(
                     int(event.get("round", 0)),
-                    f"an observer failed and is told no more ({type(error).__name__}: {error})",
+                    f"an observer failed and is told no more ({type(error).__name__}: {said(error)})",
                 )

@@ -19,12 +19,12 @@ from umbel.message import Context
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.promised import Promised
-from umbel.runtimes import choose, devices, keeping, probe, trial
+from umbel.runtimes import choose, devices, enough, keeping, probe, trial
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.cluster import Cluster
 from umbel.runtimes.engine import Engine
 from umbel.runtimes.history import History, RoundRecord
-from umbel.runtimes.matching import AttributesFn, checked_without, population
+from umbel.runtimes.matching import AttributesFn, check_counted, checked_without, noted, population
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.privately import Parts
 from umbel.runtimes.program import ClientFn, Program
@@ -166,6 +166,7 @@ def simulate(
         absent = checked_without(without, num_clients, lineage.get("without", ()))
         asked = population(config, num_clients, attributes, absent)
         if privacy is not None:
+            check_counted(asked)
             parts = Parts(strategy, config, coordinator).under(
                 privacy,
                 asked.size,
@@ -189,10 +190,12 @@ def simulate(
         course = Course.of(strategy, config, asked, system, coordinator)
         played = replace(program, strategy=course.clients(strategy))
         initial = cache(lambda: probe.initial(client, ctx, initial_parameters))
+        verdict = trial.Verdict(False)
         if engine == "auto" and info is None and config.client_timeout is None:
             turns = config.num_rounds * choose.cohort_size(config, num_clients, at_once)
             if trial.is_worth(program, client, turns):
-                engine = "vmap" if trial.blocks_pay(program, asked.first(trial.MEMBERS), initial()) else engine
+                verdict = trial.tried(program, asked.first(trial.MEMBERS), initial())
+                engine = "vmap" if verdict.pays else engine
         model_bytes = initial().nbytes if engine == "vmap" and info is None else 1
         choice = choice_of(engine, workers, program, config, info, at_once, block, model_bytes)
         lineage |= {"without": list(absent)} if absent else {}
@@ -205,7 +208,9 @@ def simulate(
         # Before anything is written down: a cluster that is not there leaves no failed run.
         started.prepare()
         session = _session(program, course, plan, kept, info, name, initial, hooks, client, ctx)
-        session.notes = [*session.notes, *said, *course.notes(num_clients)]
+        crowds = enough.crowds(config, asked.size, at_once) if session.evaluates else []
+        noted_here = [*noted(asked, config), *crowds, *verdict.notes, *said, *course.notes(num_clients)]
+        session.notes = [*session.notes, *noted_here]
         session.giver = ctx.client if initial_parameters is None else None
         led = session.run
         wanted = _on_terminal() if progress is None else progress

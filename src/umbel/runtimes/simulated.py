@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-from umbel.coordinators import Coordinator, Everyone, Overlap, Rounds, Secure, ServerConfig, Some, leader
+from umbel.coordinators import Coordinator, Overlap, Registered, Rounds, Secure, ServerConfig, leader
 from umbel.errors import NotSupported
 from umbel.message import require
 from umbel.plan import describe
@@ -39,7 +39,7 @@ class Course:
         cls,
         strategy: Strategy,
         config: ServerConfig,
-        everyone: Everyone | Some,
+        everyone: Registered,
         system: SystemModel | None,
         coordinator: Overlap | Secure | None,
     ) -> Course:

@@ -6,7 +6,7 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -22,6 +22,7 @@ from umbel.runtimes.blocks import LEAST, together, wanted
 from umbel.runtimes.many import gives_one_gradient, sums_rows
 from umbel.runtimes.program import Program, turn_key
 from umbel.runtimes.threads import one_thread_each, threads_restored
+from umbel.runtimes.turn import sentence
 
 STEPS = 2
 TURNS = 1_000
@@ -40,7 +41,28 @@ def is_worth(program: Program, client: LocalClient, turns: int) -> bool:
     return turns >= TURNS and (isinstance(program.client_fn, ClientSource) or isinstance(client, BlockClient))
 
 
-def blocks_pay(program: Program, clients: Sequence[str], params: Arrays) -> bool:
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """What a trial found.
+
+    Attributes:
+        pays: whether blocks are to be taken.
+        reason: why they could not be tried; "" where they were.
+    """
+
+    pays: bool
+    reason: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the run says of it."""
+        if not self.reason:
+            return []
+        return [f'engine="auto" lets clients train one by one and not in blocks: {self.reason}']
+
+
+def tried(program: Program, clients: Sequence[str], params: Arrays) -> Verdict:
     """Whether clients train at least `FASTER` times as fast together as one by one, and to the same result.
 
     Some are built and train both ways, here and with the run's threads, for two steps; or for a turn, where their
@@ -55,10 +77,14 @@ def blocks_pay(program: Program, clients: Sequence[str], params: Arrays) -> bool
             one_thread_each(program.threads)
             task = program.strategy.task(program.strategy.init(params), 1)
             asks = [Ask(name, "fit", task) for name in clients[:MEMBERS]]
-            return any(_pays(way(program, asks)) for way in (_Members, _Unbuilt, _OneGradient))
-        except Exception:
-            # What cannot be tried is not chosen; if a client is at fault, its turn will tell of it.
-            return False
+            members = _Members(program, asks)
+            ways = [members, _Unbuilt(program, asks), _OneGradient(program, asks)]
+            if all(way.count < LEAST for way in ways):
+                return Verdict(False, members.reason)
+            return Verdict(any(_pays(way) for way in ways))
+        except Exception as error:
+            # What cannot be tried is not chosen.
+            return Verdict(False, sentence(error))
 
 
 class _Way(ABC):
@@ -82,7 +108,8 @@ class _Members(_Way):
     def __init__(self, program: Program, asks: Sequence[Ask]) -> None:
         until_s = time.perf_counter() + LONGEST_S
         # Those that load their data when they are built are not all waited for.
-        self.members = together(program, itertools.takewhile(lambda _: time.perf_counter() < until_s, asks))
+        in_time = itertools.takewhile(lambda _: time.perf_counter() < until_s, asks)
+        self.members, self.reason = together(program, in_time)
         self.count = len(self.members)
 
     def alone(self) -> Arrays:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, final
 
-from umbel.errors import ClientError, NotSupported, printable
+from umbel.errors import ClientError, NotSupported, printable, said
 from umbel.local import assemble
 from umbel.message import Ask, Context, Evaluation, Receipt, Update, checked_examples, numbers, validate
 from umbel.randomness import seed_process
@@ -168,7 +168,7 @@ def sentence(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     mine = __file__.rsplit("runtimes", 1)[0]
     users = [frame for frame in frames if not frame.filename.startswith(mine)]
-    first_line = short(str(error).strip().split("\n")[0])
+    first_line = short(said(error).strip().split("\n")[0])
     what = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     if not users:
         return what

@@ -151,7 +151,8 @@ class Store(RunReader):
         Args:
             checkpoint: the checkpoint's bytes in parts; None writes none.
             states: client → state after this round.
-            keep: rounds whose checkpoints stay; others (but this one) are removed, with states no kept one needs.
+            keep: rounds whose checkpoints stay; others (but this one) are removed, with states no kept one needs: of
+                a client's states between two checkpoints, and of those after the newest one, only the last is kept.
         """
 
     @abstractmethod

@@ -11,7 +11,7 @@ from typing import Any, final
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.link import canonical, linked, opening
-from umbel.stores.states import States
+from umbel.stores.states import NEVER, States
 
 STATE_BYTES = 2**30
 
@@ -81,14 +81,16 @@ class MemoryStore(Store):
         keep: Collection[int],
     ) -> None:
         self.append(run, event)
-        self._states.put(run, round, states)
+        kept = self._checkpoints[run]
+        before = set(kept)
+        since = max((number for number in before if number < round), default=NEVER)
+        self._states.put(run, round, states, since=since)
         if checkpoint is None:
             return
-        kept = self._checkpoints[run]
         kept[round] = tuple(checkpoint)
         for number in [n for n in kept if n != round and n not in keep]:
             del kept[number]
-        self._states.prune(run, min(kept))
+        self._states.prune(run, before, kept)
 
     def checkpoints(self, run: str) -> list[int]:
         return sorted(self._checkpoints[self._known(run)])

@@ -18,6 +18,7 @@ from psycopg import errors
 from umbel.errors import ConfigError, StoreError, StoreFull
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.link import canonical, digest, linked, opening
+from umbel.stores.states import NEVER, gaps
 
 FORMAT = 1
 PART_BYTES = 64 * 2**20
@@ -40,6 +41,14 @@ CREATE TABLE IF NOT EXISTS umbel_states
     (run TEXT, client TEXT, round INTEGER, body BYTEA, PRIMARY KEY (run, client, round));
 CREATE INDEX IF NOT EXISTS umbel_states_of_round ON umbel_states (run, round);
 """
+_SUPERSEDE = "DELETE FROM umbel_states WHERE run=%s AND client=%s AND round>%s AND round<%s"
+_PRUNE = """
+DELETE FROM umbel_states AS old WHERE run=%s AND round>%s
+    AND client IN (SELECT client FROM umbel_states WHERE run=%s AND round>%s AND round<=%s)
+    AND round < (SELECT max(round) FROM umbel_states AS newer
+                 WHERE newer.run=old.run AND newer.client=old.client AND newer.round<=%s)
+"""
+"""As `PRUNE` of `umbel.stores.states`."""
 Result = TypeVar("Result")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -283,14 +292,23 @@ class PostgresStore(Store):
 
         def all_of_it(db: Connection) -> None:
             _add(db, run, token, event)
+            query = "SELECT DISTINCT round FROM umbel_checkpoints WHERE run=%s"
+            there = {row[0] for row in db.execute(query, (run,)).fetchall()}
+            since = max((number for number in there if number < round), default=NEVER)
             for client, state in states.items():
+                if since < round - 1:
+                    _run(db, _SUPERSEDE, (run, client, since, round))
                 _run(db, upsert, (run, client, round, state))
             if checkpoint is None:
                 return
             _run(db, "DELETE FROM umbel_checkpoints WHERE run=%s AND round=%s", (run, round))
             for number, part in enumerate(_pieces(checkpoint)):
                 _run(db, "INSERT INTO umbel_checkpoints VALUES (%s,%s,%s,%s)", (run, round, number, part))
-            _prune(db, run, {*keep, round})
+            kept = {round, *(number for number in there if number in keep)}
+            for number in there - kept:
+                _run(db, "DELETE FROM umbel_checkpoints WHERE run=%s AND round=%s", (run, number))
+            for last, gone, stays in gaps(there, kept):
+                _run(db, _PRUNE, (run, last, run, gone, stays, stays))
 
         self._write(_once(run, token, all_of_it))
 
@@ -360,24 +378,6 @@ def _add(db: Connection, run: str, token: str, event: Event) -> None:
 
 def _run(db: Connection, query: str, values: Sequence[Any]) -> None:
     db.execute(query.encode(), values)
-
-
-def _prune(db: Connection, run: str, keep: set[int]) -> None:
-    query = "SELECT DISTINCT round FROM umbel_checkpoints WHERE run=%s"
-    there = {row[0] for row in db.execute(query, (run,)).fetchall()}
-    for number in there - keep:
-        _run(db, "DELETE FROM umbel_checkpoints WHERE run=%s AND round=%s", (run, number))
-    before, oldest = min(there), min(there & keep)
-    if before < oldest:
-        # As in `states.PRUNE`: only clients with a state of a round in between have one too many.
-        _run(
-            db,
-            "DELETE FROM umbel_states AS old WHERE run=%s AND client IN "
-            "(SELECT client FROM umbel_states WHERE run=%s AND round>%s AND round<=%s) "
-            "AND round < (SELECT max(round) FROM umbel_states AS newer "
-            "WHERE newer.run=old.run AND newer.client=old.client AND newer.round<=%s)",
-            (run, run, before, oldest, oldest),
-        )
 
 
 def _locks(db: Connection, what: str) -> bool:

@@ -119,20 +119,19 @@ class SQLiteStore(Store):
     ) -> None:
         with self._transaction() as db:
             self._insert_event(db, run, event)
+            there = {row[0] for row in db.execute("SELECT DISTINCT round FROM checkpoints WHERE run=?", (run,))}
+            since = max((number for number in there if number < round), default=rows.NEVER)
+            if since < round - 1:
+                db.executemany(rows.SUPERSEDE, [(run, client, since, round) for client in states])
             db.executemany(rows.PUT, [(run, client, round, state) for client, state in states.items()])
             if checkpoint is None:
                 return
             db.execute("DELETE FROM checkpoints WHERE run=? AND round=?", (run, round))
             for number, part in enumerate(_pieces(checkpoint)):
                 db.execute("INSERT INTO checkpoints VALUES (?,?,?,?)", (run, round, number, part))
-            self._prune(db, run, {*keep, round})
-
-    def _prune(self, db: sqlite3.Connection, run: str, keep: set[int]) -> None:
-        there = {row[0] for row in db.execute("SELECT DISTINCT round FROM checkpoints WHERE run=?", (run,))}
-        db.executemany("DELETE FROM checkpoints WHERE run=? AND round=?", [(run, n) for n in there - keep])
-        before, oldest = min(there), min(there & keep)
-        if before < oldest:
-            db.execute(rows.PRUNE, (run, before, oldest))
+            kept = {round, *(number for number in there if number in keep)}
+            db.executemany("DELETE FROM checkpoints WHERE run=? AND round=?", [(run, n) for n in there - kept])
+            db.executemany(rows.PRUNE, [(run, *gap) for gap in rows.gaps(there, kept)])
 
     def checkpoints(self, run: str) -> list[int]:
         rows = self._rows("SELECT DISTINCT round FROM checkpoints WHERE run=? ORDER BY round", self._known(run))

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import final
 
@@ -19,16 +19,37 @@ CREATE INDEX IF NOT EXISTS states_of_round ON states (run, round);
 """
 STATE = "SELECT body FROM states WHERE run=? AND client=? AND round<=? ORDER BY round DESC LIMIT 1"
 PUT = "INSERT OR REPLACE INTO states VALUES (?,?,?,?)"
+SUPERSEDE = "DELETE FROM states WHERE run=? AND client=? AND round>? AND round<?"
+# The plus keeps SQLite from looking through all states after ?2 instead of those of the clients named.
 PRUNE = """
-DELETE FROM states WHERE run=?1
-    AND client IN (SELECT client FROM states WHERE run=?1 AND round>?2 AND round<=?3)
+DELETE FROM states WHERE run=?1 AND +round>?2
+    AND client IN (SELECT client FROM states WHERE run=?1 AND round>?3 AND round<=?4)
     AND round < (SELECT max(round) FROM states AS newer
-                 WHERE newer.run=?1 AND newer.client=states.client AND newer.round<=?3)
+                 WHERE newer.run=?1 AND newer.client=states.client AND newer.round<=?4)
 """
-"""Removes what no checkpoint from round ?3 on needs, if that was done for round ?2 before: only clients with a state
-of a round in between have one too many."""
+"""Removes what no checkpoint needs where those from round ?3 on between ?2 and ?4 are gone: of a client's states
+between two checkpoints the newest is enough, and only clients with a state after ?3 have one too many."""
+NEVER = -1
+"""Before all rounds."""
 ENTRY_BYTES = 500
 """What a client costs in memory beside its state's bytes. Measured, rounded up."""
+
+
+def gaps(before: Collection[int], kept: Collection[int]) -> list[tuple[int, int, int]]:
+    """Where checkpoints went: (the one that stays before them, the first that is gone, the one that stays after them).
+
+    Example:
+        >>> gaps({1, 4, 5, 6}, {1, 5, 6})
+        [(1, 4, 5)]
+    """
+    found: list[tuple[int, int, int]] = []
+    last = NEVER
+    for stays in sorted(kept):
+        gone = [number for number in before if last < number < stays and number not in kept]
+        if gone:
+            found.append((last, min(gone), stays))
+        last = stays
+    return found
 
 
 @final
@@ -43,14 +64,19 @@ class States:
         self._most_bytes, self._bytes = most_bytes, 0
         self._recent: OrderedDict[tuple[str, str], dict[int, bytes]] = OrderedDict()
         self._written: dict[str, dict[int, dict[str, None]]] = {}
-        """Which clients' states of a round are in memory, for rounds that are not pruned yet."""
-        self._pruned: dict[str, int] = {}
+        """Which clients' states of a round are in memory, for rounds after the oldest kept checkpoint."""
         self._file: sqlite3.Connection | None = None
         self._lock = threading.RLock()
 
-    def put(self, run: str, round: int, states: Mapping[str, bytes]) -> None:
-        """Keep states of a round."""
+    def put(self, run: str, round: int, states: Mapping[str, bytes], *, since: int | None = None) -> None:
+        """Keep states of a round.
+
+        Args:
+            since: the newest checkpoint; older states of these clients after it are of no use any more.
+        """
         with self._lock:
+            if since is not None and since < round - 1:
+                self._supersede([(run, client, since, round) for client in states])
             for client, state in states.items():
                 versions = self._recent.setdefault((run, client), {})
                 self._recent.move_to_end((run, client))
@@ -80,34 +106,41 @@ class States:
                 row = self._file.execute(STATE, (run, client, round)).fetchone()
             return None if row is None else row[0]
 
-    def prune(self, run: str, oldest: int) -> None:
-        """Forget what no checkpoint from round `oldest` on needs."""
+    def _supersede(self, spans: list[tuple[str, str, int, int]]) -> None:
+        """Forget states of clients between two rounds."""
+        for run, client, after, before in spans:
+            versions = self._recent.get((run, client), {})
+            self._drop(run, client, [number for number in versions if after < number < before])
+        if self._file is not None:
+            with self._transaction(self._file) as db:
+                db.executemany(SUPERSEDE, spans)
+
+    def prune(self, run: str, before: Collection[int], kept: Collection[int]) -> None:
+        """Forget what no checkpoint needs, now that of those `before` some are `kept`."""
         with self._lock:
-            before, self._pruned[run] = self._pruned.get(run, -1), oldest
-            if oldest <= before:
-                return
-            written, spilled = self._written.get(run, {}), list[tuple[str, str, int]]()
-            for number in sorted(n for n in written if n <= oldest):
-                for client in written.pop(number):
-                    newest = max(n for n in self._recent[run, client] if n <= oldest)
-                    self._drop(run, client, [n for n in self._recent[run, client] if n < newest])
-                    spilled.append((run, client, newest))
-            if self._file is not None:
-                with self._transaction(self._file) as db:
-                    db.executemany("DELETE FROM states WHERE run=? AND client=? AND round<?", spilled)
-                    db.execute(PRUNE, (run, before, oldest))
+            written = self._written.get(run, {})
+            for last, gone, stays in gaps(before, kept):
+                clients = {client: None for n in sorted(written) if gone < n <= stays for client in written[n]}
+                newest = {client: max(n for n in self._recent[run, client] if n <= stays) for client in clients}
+                self._supersede([(run, client, last, number) for client, number in newest.items()])
+                if self._file is not None:
+                    with self._transaction(self._file) as db:
+                        db.execute(PRUNE, (run, last, gone, stays))
+            for number in [n for n in written if n <= min(kept) or not written[n]]:
+                del written[number]
 
     def rewind(self, run: str, round: int) -> None:
         """Forget the states of rounds after `round`."""
         with self._lock:
             for client in [client for one, client in self._recent if one == run]:
                 self._drop(run, client, [n for n in self._recent[run, client] if n > round])
-            self._pruned[run] = min(self._pruned.get(run, -1), round)
             if self._file is not None:
                 with self._transaction(self._file) as db:
                     db.execute("DELETE FROM states WHERE run=? AND round>?", (run, round))
 
     def _drop(self, run: str, client: str, rounds: list[int]) -> None:
+        if not rounds:
+            return
         versions = self._recent[run, client]
         self._weigh(versions, -1)
         for number in rounds:

@@ -39,6 +39,7 @@ def check_store(make: Callable[[], Store]) -> None:
     found = store.find("o")
     expect(found is None, "an ambiguous prefix found a run")
     _keeps_rounds(store)
+    _keeps_few_states(store)
     _links(store)
     _rewinds(store)
     store.append("one", {"kind": "ended", "round": 3})
@@ -61,10 +62,33 @@ def _keeps_rounds(store: Store) -> None:
     _refuses(lambda: store.checkpoint("one", 2), "a checkpoint that was not kept")
     expect(store.state("one", "7", 4) == b"seven 4", "the newest state is wrong")
     expect(store.state("one", "7", 3) == b"seven 2", "a state as of an earlier round is wrong")
+    expect(store.state("one", "7", 1) == b"seven 1", "a state that a kept checkpoint needs is gone")
     expect(store.state("one", "8", 2) is None, "a state is there before its round")
     expect(store.state("other", "7", 4) is None, "a state is in another run")
     store.commit("one", {"kind": "round", "round": 5}, round=5, checkpoint=None, states={}, keep=set())
     expect(store.checkpoints("one") == [1, 3, 4], "a commit without a checkpoint touched the others")
+
+
+def _keeps_few_states(store: Store) -> None:
+    for number in range(25):
+        parts = [b"x"] if number % 6 < 3 else None
+        states = {"7": f"seven {number}".encode()}
+        keep = {*store.checkpoints("other")[-1:], 1}
+        store.commit(
+            "other", {"kind": "round", "round": number}, round=number, checkpoint=parts, states=states, keep=keep
+        )
+    kept = store.checkpoints("other")
+    expect(kept == [1, 20, 24], f"kept {kept}, wanted 1, 20 and 24")
+    for number in kept:
+        there = store.state("other", "7", number)
+        expect(there == f"seven {number}".encode(), "a state that a kept checkpoint needs is gone")
+    seen = {state for number in range(25) if (state := store.state("other", "7", number)) is not None}
+    expect(len(seen) == len(kept), f"{len(seen)} states of a client are kept for {len(kept)} checkpoints")
+    for number in (25, 26):
+        states = {"7": f"seven {number}".encode()}
+        store.commit("other", {"kind": "round", "round": number}, round=number, checkpoint=None, states=states, keep=())
+    expect(store.state("other", "7", 25) != b"seven 25", "an older state after the newest checkpoint is kept")
+    expect(store.state("other", "7", 26) == b"seven 26", "the newest state is wrong")
 
 
 def _links(store: Store) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable
+from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, StoreError, UmbelError, printable, said
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
@@ -533,7 +533,7 @@ class Agent:
             return without(letter, "failed", str(error))
         except Exception as error:
             # A fault of ours costs this turn; a node that falls silent would cost the round.
-            return without(letter, "failed", f"the node failed: {type(error).__name__}: {error}")
+            return without(letter, "failed", f"the node failed: {type(error).__name__}: {said(error)}")
 
     async def _arrays(self, letter: Letter) -> dict[str, Arrays]:
         """The arrays that an ask speaks of; what is not here is asked for, again after each reconnection.

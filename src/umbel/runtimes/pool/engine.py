@@ -24,7 +24,8 @@ from umbel.runtimes.program import Program
 from umbel.runtimes.shared import Arena, SharedBytes, anonymous_file
 from umbel.runtimes.tally import Tally
 
-DEATHS_PER_CLIENT = 2
+DEATHS = 2
+"""After so many under one client's hands it has failed; after so many with one block its clients are played alone."""
 LOOK_EVERY_S = 0.2
 
 
@@ -42,6 +43,7 @@ class _Worker:
 class _Job:
     """What the parent knows of the turns in play."""
 
+    blocks: Sequence[Sequence[Ask]]
     asks: Sequence[Ask]
     waiting: set[int]
     tallies: list[Tally] = field(default_factory=list[Tally])
@@ -57,7 +59,8 @@ class PoolEngine(Engine):
 
     Args:
         block: how many clients train together, those that can. A block is some that follow each other in the cohort;
-            once a worker has died with one, its clients are played alone.
+            one whose worker died is played again as it was, because bits depend on who is in it. Once workers have
+            died with it twice, its clients are played alone to find whose fault it is, and that is said.
     """
 
     elsewhere = True
@@ -99,9 +102,9 @@ class PoolEngine(Engine):
         total = Tally()
         left = self._longest_first([asks[at : at + self.block] for at in range(0, len(asks), self.block)])
         while left:
-            tally, again = self._run(left, states, progress, meanwhile, more=more)
+            tally, left = self._run(left, states, progress, meanwhile, more=more)
             total.absorb(tally)
-            left, more, meanwhile = [[ask] for ask in again], True, None
+            more, meanwhile = True, None
         self._learn(total.receipts)
         return total
 
@@ -133,15 +136,15 @@ class PoolEngine(Engine):
         meanwhile: Meanwhile | None,
         *,
         more: bool,
-    ) -> tuple[Tally, list[Ask]]:
-        """Play `blocks` once; returns the tally and the asks that have to be played again."""
+    ) -> tuple[Tally, list[Sequence[Ask]]]:
+        """Play `blocks` once; returns the tally and the blocks that have to be played again."""
         asks, ends = joined(blocks), [0, *accumulate(map(len, blocks))]
         self._ensure_workers(min(self.size, len(blocks)))
         self._job += 1
         length = self._input.write(job_parts(asks, states))
         self._board.open(len(asks), clear=True)
         put_tokens(self._tokens_in, self._job, len(blocks), len(self._workers))
-        job = _Job(asks, set(self._workers))
+        job = _Job(blocks, asks, set(self._workers))
         for worker in list(self._workers.values()):
             try:
                 worker.control.send((self._job, length, ends, not more))
@@ -215,24 +218,41 @@ class PoolEngine(Engine):
     def _lost_too_many(self, job: _Job) -> bool:
         return self._board.done(len(job.asks)) == 0 and not self._deaths and self._next_index > 3 * self.size
 
-    def _again(self, job: _Job, total: Tally) -> list[Ask]:
-        """Whom to ask again; those who will not be get a receipt in `total` that says why."""
+    def _again(self, job: _Job, total: Tally) -> list[Sequence[Ask]]:
+        """What to play again; those who are not asked again get a receipt in `total` that says why."""
         answered = set(total.receipts.clients())
-        again: list[Ask] = []
+        again: list[Sequence[Ask]] = []
         if len(answered) == len(job.asks):
             return again
-        for ask in job.asks:
-            if ask.client in answered:
+        for block in job.blocks:
+            # A worker's sums come whole or not at all: nobody of a block has answered without the others.
+            if block[0].client in answered:
                 continue
+            if len(block) > 1:
+                again += self._apart(block, total)
+                continue
+            (ask,) = block
             if ask.client in self._timed_out:
                 reason = f"did not answer within client_timeout = {self.client_timeout:g} s"
-            elif self._deaths.get(ask.client, 0) >= DEATHS_PER_CLIENT:
+            elif self._deaths.get(ask.client, 0) >= DEATHS:
                 reason = f"its worker process died twice ({self._reasons[ask.client]})"
             else:
-                again.append(ask)
+                again.append(block)
                 continue
             total.receipts.append(Receipt(ask.client, ask.task.round, ask.attempt, "failed", reason=reason))
         return again
+
+    def _apart(self, block: Sequence[Ask], total: Tally) -> list[Sequence[Ask]]:
+        """A block as it was, or its clients one by one if workers died twice with it."""
+        if self._deaths.get(block[0].client, 0) < DEATHS:
+            return [block]
+        total.warnings.append(
+            f"worker processes died twice with a block of {len(block)} clients ({self._reasons[block[0].client]}); "
+            "they were then played one by one, so the round's last bits can differ from those of a run without that"
+        )
+        # One death more, alone, and it was this one.
+        self._deaths.update(dict.fromkeys(clients_of(block), DEATHS - 1))
+        return [block[at : at + 1] for at in range(len(block))]
 
     def _ensure_workers(self, count: int) -> None:
         if self._closed:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import final
 
+from umbel.errors import EngineError
 from umbel.runtimes.pool.seed import Seed
 from umbel.runtimes.pool.worker import Descriptors, main
 from umbel.runtimes.program import Program
@@ -47,14 +48,21 @@ class ForkNursery(Nursery):
     def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():
-            # Newer Pythons warn of any second thread; the sleeping ones of BLAS were looked at.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            parent, pid = os.getpid(), os.fork()
-        if pid == 0:
-            for end in ours:
-                os.close(end)
-            main(index, self.program, fds, parent)
+        # Ctrl-C reaches a terminal's whole group: a worker that is just born would answer it with a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with warnings.catch_warnings():
+                # Newer Pythons warn of any second thread; the sleeping ones of BLAS were looked at.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                parent, pid = os.getpid(), os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                for end in ours:
+                    os.close(end)
+                main(index, self.program, fds, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
     def bury(self, pid: int) -> str:
@@ -73,10 +81,16 @@ class SeedNursery(Nursery):
     """Asks the seed to fork; descriptors travel over its socket."""
 
     def __init__(self, program: Program) -> None:
-        self.seed = Seed(program)
+        self.program, self.seed = program, Seed(program)
 
     def bear(self, index: int, fds: Descriptors, ours: Sequence[int]) -> int:
-        return self.seed.bear(index, fds)
+        try:
+            return self.seed.bear(index, fds)
+        except EngineError:
+            # It was killed, and its workers with it: another one takes over.
+            self.seed.close()
+            self.seed = Seed(self.program)
+            return self.seed.bear(index, fds)
 
     def bury(self, pid: int) -> str:
         return in_words(self.seed.bury(pid))

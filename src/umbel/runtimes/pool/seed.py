@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any, final
 
-from umbel.errors import EngineError
+from umbel.errors import EngineError, said
 from umbel.runtimes.pool.safety import why_not_seed
 from umbel.runtimes.pool.worker import Descriptors, main
 from umbel.runtimes.program import Program
@@ -150,7 +150,7 @@ def grow(fd: int) -> None:
                 importlib.import_module(name)
             loaded: Program | bytes = pickle.loads(payload) if head["whole"] else payload
         except BaseException as error:
-            text = f"{type(error).__name__}: {error}".encode()
+            text = f"{type(error).__name__}: {said(error)}".encode()
             parent.sendall(_LENGTH.pack(len(text)) + text)
             return
         word = THREADS if head["whole"] and why_not_seed() is not None else READY

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,7 +126,6 @@ def work(index: int, program: Program, fds: Descriptors) -> None:
     """The life of worker `index`: until the parent closes its end."""
     program = program.at(index)
     one_thread_each(program.threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = Connection(fds.control)
     board, arena = Board(fds.board), Arena(fds.arena)
     gc.freeze()

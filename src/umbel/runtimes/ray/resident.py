@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from umbel import __version__
 from umbel.arrays import Arrays
-from umbel.errors import EngineError, NotSupported
+from umbel.errors import EngineError, NotSupported, said
 from umbel.message import Ask, Kind
 from umbel.runtimes.parcel import task_in
 from umbel.runtimes.pool import PoolEngine
@@ -87,7 +87,7 @@ class Resident:
             self._engine = PoolEngine(self._program, workers=self._workers, client_timeout=timeout)
             self._engine.prepare()
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {said(error)}"
         return None
 
     def done(self) -> int:

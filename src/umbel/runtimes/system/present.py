@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Container, Iterator
 from typing import final
 
-from umbel.coordinators import Everyone, Some, draw
+from umbel.coordinators import Registered, draw
 from umbel.coordinators.population import LISTED
 from umbel.runtimes.system.model import SystemModel
 
@@ -23,7 +23,7 @@ class Present:
         now: the simulated time.
     """
 
-    def __init__(self, everyone: Everyone | Some, system: SystemModel, seed: int, now: Callable[[], float]) -> None:
+    def __init__(self, everyone: Registered, system: SystemModel, seed: int, now: Callable[[], float]) -> None:
         self.everyone, self.system, self.seed, self.now = everyone, system, seed, now
 
     @property
