@@ -280,6 +280,9 @@ class Conduct:
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
         params, self.order = Arrays.of({}), replace(order, initial=None)
+        if isinstance(order.coordinator, Secure):
+            # Durable before anybody is asked: nodes make keys once for each offer, and know it by this.
+            players.leadership = session.lead()
         players.tell_through(session.say, session.progress if order.observers else None)
         ended = await self.leader.lead(session, players)
         log = kept.store.log(self.run)
