@@ -1,6 +1,9 @@
-"""A secure round between real processes over TLS, with nodes that vouch for their keys by their certificates."""
+"""Secure rounds between real processes over TLS, with nodes that vouch for their keys by their certificates."""
 
 import json
+import random
+import sqlite3
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +13,14 @@ from umbel.arrays import Arrays
 from .place import Place, operator
 
 pytestmark = pytest.mark.slow
+ROUNDS = ("--set", "num_rounds=5")
+RUN = """fl.Run(
+        coordinator=fl.Secure() if config["private"] else fl.Secure(clip=8.0, weight_cap=500),
+        privacy=PRIVACY if config["private"] else None,
+"""
+PRIVACY = """
+PRIVACY = fl.PrivacyPlan(clip=1.0, noise_multiplier=4.0, delta=1e-5, sampling="every", noise="distributed")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -18,23 +29,100 @@ def place(tmp_path_factory):
     found.fine("new", "hospital")
     run = found.folder / "hospital" / "hospital" / "run.py"
     code = run.read_text()
-    secure = "coordinator=fl.Secure(clip=8.0, weight_cap=500),"
-    assert code.count("fl.Run(") == 1
-    run.write_text(code.replace("fl.Run(", f"fl.Run({secure} "))
+    for before, after in (
+        ("fl.Run(\n", RUN),
+        ("fl.FedAvg()", 'fl.FedAvg(weighting="uniform")'),
+        ('config["seed"])', 'config["seed"], fraction_evaluate=1.0 - config["private"])'),
+        ("\n\ndef run(", f"{PRIVACY}\n\ndef run("),
+    ):
+        assert code.count(before) == 1
+        code = code.replace(before, after)
+    run.write_text(code)
+    project = found.folder / "hospital" / "pyproject.toml"
+    project.write_text(project.read_text().replace("[tool.umbel.config]\n", "[tool.umbel.config]\nprivate = 0\n"))
     yield found
     found.end()
 
 
-def test_a_secure_run_of_enrolled_nodes_has_the_bits_of_the_simulation(place):
-    address = place.serve("--listen", "127.0.0.1:0")
-    place.enrol(address, 4)
-    shown = place.fine("run", "hospital", "--set", "num_rounds=3", *operator(address))
-    assert "finished after round 3" in shown
+@pytest.fixture(scope="module")
+def address(place):
+    found = place.serve("--listen", "127.0.0.1:0")
+    place.enrol(found, 4)
+    return found
+
+
+def exported(place, run, name, *where):
+    place.fine("export", run, f"{name}.safetensors", *where)
+    return Arrays.load(str(place.folder / f"{name}.safetensors"))
+
+
+def check_same(one, other):
+    assert list(one) == list(other)
+    for name, value in one.items():
+        np.testing.assert_array_equal(other[name], value)
+
+
+@pytest.fixture(scope="module")
+def simulated(place):
+    place.fine("run", "hospital", *ROUNDS)
+    return exported(place, "last", "simulated")
+
+
+def test_a_secure_run_of_enrolled_nodes_has_the_bits_of_the_simulation(place, address, simulated):
+    shown = place.fine("run", "hospital", *ROUNDS, *operator(address))
+    assert "finished after round 5" in shown
     listed = json.loads(place.fine("ls", "--json", *operator(address)))
-    assert [(run["status"], run["round"]) for run in listed][-1] == ("finished", 3)
-    place.fine("export", "last", "deployed.safetensors", *operator(address))
-    place.fine("run", "hospital", "--set", "num_rounds=3")
-    place.fine("export", "last", "simulated.safetensors")
-    deployed, simulated = (Arrays.load(str(place.folder / f"{name}.safetensors")) for name in ("deployed", "simulated"))
-    for name, value in simulated.items():
-        np.testing.assert_array_equal(deployed[name], value)
+    assert [(run["status"], run["round"]) for run in listed][-1] == ("finished", 5)
+    check_same(simulated, exported(place, "last", "deployed", *operator(address)))
+
+
+def events(place):
+    """The newest run at the server, and its log."""
+    db = sqlite3.connect(place.folder / ".umbel" / "server" / "runs.db", timeout=30)
+    try:
+        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone()
+        bodies = db.execute("SELECT body FROM events WHERE run=? ORDER BY number", (run,))
+        return run, [json.loads(body) for (body,) in bodies]
+    finally:
+        db.close()
+
+
+def is_round(event, number):
+    return event["kind"] == "round" and event["round"] == number
+
+
+def killed_in(place, address, numbers, *words):
+    """(id, why it ended, its log) of a run whose server is killed at a random moment after rounds of these numbers."""
+    seed = random.randrange(10**6)
+    print("moments by random.Random", seed)
+    draw, before = random.Random(seed), events(place)[0]
+    place.start("run", "run", "hospital", *words, *operator(address))
+    place.until(lambda: events(place)[0] != before)
+    for number in numbers:
+        [took_s] = place.until(lambda number=number: [e["seconds"] for e in events(place)[1] if is_round(e, number)])
+        time.sleep(draw.random() * took_s)
+        place.kill("server")
+        assert place.serve("--listen", address) == address
+    assert place.processes["run"].wait(timeout=60) == 0, place.log("run")
+    run, log = events(place)
+    return run, next(event["reason"] for event in log if event["kind"] == "ended"), log
+
+
+def test_a_secure_run_whose_server_is_killed_within_rounds_ends_in_the_bits_of_the_simulation(
+    place, address, simulated
+):
+    run, reason, log = killed_in(place, address, (1, 3), *ROUNDS)
+    assert reason == "finished"
+    assert [event["leadership"] for event in log if event["kind"] == "led"] == [1, 2, 3]
+    check_same(simulated, exported(place, run, "killed", *operator(address)))
+
+
+def test_a_private_secure_run_whose_server_is_killed_pays_for_the_lost_round_and_ends(place, address):
+    pytest.importorskip("dp_accounting")
+    _, reason, log = killed_in(place, address, (2,), "--set", "num_rounds=4", "--set", "private=1")
+    assert reason in ("finished", "budget")
+    rounds = [event["round"] for event in log if event["kind"] == "round"]
+    releases = [event["release"] for event in log if event["kind"] == "release"]
+    # Clients made noise for each of them; a kill between two rounds loses none.
+    assert releases == list(range(1, 5))
+    assert rounds == ([1, 2, 3, 4] if reason == "finished" else [1, 2, 3])

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import umbel as fl
+from umbel.runtimes.server.conduct import Conduct, Order
+from umbel.runtimes.server.desk import Desk
+from umbel.stores import MemoryStore
 from umbel.testing import Quadratics
 
 NAMES = ["0", "1", "2", "3"]
@@ -63,6 +66,26 @@ def test_too_few_nodes_for_a_secure_sum_end_the_run_with_the_reason(federation):
             coordinator=fl.Secure(clip=4.0, threshold_share=0.9),
             initial_parameters=[np.zeros(3)],
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        (fl.Secure(), {"min_available_clients": 2}),
+        (fl.Secure(min_cohort=7), {"min_available_clients": 6}),
+        (fl.Secure(), {"fraction_fit": 0.5}),
+    ],
+)
+def test_a_server_that_would_ask_too_few_nodes_for_a_sum_refuses_the_run(settings, more):
+    with pytest.raises(fl.NotSupported, match="opens no sum of fewer clients"):
+        fl.server.start_server("127.0.0.1:0", coordinator=settings, config=config(**more), progress=False)
+
+
+@pytest.mark.parametrize("least", [2, 3, 5])
+def test_a_server_waits_for_as_many_nodes_as_a_sum_needs(least):
+    order = Order(strategy=fl.FedAvg(), config=fl.ServerConfig(), coordinator=fl.Secure(min_cohort=least))
+    conduct = Conduct(order, MemoryStore(), Desk("server", say=len), offload=len, say=len)
+    assert conduct.waits_for == f"waiting for nodes: 0 of {least} are ready"
 
 
 def test_what_would_tell_more_than_sums_is_refused_at_a_server_too(federation):

@@ -258,6 +258,29 @@ def test_a_plan_that_is_none_is_answered(plan):
     play(Policy(), story, plan={"run": "r", **plan})
 
 
+def test_an_answer_that_found_no_connection_is_not_that_to_another_attempt():
+    async def story(world):
+        loop, agent, fit = asyncio.get_running_loop(), world.agent, world.client.fit
+
+        async def cut():
+            agent.reconnect("the test cuts it")
+            while agent._stream is not None:
+                await asyncio.sleep(0)
+
+        def cuts(parameters, config):
+            if not world.client.asked:
+                asyncio.run_coroutine_threadsafe(cut(), loop).result(20)
+            return fit(parameters, config)
+
+        world.client.fit = cuts
+        world.send(attempt=2)
+        await asyncio.wait_for(world.lead.ready.get(), 20)
+        # Of the round it has all in common with the first: client, kind, model and key.
+        assert [(await world.ask(attempt=attempt)).attempt for attempt in (3, 2)] == [3, 2]
+
+    assert play(None, story).client.asked == ["fit", "fit", "fit"]
+
+
 def test_a_node_that_is_told_to_reconnect_comes_back_and_goes_on():
     async def story(world):
         before = world.desk.nodes["node"].stream

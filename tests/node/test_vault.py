@@ -9,11 +9,13 @@ import umbel as fl
 from umbel.arrays import Arrays
 from umbel.coordinators import Phase
 from umbel.message import Task
+from umbel.privacy.tries import offered
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.host import Host
 from umbel.runtimes.node.rules import Policy, Privacy
+from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.secure import offer_for, secured
 
 SECURE = fl.Secure()
@@ -29,15 +31,15 @@ def host_of(strategy) -> Host:
     return Host(lambda: Same(), {"client_half": client_half(strategy), "run": "run"}, "north")
 
 
-def letter_of(step: str, number: int, message: bytes) -> Letter:
+def letter_of(step: str, number: int, message: bytes, *, round=1, attempt=0, kind="fit") -> Letter:
     own = {"step": step, "message": message, "words": 8}
-    place = ("run", 1, number, number, "fit", "north", 0)
+    place = ("run", round, attempt * ATTEMPT_STEPS + number, number, kind, "north", 0)
     return Letter(*place, own, {}, (), MODEL.digest, {}, None, float("inf"))
 
 
-def offer(*more: str) -> bytes:
-    task = Task(1, MODEL)
-    phase = Phase(1, "fit", ("north", "south", "west", *more))
+def offer(*more: str, round=1, attempt=0, kind="fit") -> bytes:
+    task = Task(round, MODEL)
+    phase = Phase(round, kind, ("north", "south", "west", *more), attempt)
     return offer_for(SECURE, "run", phase, task, {"delta": MODEL.schema}, bytes(32)).data
 
 
@@ -82,6 +84,41 @@ def test_the_same_attempt_is_not_begun_twice():
     again = played(host, letter_of("advertise", 0, offer()))
     assert again.verdict == "refused"
     assert "keys of a round are made once" in again.reason
+
+
+def begun(host: Host, **turn):
+    return played(host, letter_of("advertise", 0, offer(**turn), **turn))
+
+
+def test_another_leadership_s_offers_are_taken_though_it_goes_back_and_the_older_one_s_no_more():
+    host = host_of(secured(fl.FedAvg(), SECURE))
+    older, newer = (offered(leadership, 0) for leadership in (1, 2))
+    assert begun(host, round=9, attempt=older).verdict == "done"
+    assert begun(host, round=6, attempt=newer).verdict == "done"
+    for turn in ({"round": 10, "attempt": older}, {"round": 6, "attempt": older, "kind": "evaluate"}):
+        again = begun(host, **turn)
+        assert again.verdict == "refused"
+        assert "another server leads the run since" in again.reason
+
+
+@pytest.mark.parametrize("kind", ["fit", "evaluate"])
+def test_of_what_was_under_way_no_step_is_answered_after_a_newer_offer(kind):
+    host = host_of(secured(fl.FedAvg(), SECURE))
+    before, after = ({"attempt": offered(leadership, 0)} for leadership in (1, 2))
+    begun(host, kind=kind, **before)
+    # Until then it is, with what is wrong with this header.
+    share = letter_of("share", 1, b"", kind=kind, **before)
+    assert "does not know of the secure round" not in played(host, share).reason
+    begun(host, **after)
+    assert "does not know of the secure round" in played(host, share).reason
+    assert len(host.vault._members) == 1
+
+
+@pytest.mark.parametrize("other", [{"round": 2}, {"attempt": 1}, {"kind": "evaluate"}])
+def test_an_offer_of_another_turn_than_the_one_that_is_asked_is_refused(other):
+    answer = played(host_of(secured(fl.FedAvg(), SECURE)), letter_of("advertise", 0, offer(**other)))
+    assert answer.verdict == "refused"
+    assert "a server sends that of the turn that it asks" in answer.reason
 
 
 def test_a_later_step_in_a_plain_run_is_refused():

@@ -7,6 +7,7 @@ import pytest
 
 import umbel as fl
 from umbel.coordinators import Secure
+from umbel.stores import MemoryStore
 
 
 class Broken(Exception):
@@ -91,11 +92,37 @@ def test_a_cut_update_is_told_once_and_no_client_is_named():
         ({"engine": "vmap"}, "engine='vmap'"),
         ({"system": fl.SystemModel()}, "system"),
         ({"config": fl.ServerConfig(selector=fl.Oort())}, "learns"),
+        ({"config": fl.ServerConfig(round_retries=1024)}, "use at most 1023"),
     ],
 )
 def test_what_would_tell_more_than_sums_is_refused_before_the_run(changes, said):
     with pytest.raises(fl.NotSupported, match=said):
         fl.simulate(lambda context: Shift(0), 5, coordinator=Secure(), progress=False, **changes)
+
+
+@pytest.mark.parametrize(
+    ("clients", "more", "said"),
+    [
+        (1, {}, r"Secure\(min_cohort=3\) opens no sum of fewer clients, and a round asks 1 of 1; take more"),
+        (2, {}, "a round asks 2 of 2"),
+        (10, {"config": fl.ServerConfig(fraction_fit=0.2)}, "a round asks 2 of 10; .* raise fraction_fit"),
+        (6, {"coordinator": Secure(min_cohort=7)}, "a round asks 6 of 6; .* lower min_cohort"),
+        (2, {"privacy": fl.PrivacyPlan(clip=1.0, noise_multiplier=1.0, delta=1e-5, sampling="every")}, "2 of 2"),
+    ],
+)
+def test_a_run_without_enough_clients_for_a_sum_is_refused_before_it_begins(clients, more, said):
+    given = {"coordinator": Secure(), "strategy": fl.FedAvg(weighting="uniform"), "progress": False, **more}
+    if "privacy" in more:
+        pytest.importorskip("dp_accounting")
+        given["config"] = fl.ServerConfig(fraction_evaluate=0.0)
+    store = MemoryStore()
+    with pytest.raises(fl.NotSupported, match=said):
+        fl.simulate(lambda context: Shift(0), clients, initial_parameters=[np.zeros(3)], store=store, **given)
+    assert store.runs() == []
+
+
+def test_sums_of_two_are_opened_where_that_was_asked_for():
+    assert run(Secure(min_cohort=2), num_clients=2).rounds[-1].participants == 2
 
 
 def test_a_strategy_with_two_groups_is_secured_unchanged():

@@ -24,7 +24,7 @@ class ServerConfig:
         fraction_fit, fraction_evaluate: share of the available clients asked per round, 0 to 1; 0 evaluates nobody.
         min_fit_clients, min_evaluate_clients: ask at least so many (where they exist).
         min_available_clients: do not start with fewer clients; None is 1 in a simulation and 2 on a server, which waits
-            for them.
+            for them; for secure sums it waits for their `min_cohort`.
         where: only clients for which this condition holds are there to be asked, such as "gpu and region == 'eu'"; None
             or "" is all.
         seed: root of all randomness; None draws one and writes it down.

@@ -10,6 +10,7 @@ from umbel.coordinators.config import ServerConfig
 from umbel.errors import NotSupported
 from umbel.message import is_number, require
 from umbel.privacy.ckks.parameters import Ckks
+from umbel.privacy.tries import TRIES
 
 
 @final
@@ -111,6 +112,10 @@ class Secure:
             raise NotSupported(
                 f"over_selection={config.over_selection!r} drops answers that came, but all that came are in a secure "
                 "sum; leave it out: a secure round goes on without those that drop out"
+            )
+        if config.round_retries >= TRIES:
+            raise NotSupported(
+                f"round_retries={config.round_retries} is more than a secure round can count; use at most {TRIES - 1}"
             )
         if config.arrivals:
             raise NotSupported(

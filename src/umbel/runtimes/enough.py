@@ -1,8 +1,8 @@
-"""Whether the rounds of a run can have as many updates as its reducer needs, and ask no more than was meant."""
+"""Whether a run's rounds can have as many updates as its reducer or a secure sum needs, and ask no more than meant."""
 
 from __future__ import annotations
 
-from umbel.coordinators import Overlap, ServerConfig
+from umbel.coordinators import Overlap, Secure, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.errors import NotSupported
 from umbel.strategy import Strategy
@@ -47,6 +47,24 @@ def check_cohort(strategy: Strategy, config: ServerConfig, clients: int) -> None
         raise NotSupported(
             f"{strategy.reducer!r} needs at least {least} updates a round, and a round asks {asked} of {clients} "
             "clients; raise fraction_fit or min_fit_clients, or let it withstand fewer bad ones"
+        )
+
+
+def check_secure_cohort(settings: Secure, config: ServerConfig, clients: int) -> None:
+    """Refuse secure rounds that ask fewer clients than a sum is opened of.
+
+    Args:
+        clients: how many there are, or are waited for.
+
+    Raises:
+        NotSupported: names both numbers.
+    """
+    asked = count_of(config.fraction_fit, config.min_fit_clients, clients)
+    if asked < settings.min_cohort:
+        raise NotSupported(
+            f"Secure(min_cohort={settings.min_cohort}) opens no sum of fewer clients, and a round asks {asked} of "
+            f"{clients}; take more clients, raise fraction_fit, min_fit_clients or min_available_clients, or lower "
+            "min_cohort, where the clients' owners allow that"
         )
 
 

@@ -38,6 +38,8 @@ ARGUMENTS = {
 }
 """The names of hooks as the user gives them."""
 KEPT_CHECKPOINTS = 2
+LED = "led"
+"""The kind of the event by which a server says that it leads the run from here on, before it asks anybody."""
 
 
 def check_observers(observers: object) -> None:
@@ -146,6 +148,15 @@ class Session:
             self.store.set_status(self.run, "failed")
             raise
         return reason
+
+    def lead(self) -> int:
+        """Write down that this process leads the run from now on; returns how many have, it included.
+
+        What was begun before it, and undone, counts as well: nothing that an earlier one asked may be asked again.
+        """
+        leadership = 1 + sum(event["kind"] == LED for event in self.store.log(self.run))
+        self._append({"kind": LED, "round": self.coordinator.round, "leadership": leadership})
+        return leadership
 
     def _begin(self) -> None:
         """Evaluate and keep the model as it is before the first round."""

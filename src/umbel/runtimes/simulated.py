@@ -49,6 +49,7 @@ class Course:
             ConfigError: parts that cannot work together.
         """
         if isinstance(coordinator, Secure):
+            enough.check_secure_cohort(coordinator, config, everyone.size)
             return cls(Rounds(config, everyone), plan={"coordinator": describe(coordinator)}, secure=coordinator)
         if coordinator is not None:
             _check_asynchronous(strategy, coordinator, system)

@@ -26,6 +26,7 @@ from umbel.privacy.sa1 import (
 )
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.keys import identity_of, pair_key, public_of, signature
+from umbel.privacy.tries import offered
 
 COUNT = 5
 STRICT = Floors(min_cohort=4, max_weight_cap=10.0)
@@ -109,6 +110,18 @@ def test_a_larger_weight_cap_than_the_owner_allows_is_refused():
 def test_a_replayed_round_or_attempt_is_refused(last):
     with pytest.raises(SecureRefused, match="round 1, attempt 0 is offered after round"):
         advertise(parties_of(COUNT)["000"], offer_of(COUNT, 6).data, last)
+
+
+@pytest.mark.parametrize("last", [(3, offered(2, 0)), (3, offered(2, 1)), (4, offered(2, 0)), (1, offered(3, 0))])
+def test_an_offer_of_an_older_leadership_or_of_an_older_round_in_the_same_one_is_refused(last):
+    offer = replace(offer_of(COUNT, 6), round=3, attempt=offered(2, 0))
+    with pytest.raises(SecureRefused, match="keys of a round are made once"):
+        advertise(parties_of(COUNT)["000"], offer.data, last)
+
+
+def test_an_offer_of_a_later_leadership_is_taken_though_its_round_is_an_earlier_one():
+    offer = replace(offer_of(COUNT, 6), round=3, attempt=offered(2, 0))
+    advertise(parties_of(COUNT)["000"], offer.data, (5, offered(1, 7)))
 
 
 def test_a_later_attempt_is_taken():

@@ -15,6 +15,7 @@ from umbel.privacy.sa1.keys import derived, identity_of, is_signed, pair_key, pu
 from umbel.privacy.sa1.member import Member, Peer
 from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.party import Party
+from umbel.privacy.tries import order_of
 
 
 def advertise(party: Party, offer: bytes, last: tuple[int, int] | None = None) -> tuple[Member, bytes]:
@@ -33,7 +34,7 @@ def advertise(party: Party, offer: bytes, last: tuple[int, int] | None = None) -
     """
     found = Offer.read(offer)
     party.floors.check(party.name, found)
-    if last is not None and (found.round, found.attempt) <= last:
+    if last is not None and order_of(found.round, found.attempt) <= order_of(*last):
         raise SecureRefused(
             party.name,
             f"round {found.round}, attempt {found.attempt} is offered after round {last[0]}, attempt {last[1]}; keys "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, final
 
-from umbel.coordinators import Everyone, ServerConfig, Some
+from umbel.coordinators import Registered, ServerConfig
 from umbel.errors import ConfigError, NotSupported, StoreError
 from umbel.plan import check_same, describe
 from umbel.runtimes import checkpoint, probe
@@ -107,7 +107,7 @@ class Rerun:
         """All clients that there are without this one."""
         return set(self._left(client).listed() or ())
 
-    def _left(self, client: str) -> Everyone | Some:
+    def _left(self, client: str) -> Registered:
         return population(self.config, self.num_clients, self.given.get("attributes"), {*self.gone, client})
 
     def check(self, client: str, log: Sequence[Mapping[str, Any]]) -> None:

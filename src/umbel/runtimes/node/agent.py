@@ -118,7 +118,7 @@ class Agent:
         self._begun: set[str] = set()
         self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], set[str]]()
         """The seals of answers that were sent, of training and of evaluation."""
-        self._unsent: tuple[str, Finished] | None = None
+        self._unsent: tuple[Turn, str, Finished] | None = None
         """An answer that was ready while there was no connection, and to which ask."""
         self._declined: OrderedDict[str, str] = OrderedDict()
         self._rng = rng or random.Random()
@@ -483,13 +483,13 @@ class Agent:
             self._stream.send("answer", finished.parts, digest=finished.digest, packed=packed, **place)
             self._unsent = None
         else:
-            self._unsent = _about(letter), finished
+            self._unsent = turn, _about(letter), finished
 
     async def _finished(self, letter: Letter) -> Finished:
         """The answer to an ask: the one that is kept, or a new one, which is kept until it is settled."""
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
-        if self._unsent is not None and self._unsent[0] == about:
-            return self._unsent[1]
+        if self._unsent is not None and self._unsent[:2] == (_turn(letter), about):
+            return self._unsent[2]
         kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from umbel.errors import ClientError
 from umbel.message import Ask, Update
+from umbel.privacy.tries import leadership_of
 from umbel.runtimes.halves import SECURED
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
 from umbel.strategy import Strategy
@@ -61,6 +62,8 @@ class Vault:
         self.party = party
         self._members: dict[Place, bytes] = {}
         self._last: dict[tuple[str, str], tuple[int, int]] = {}
+        self._led: dict[str, int] = {}
+        """Of each run, which leadership made the offer that was taken last."""
 
     def filled(self, run: str, ask: Ask) -> Ask:
         """The ask with what the node adds, which the server cannot say."""
@@ -69,6 +72,7 @@ class Vault:
         if not isinstance(own["step"], str) or not isinstance(own["message"], bytes):
             raise ClientError(ask.client, "a secure round's ask names its step and brings a message")
         if own["step"] == "advertise":
+            self._check_offer(ask.client, place, own["message"])
             own["last"] = self._last.get(place[:2])
         elif place in self._members:
             own["member"] = self._members[place]
@@ -81,11 +85,35 @@ class Vault:
         place, own = _place(run, ask), dict(update.own)
         member = own.pop("member")
         if ask.own["step"] == "advertise":
-            self._last[place[:2]] = place[2:]
-            # Whatever was under way is over: its secrets are of no use to anybody.
-            self._members = {other: kept for other, kept in self._members.items() if other[:2] != place[:2]}
+            self._last[place[:2]], self._led[run] = place[2:], leadership_of(place[3])
+            # Whatever was under way is over: no step of it is taken any more, and its secrets are of use to nobody.
+            self._members = {other: kept for other, kept in self._members.items() if other[0] != run}
         self._members[place] = member
         return replace(update, own=own)
+
+    def _check_offer(self, client: str, place: Place, message: bytes) -> None:
+        """Refuse an offer of another turn than the one that is asked, which would be known by the wrong name.
+
+        Raises:
+            ClientError: names both.
+            ProtocolError: it is no offer.
+        """
+        from umbel.privacy.sa1.offer import Offer
+
+        run, kind, number, attempt = place
+        found = Offer.read(message)
+        if (found.run, found.round, found.attempt) != (f"{run}/{kind}", number, attempt):
+            raise ClientError(
+                client,
+                f"the offer is for round {found.round}, attempt {found.attempt} of {found.run!r}, and the ask for "
+                f"round {number}, attempt {attempt} of '{run}/{kind}'; a server sends that of the turn that it asks",
+            )
+        if leadership_of(attempt) < self._led.get(run, 0):
+            raise ClientError(
+                client,
+                "another server leads the run since, and this one's offers are taken no more; if it was set up again "
+                "from a backup, restart the nodes",
+            )
 
 
 def _place(run: str, ask: Ask) -> Place:

@@ -30,7 +30,7 @@ from umbel.errors import ConfigError, NotSupported, RoundError
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.promised import Promised
-from umbel.runtimes import asynchronous, keeping
+from umbel.runtimes import asynchronous, enough, keeping
 from umbel.runtimes.budget import Budget
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.history import History
@@ -126,8 +126,11 @@ class Conduct:
                 f"{type(order.strategy).__name__} needs to know how many clients there are, which nobody does with "
                 "arrivals=True; use FedAvg, or draw cohorts of nodes that stay connected"
             )
+        least = order.coordinator.min_cohort if isinstance(order.coordinator, Secure) else LEAST_CLIENTS
         if config.min_available_clients is None and not config.arrivals:
-            config = replace(config, min_available_clients=LEAST_CLIENTS)
+            config = replace(config, min_available_clients=least)
+        if isinstance(order.coordinator, Secure):
+            enough.check_secure_cohort(order.coordinator, config, config.min_available_clients or 1)
         if order.privacy is not None:
             parts = Parts(order.strategy, config, order.coordinator).under_on_nodes(
                 order.privacy, per_client=order.hooks.per_client, has_model=order.initial is not None
@@ -282,6 +285,9 @@ class Conduct:
         session.room = None if kept.store.folder is None else Room(kept.store.folder)
         # The session has it now, perhaps on disk: another copy in memory would stay as long as the run.
         params, self.order = Arrays.of({}), replace(order, initial=None)
+        if isinstance(order.coordinator, Secure):
+            # Durable before anybody is asked: nodes make keys once for each offer, and know it by this.
+            players.leadership = session.lead()
         players.tell_through(session.say, session.progress if order.observers else None)
         ended = await self.leader.lead(session, players)
         log = kept.store.log(self.run)

@@ -104,6 +104,8 @@ class NodePlayers(Players):
         self._never_evaluates: set[str] = set()
         # A round's evaluation comes before its commit: where its training left the clients' states is not stored yet.
         self._pending: Mapping[str, bytes] = {}
+        self.leadership = 0
+        """How many processes have led the run, this one included, where that has to be known."""
         self.seats = 0
         """How many more devices the round under way takes in."""
 

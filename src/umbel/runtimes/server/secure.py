@@ -14,6 +14,7 @@ from umbel.privacy.sa1.conversation import STEPS, Conversation
 from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.ring import GROUP, words_schema
 from umbel.privacy.sa1.server import Step
+from umbel.privacy.tries import offered
 from umbel.runtimes.mail import Answer, read_answer, write_basis
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
@@ -58,6 +59,7 @@ class SecureNodePlayers(NodePlayers):
     def __init__(self, settings: Secure, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.settings, self._beacon = settings, bytes(32)
+        self._is_first = True
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play the five steps; a sum that cannot be opened leaves a cohort of failures."""
@@ -83,16 +85,21 @@ class SecureNodePlayers(NodePlayers):
         for client in phase.clients:
             for number, step in enumerate(STEPS):
                 taken = step == "mask" and client in included
-                self._unsettled.append((client, phase.round, phase.attempt * ATTEMPT_STEPS + number, taken))
+                self._unsettled.append((client, phase.round, self._turn(phase, number), taken))
+
+    def _turn(self, phase: Phase, number: int) -> int:
+        """What a node knows a step by: no other step of the run, of no other leadership either, has this attempt."""
+        return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + number
 
     def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         if isinstance(self.strategy, Private):
             check_exact(self.strategy, len(phase.clients))
-        talk = Conversation(offer_for(self.settings, self.run, phase, task, schema, self._beacon), phase.clients)
+        named = replace(phase, attempt=offered(self.leadership, phase.attempt))
+        talk = Conversation(offer_for(self.settings, self.run, named, task, schema, self._beacon), phase.clients)
         words = words_schema(talk.server.offer.encoding.length)
-        opened = self._begin(task, phase.kind, phase.attempt * ATTEMPT_STEPS, phase.ends_at_s, words, [])
+        opened = self._begin(task, phase.kind, self._turn(phase, 0), phase.ends_at_s, words, [])
         course = _Course(talk, opened)
         try:
             decoded = yield from self._talked(course, phase)
@@ -114,13 +121,18 @@ class SecureNodePlayers(NodePlayers):
         talk, opened = course.talk, course.opened
         words = talk.server.offer.encoding.length
         for number, step in enumerate(STEPS):
-            attempt = phase.attempt * ATTEMPT_STEPS + number
-            opened.ends_at_s = phase.ends_at_s if step == "mask" else self._clock() + STEP_S
+            attempt = self._turn(phase, number)
+            opened.ends_at_s = phase.ends_at_s if self._takes_long(step) else self._clock() + STEP_S
             for client, message in talk.messages(step).items():
                 own = {"step": step, "message": message, "words": words}
                 self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
             yield from self._step(course, step)
+            self._is_first = False
         return talk.decoded()
+
+    def _takes_long(self, step: Step) -> bool:
+        """Whether a client may have to train before it answers: also for a server that led the run before this one."""
+        return step == "mask" or (self._is_first and self.leadership > 1)
 
     def _ask_step(self, opened: Opened, ask: Ask) -> None:
         opened.asks[ask.client] = replace(ask, key=turn_key(self._seed, ask))
@@ -129,8 +141,10 @@ class SecureNodePlayers(NodePlayers):
 
     def _step(self, course: _Course, step: Step) -> Steps[None]:
         """Take answers in until all that were asked have answered, are given up, or time is up."""
-        gone: dict[str, float] = {}
         opened, failed = course.opened, course.failed
+        # Who left after its last answer is asked all the same: it may be back at once.
+        there = set(self.nodes.names)
+        gone = {client: self._clock() for client in opened.asks if client not in there}
         while opened.asks and self._clock() < (until := min(self._gives_up_at(opened, gone), opened.ends_at_s)):
             for event in self._stop_if_asked((yield until)):
                 client = getattr(event, "client", "")
@@ -161,7 +175,7 @@ class SecureNodePlayers(NodePlayers):
         try:
             answer = read_answer(came.data)
             if (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, ask.kind):
-                return
+                raise ProtocolError("an answer in a secure round is that to another step")
             self._taken_in(course.talk, step, came.client, _update(answer), opened.schema)
             if step == "mask":
                 course.masked[came.client] = Receipt(

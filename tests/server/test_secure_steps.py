@@ -1,0 +1,109 @@
+"""How long the steps of a secure round at a server wait, and for whom. It is all bookkeeping: time is an argument."""
+
+import math
+
+import numpy as np
+import pytest
+
+import umbel as fl
+from umbel.arrays import Arrays
+from umbel.coordinators import Rounds
+from umbel.message import Update
+from umbel.runtimes.halves import client_half
+from umbel.runtimes.mail import Answer, read_letter, write_answer
+from umbel.runtimes.node.host import Host
+from umbel.runtimes.secure import secured
+from umbel.runtimes.server.events import Came, Deliver, Joined
+from umbel.runtimes.server.nodes import Nodes
+from umbel.runtimes.server.secure import STEP_S, SecureNodePlayers
+from umbel.stores import MemoryStore, RunInfo
+
+NAMES = ("0", "1", "2", "3")
+SECURE = fl.Secure(clip=4.0, weight_cap=4.0)
+STRATEGY = fl.FedAvg()
+NOW_S = 100.0
+
+
+class Adds(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return [parameters[0] + 1.0], 2, {}
+
+
+class Round:
+    """A secure round under way at a server, with clients that answer when a test says so."""
+
+    def __init__(self, *, leadership=1):
+        self.nodes, self.now_s = Nodes(names=NAMES), NOW_S
+        coordinator = Rounds(fl.ServerConfig(seed=1), self.nodes, timed=True)
+        store = MemoryStore()
+        store.create(RunInfo("run", "steps", 0.0, "running", {}))
+        more = {"seed": 1, "clock": lambda: self.now_s}
+        self.players = SecureNodePlayers(SECURE, "run", STRATEGY, self.nodes, store, **more)
+        self.players.leadership = leadership
+        plan = {"run": "run", "client_half": client_half(secured(STRATEGY, SECURE))}
+        self.hosts = {name: Host(lambda: Adds(), plan, name) for name in NAMES}
+        self.task = STRATEGY.task(STRATEGY.init(Arrays.of({"0": np.zeros(2)})), 1)
+        self.blobs = {self.task.arrays.digest: self.task.arrays}
+        phase = coordinator.begin(NOW_S)
+        self.steps = self.players.fit(phase, self.task, coordinator)
+        self.until_s = next(self.steps)
+
+    @property
+    def asked(self):
+        """The asks that have gone out since the last look, by client."""
+        outbox, self.players.outbox = self.players.outbox, []
+        return {one.client: one for one in outbox if isinstance(one, Deliver)}
+
+    def answer(self, name, deliver):
+        letter = read_letter(b"".join(map(bytes, deliver.parts)))
+        return Came(name, b"".join(map(bytes, write_answer(self.hosts[name].play(letter, self.blobs, None)[0]))), 0)
+
+    def send(self, events):
+        """Tell the round; keeps until when it waits, or its tally once it is over."""
+        try:
+            self.until_s = self.steps.send(events)
+        except StopIteration as end:
+            self.until_s, self.tally = None, end.value[0]
+
+    def all_answer(self):
+        self.send([self.answer(name, deliver) for name, deliver in self.asked.items()])
+
+
+@pytest.mark.parametrize(("leadership", "until_s"), [(1, NOW_S + STEP_S), (2, math.inf)])
+def test_the_first_keys_are_waited_for_like_training_where_another_server_led_before(leadership, until_s):
+    under_way = Round(leadership=leadership)
+    assert under_way.until_s == until_s
+    under_way.all_answer()
+    assert under_way.until_s == NOW_S + STEP_S
+
+
+def test_who_left_after_its_answer_is_not_waited_for_longer_than_who_leaves_within_a_step():
+    under_way = Round()
+    asked = under_way.asked
+    answers = [under_way.answer(name, deliver) for name, deliver in asked.items()]
+    under_way.nodes.names = NAMES[:3]
+    under_way.send(answers)
+    shares = under_way.asked
+    assert set(shares) == set(NAMES)
+    under_way.send([under_way.answer(name, shares[name]) for name in NAMES[:3]])
+    assert under_way.until_s == NOW_S + 10
+    # Back in time it is asked again, and in.
+    under_way.nodes.names = NAMES
+    under_way.send([Joined("3")])
+    under_way.all_answer()
+    for _ in range(3):
+        under_way.all_answer()
+    assert under_way.tally.receipts.done == 4
+
+
+def test_an_answer_to_another_step_ends_the_wait_for_its_client_with_the_reason():
+    under_way = Round()
+    asked = under_way.asked
+    other = write_answer(Answer("run", 1, 7, "fit", "0", update=Update({}, 0.0, own={"message": b""})))
+    under_way.send(
+        [Came("0", b"".join(map(bytes, other)), 0), *(under_way.answer(name, asked[name]) for name in NAMES[1:])]
+    )
+    for _ in range(4):
+        under_way.all_answer()
+    [failed] = under_way.tally.receipts.failures()
+    assert (failed.client, failed.reason) == ("0", "an answer in a secure round is that to another step")
