@@ -33,6 +33,11 @@ class Trust:
     whose: str = ""
     named: bool = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a key or a CA at all, and not only what a statement says of itself."""
+        return self.key is not None or self.ca_pem is not None
+
     def check(self, message: Callable[[Any], bytes] = link.signed_bytes) -> link.Check | None:
         """What looks at signatures; None if `cryptography` is not installed, and nobody asked for it.
 
@@ -84,7 +89,12 @@ def known(place: Place) -> Trust:
         from umbel.identity import Credentials
 
         return Trust(ca_pem=Credentials.load(place.user).ca_pem, whose="a key that the server's CA vouches for")
-    folder = place.path.resolve().parent
+    return beside_store(place.path)
+
+
+def beside_store(path: Path) -> Trust:
+    """What is known where a store is: the CA of its server, or the key beside it."""
+    folder = path.resolve().parent
     if (folder / CA).is_file():
         return Trust(ca_pem=(folder / CA).read_bytes(), whose="a key that the server's CA vouches for")
     from umbel.audit.key import FILE, key_beside

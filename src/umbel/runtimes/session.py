@@ -24,6 +24,7 @@ from umbel.runtimes.room import Room
 from umbel.runtimes.stepping import settled, stepped
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
+from umbel.stores.link import PLAN
 from umbel.strategy import State, Strategy
 
 Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -58,6 +59,7 @@ class Session:
         evaluates: whether clients can evaluate; if not, nobody is asked to and that is said once.
         notes: sentences for the log, known before the first round.
         fresh: whether nothing of the run is kept yet.
+        plan: the digest of the run's plan, which its first event names; empty names none.
         players: who plays the clients; set before the first step.
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
@@ -76,6 +78,7 @@ class Session:
     evaluates: bool = True
     notes: Sequence[str] = ()
     fresh: bool = True
+    plan: str = ""
     players: Players = field(init=False)
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
@@ -124,7 +127,8 @@ class Session:
         """Evaluate and keep the model as it is before the first round."""
         metrics = self._measured(Central(self.hooks.evaluate_fn, 0, self.state.params))
         event = {"kind": "round", "round": 0, "participants": 0, **summary({}, {}, metrics), **self.players.account()}
-        self._commit(event if metrics else {"kind": "begun", "round": 0}, 0, {}, self._checkpoint())
+        event = event if metrics else {"kind": "begun", "round": 0}
+        self._commit(event | ({PLAN: self.plan} if self.plan else {}), 0, {}, self._checkpoint())
 
     def _rounds(self) -> Steps[str]:
         try:

@@ -32,6 +32,7 @@ def check_store(make: Callable[[], Store]) -> None:
     expect(store.runs()[0].status == "finished", "a status was not kept")
     store.set_plan("other", {"b": 2})
     expect(store.runs()[1].plan == {"b": 2}, "a plan that was replaced is still the old one")
+    _says_its_plan(store)
     store.claim("one")
     store.release("one")
     store.claim("one")
@@ -65,6 +66,13 @@ def _keeps_rounds(store: Store) -> None:
     expect(store.state("other", "7", 4) is None, "a state is in another run")
     store.commit("one", {"kind": "round", "round": 5}, round=5, checkpoint=None, states={}, keep=set())
     expect(store.checkpoints("one") == [1, 3, 4], "a commit without a checkpoint touched the others")
+
+
+def _says_its_plan(store: Store) -> None:
+    store.create(RunInfo("third", "of another plan", 3.0, "running", {"a": 1}))
+    store.set_plan("third", {"a": 2}, {"kind": "plan", "round": 0})
+    expect(store.runs()[2].plan == {"a": 2}, "a plan that was replaced with an event is still the old one")
+    expect([e["kind"] for e in store.log("third")] == ["plan"], "the event of a plan that was replaced is not there")
 
 
 def _links(store: Store) -> None:
