@@ -109,7 +109,7 @@ def test_any_plain_event_keeps_its_digest_through_a_file(tmp_path_factory, event
     store = SQLiteStore(tmp_path_factory.mktemp("link") / "runs.db")
     store.create(RunInfo(RUN, "", 0.0, "running", {}))
     for event in events:
-        store.append(RUN, {**event, "kind": "any"})
+        store.append(RUN, event)
     assert link.verify(RUN, store.events(RUN)).problem is None
     store.close()
 

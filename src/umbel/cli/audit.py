@@ -23,6 +23,7 @@ from umbel.runtimes.privacy_report.report import KIND as REPORT
 from umbel.runtimes.replay import replay as replayed
 from umbel.stores import RunInfo, RunReader
 from umbel.stores.abstract import Event
+from umbel.stores.legible import check_event
 from umbel.stores.link import Verdict
 
 NO_PLAN = "its plan is in no event, as an earlier version wrote them: whether it is the one that was led is not shown"
@@ -246,6 +247,9 @@ def _write(file: Path, text: str) -> None:
 def _log(run: str, place: Place) -> tuple[RunInfo, list[Event]]:
     with place.opened() as store:
         info = find_run(store, run)
-        found = [event for event in store.log(info.id) if event.get("kind") != "waiting"]
+        log = store.log(info.id)
+    for number, event in enumerate(log, 1):
+        check_event(info.id, number, event)
+    found = [event for event in log if event["kind"] != "waiting"]
     # From a server each says of which run it is; in the log it does not.
     return info, [{key: value for key, value in event.items() if key != "run"} for event in found]

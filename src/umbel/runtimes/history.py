@@ -9,6 +9,7 @@ from typing import Any, final
 from umbel.arrays import Arrays
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import standing
+from umbel.stores.legible import check_event
 
 
 @final
@@ -137,6 +138,7 @@ class History:
             StoreError: an event lacks what its kind has.
         """
         for number, event in enumerate(log, 1):
+            check_event(run, number, event)
             try:
                 _READ.get(event["kind"], lambda event: None)(event)
             except (LookupError, TypeError, AttributeError) as error:

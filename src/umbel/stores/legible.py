@@ -45,34 +45,32 @@ def read_plan(run: str, body: object) -> Mapping[str, Any]:
 
 
 def check_event(run: str, number: int, event: object) -> None:
-    """Whether an event has what all have.
+    """Whether an event has what all have that a run writes. A store keeps any, and looks at what it needs itself.
 
     Raises:
         StoreError: it has not.
     """
     why = _why_no_event(event)
+    if why is None and not isinstance(cast("dict[str, Any]", event).get("kind"), str):
+        why = "does not say its kind"
     if why is not None:
         raise StoreError(f"event {number} of run {run} {why}; {MEND}")
 
 
 def _event(run: str, number: int, body: object) -> dict[str, Any]:
     found = _object(body)
-    if isinstance(found, str):
-        raise StoreError(f"event {number} of run {run} {found}; {MEND}")
-    check_event(run, number, found)
-    return found
+    why = found if isinstance(found, str) else _why_no_event(found)
+    if why is not None:
+        raise StoreError(f"event {number} of run {run} {why}; {MEND}")
+    return cast("dict[str, Any]", found)
 
 
 def _why_no_event(event: object) -> str | None:
     if not isinstance(event, dict):
         return "is no JSON object"
-    found = cast("dict[str, Any]", event)
-    if not isinstance(found.get("kind"), str):
-        return "does not say its kind"
     # One that names no round is of none.
-    if type(found.get("round", 0)) is not int:
-        return f"has the round {repr(found['round'])[:50]}, which is no whole number"
-    return None
+    named = cast("dict[str, Any]", event).get("round", 0)
+    return None if type(named) is int else f"has the round {repr(named)[:50]}, which is no whole number"
 
 
 def _object(body: object) -> dict[str, Any] | str:
