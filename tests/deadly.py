@@ -39,8 +39,8 @@ class Deadly(Store):
         self.inner.set_status(run, status)
         self.here("status")
 
-    def set_plan(self, run, plan):
-        self.inner.set_plan(run, plan)
+    def set_plan(self, run, plan, event=None):
+        self.inner.set_plan(run, plan, event)
 
     def append(self, run, event):
         self.here("before append")

@@ -2,8 +2,13 @@
 
 import json
 import re
+import sqlite3
 
 import pytest
+
+from umbel.audit.key import key_beside
+from umbel.audit.notary import Notary
+from umbel.stores import SQLiteStore
 
 from .conftest import CLIENT, PROJECT, RUN, write_app
 
@@ -286,3 +291,99 @@ def test_a_report_is_no_tree_head_that_a_log_could_be_held_against(here, private
     refused = here("audit", "verify", "last", "--seen", "privacy-report/privacy.json")
     assert (refused.code, "is a report on privacy" in refused.err) == (2, True)
     assert here("audit", "verify", "last").code == 0
+
+
+def tampered(folder, change):
+    """The ledger's entries as `change` makes them, in a log whose links are mended and which is signed anew."""
+    store = SQLiteStore(folder / ".umbel" / "runs.db")
+    [info] = store.runs()
+    events = [event for event in store.log(info.id) if event["kind"] != "tree_head"]
+    with sqlite3.connect(store.path) as db:
+        db.execute("DELETE FROM events")
+    notary = Notary(info.id, key_beside(folder / ".umbel"))
+    for event in change(events):
+        bare = {key: value for key, value in event.items() if key != "previous"}
+        store.append(info.id, bare)
+        notary.noted(bare)
+    store.append(info.id, notary.tree_head(3))
+    store.close()
+
+
+def with_entries(change):
+    """Each entry of the ledger, changed."""
+    return lambda events: [{**event, **change} if event["kind"] == "release" else event for event in events]
+
+
+def cheaper(events):
+    """The ledger of less than was released: ε as of one release less, one entry less."""
+    first, *others = [event for event in events if event["kind"] == "release"]
+    spent = iter([first, *others])
+    return [
+        {**event, "epsilon": next(spent)["epsilon"]} if event in others else event for event in events if event != first
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_entries({"noise_multiplier": 999.0}), "noise_multiplier=999.0, and the plan has 2.0"),
+        (with_entries({"epsilon": 0.5}), "cost ε = 0.5 at δ = 1e-05, and they cost ε = "),
+        (with_entries({"delta": 0.1}), "at δ = 0.1, and they cost"),
+        (cheaper, "the run finished 3 rounds, and its ledger has 2 releases"),
+    ],
+)
+def test_a_ledger_that_is_not_what_was_released_fails(here, private, tmp_path, change, says):
+    assert here("run", "private", "--engine", "serial").code == 0
+    tampered(tmp_path, change)
+    assert here("audit", "verify").code == 0
+    result = here("privacy", "last", "--level", "A0", "--json", "--out", "out")
+    row = rows_of(result)["ledger"]
+    assert (result.code, row["verdict"]) == (1, "failed")
+    assert says in row["text"]
+
+
+def test_a_ledger_in_a_log_that_is_broken_fails(here, private, tmp_path):
+    assert here("run", "private", "--engine", "serial").code == 0
+    with sqlite3.connect(tmp_path / ".umbel" / "runs.db") as db:
+        assert db.execute("DELETE FROM events WHERE number=2").rowcount == 1
+    result = here("privacy", "last", "--level", "A0", "--json", "--out", "out")
+    row = rows_of(result)["ledger"]
+    assert (result.code, row["verdict"]) == (1, "failed")
+    assert "in a log that is not whole: event 2" in row["text"]
+
+
+def test_replay_holds_the_ledger_against_the_plan(here, private, tmp_path):
+    assert here("run", "private", "--engine", "serial").code == 0
+    fine = here("audit", "replay")
+    assert (fine.code, "compared: releases and the plan's noise: 3" in fine.out) == (0, True)
+    tampered(tmp_path, with_entries({"noise_multiplier": 999.0}))
+    found = here("audit", "replay")
+    assert (found.code, "had noise_multiplier=999.0, which is not the plan's" in found.out) == (1, True)
+    tampered(tmp_path, lambda events: [event for event in events if event["kind"] != "release"])
+    assert "round 1 was finished, and its release is not in the ledger" in here("audit", "replay").out
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        'noise_multiplier=2.0, sampling="poisson"',
+        'target_epsilon=4.0, sampling="every"',
+        'noise_multiplier=2.0, sampling="every", noise="local"',
+        'noise_multiplier=9.0, sampling="turns", separation=2',
+    ],
+)
+def test_a_ledger_of_any_plan_that_was_kept_passes(here, tmp_path, plan):
+    write_app(
+        tmp_path / "kept",
+        run=PRIVATE.replace('noise_multiplier=2.0, delta=1e-5, sampling="every"', plan + ", delta=1e-5"),
+    )
+    assert here("run", "kept", "--engine", "serial").code == 0
+    row = rows_of(here("privacy", "last", "--level", "A0", "--json", "--out", "out"))["ledger"]
+    assert (row["verdict"], row["mend"]) == ("passed", ""), row
+    assert here("audit", "replay").code == 0
+    if "target" not in plan and "turns" not in plan:
+        # More rounds of the same noise.
+        assert here("resume", "last", "--set", "num_rounds=5").code == 0
+        row = rows_of(here("privacy", "last", "--level", "A0", "--json", "--out", "out"))["ledger"]
+        assert (row["verdict"], "5 releases" in row["text"]) == ("passed", True)
+        assert here("audit", "replay").code == 0

@@ -5,7 +5,9 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from tests.server.site import Site
 
 import umbel as fl
 from umbel.errors import ConfigError
@@ -18,6 +20,7 @@ from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.promises import gaussian_delta
 from umbel.runtimes.node.rules import Policy, Privacy
+from umbel.runtimes.node.spending import Spending
 from umbel.runtimes.privately import Parts, promise
 
 pytest.importorskip("dp_accounting")
@@ -390,3 +393,72 @@ def test_a_node_that_keeps_nothing_refuses_such_a_policy():
     with pytest.raises(ConfigError, match="epsilon_total"):
         Gate(POLICY)
     Gate(replace(POLICY, privacy=Privacy(delta=1e-5)))
+
+
+def open_gate(keeper, **privacy):
+    """One of an owner who has no budget yet."""
+    return Gate(Policy(privacy=Privacy(**privacy)), purse=keeper, conditions=lambda: NOW)
+
+
+@pytest.mark.parametrize("privacy", [{}, {"require_differential_privacy": True}])
+def test_what_was_promised_before_the_policy_had_a_budget_counts(privacy, keeper):
+    before = open_gate(keeper, **privacy)
+    assert before.why_not_plan("one", plan()) is None
+    assert keeper.promised() == {}
+    assert works(before, "one") is None
+    assert list(keeper.promised().values()) == [pytest.approx(2.0, rel=0.01)]
+    now = gate(keeper)
+    assert "other runs have promised 1.99" in now.why_not_plan("two", plan())
+    assert now.why_not_plan("one", plan()) is None
+
+
+def test_a_run_without_a_promise_counts_nothing_and_is_not_in_the_way(keeper):
+    before = open_gate(keeper)
+    bare = {**plan(), "privacy": {}, "client_half": {"name": "FedAvg"}}
+    assert before.why_not_plan("one", bare) is None
+    assert [works(before, "one", 1, kind) for kind in ("fit", "evaluate", "query")] == [None] * 3
+    assert keeper.promised() == {}
+
+
+def test_answers_with_the_nodes_own_noise_count_before_the_policy_asks(keeper):
+    before = open_gate(keeper)
+    assert before.why_not_plan("one", alone()) is None
+    assert [works(before, "one", 1) for _ in range(3)] == [None] * 3
+    now = gate(keeper)
+    assert now.why_not_plan("one", alone()) is None
+    assert "for 3 releases, and this node has given so many" in works(now, "one", 2)
+
+
+def test_a_node_without_a_policy_counts_too(keeper):
+    counting = Spending(keeper)
+    for odd in (None, [], {"privacy": 7}):
+        counting.note("odd", odd)
+        counting.count(letter("odd"))
+    counting.note("one", plan())
+    assert keeper.promised() == {}
+    counting.count(letter("one"))
+    counting.count(letter("unseen"))
+    assert "other runs have promised 1.99" in gate(keeper).why_not_plan("two", plan())
+
+
+class Still(fl.NumPyClient):
+    def fit(self, parameters, config):
+        return parameters, 1, {}
+
+
+@pytest.mark.parametrize("policy", [None, Policy(), POLICY])
+def test_a_node_at_work_keeps_what_a_run_promises(policy, keeper):
+    site = Site(lambda context: Still(), num_rounds=2, min_available_clients=2, fraction_evaluate=0.0)
+    wanted = fl.PrivacyPlan(clip=1.0, noise_multiplier=8.0, delta=1e-5, sampling="every")
+    more = {"privacy": wanted, "initial": [np.zeros(1, np.float32)], "strategy": fl.FedAvg(weighting="uniform")}
+    site.order = replace(site.order, **more)
+
+    async def story():
+        site.node("1", policy=policy, purse=keeper)
+        site.node("2")
+        await site.until(lambda: site.running.done())
+
+    site.play(story)
+    assert site.outcome.ended == "finished", site.outcome
+    [promised] = keeper.promised().values()
+    assert promised == pytest.approx(site.outcome.privacy[-1].epsilon, rel=0.01)

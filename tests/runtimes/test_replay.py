@@ -9,6 +9,7 @@ import umbel as fl
 from umbel.runtimes import checkpoint
 from umbel.runtimes.replay import _drawn, replay
 from umbel.stores import MemoryStore
+from umbel.stores.link import plan_digest
 from umbel.testing import Quadratics
 
 TOY = Quadratics(clients=12, dtype="float32")
@@ -143,6 +144,7 @@ def test_what_cannot_be_compared_is_said(change, piece):
             plan["config"].update(value)
         else:
             plan[key] = value
+    events[0]["plan"] = plan_digest(plan)
     found = replay(plan, events, models)
     assert found.problems == []
     assert COHORTS not in found.checked

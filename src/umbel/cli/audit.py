@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from umbel.audit import proof, receipt
+from umbel.audit.whole import looked
 from umbel.cli.codes import FAILED, FINE
-from umbel.cli.options import find_run, with_json, with_store
+from umbel.cli.options import find_run, legible, with_json, with_store
 from umbel.cli.place import Place, with_place
 from umbel.cli.statement import Statement, read_statements
 from umbel.cli.trust import Trust, all_known, beside, known, named, with_trust
@@ -20,10 +21,12 @@ from umbel.errors import ConfigError, WireError
 from umbel.runtimes import checkpoint
 from umbel.runtimes.privacy_report.report import KIND as REPORT
 from umbel.runtimes.replay import replay as replayed
-from umbel.stores import RunReader, link
+from umbel.stores import RunInfo, RunReader
 from umbel.stores.abstract import Event
+from umbel.stores.legible import check_event
 from umbel.stores.link import Verdict
-from umbel.stores.link import verify as walk
+
+NO_PLAN = "its plan is in no event, as an earlier version wrote them: whether it is the one that was led is not shown"
 
 
 @click.group()
@@ -34,7 +37,9 @@ def audit() -> None:
 @audit.command("verify")
 @click.argument("run", default="last")
 @click.option("--head", help="The digest of an event that was seen earlier, which must still be there.")
-@click.option("--seen", type=Path, help="A tree head or a receipt of this run that was kept: its events must be there.")
+@click.option(
+    "--seen", type=Path, help="Tree heads or receipts that were kept: the events of this run's must be there."
+)
 @with_trust
 @with_json
 @with_place
@@ -43,41 +48,59 @@ def verify(
 ) -> int:
     """Walk the log of RUN: each event names the one before it by its SHA-256, and tree heads are signed.
 
-    Ends with 1 if one does not, if a signature is not good, or if --key or --ca is given and nothing is signed.
+    Ends with 1 if one does not, if a signature is not good, if the plan is not the one that the log names, or if a
+    run that is over lacks its end. Where a key or a CA is known, so does the log of such a run that is not signed to
+    its last event, and with --key or --ca any that nobody has signed.
     """
     if head is not None and (len(head) != 64 or set(head) - set("0123456789abcdef")):
         raise ConfigError(f"--head is the SHA-256 of an event, 64 digits of 0-9 and a-f, got {head!r}")
     trust = named(key, ca)
     trust = trust if trust.named else known(place)
     check = trust.check()
-    name, events = _log(run, place)
-    kept = [] if seen is None else read_statements(seen)
-    if any(one.kind == REPORT for one in kept):
-        raise ConfigError(
-            f"--seen is a tree head or a receipt, and {seen} is a report on privacy; umbel audit check looks at that"
-        )
-    verdict = _walked(name, events, head, kept, check)
+    info, events = _log(run, place)
+    kept, skipped = ([], 0) if seen is None else _kept(seen, info.id)
+    verdict = _walked(info, events, head, kept, trust)
     unsigned = verdict.tree_heads == 0 or check is None
     if as_json:
-        click.echo(json.dumps({"run": name, **asdict(verdict), "signed_by": "" if unsigned else trust.whose}))
+        told = {"run": info.id, **asdict(verdict), "signed_by": "" if unsigned else trust.whose}
+        click.echo(json.dumps({**told, **({} if seen is None else {"skipped": skipped})}))
     elif verdict.problem is not None:
-        click.echo(f"run {name}: {verdict.problem}")
+        click.echo(f"run {info.id}: {verdict.problem}")
     else:
         old = f"; the first {verdict.unlinked} have no links, an earlier version wrote them" if verdict.unlinked else ""
-        click.echo(f"run {name}: {verdict.events} events, unbroken{old}")
+        click.echo(f"run {info.id}: {verdict.events} events, unbroken{old}")
         click.echo(_signed(verdict, trust, is_checked=check is not None))
+        click.echo("its plan is the one that the log names" if verdict.plan else NO_PLAN)
+        if seen is not None:
+            others = f"; {skipped} of other runs were skipped" if skipped else ""
+            click.echo(f"statements in {seen} that are in it: {len(kept)}{others}")
         click.echo(f"the last one's digest is {verdict.head}; keep it, and give it as --head the next time")
     return FAILED if verdict.problem is not None or (trust.named and unsigned) else FINE
 
 
-def _walked(
-    run: str, events: list[Event], head: str | None, kept: list[Statement], check: link.Check | None
-) -> Verdict:
-    """The verdict on a log: the first that has a problem, for all that was kept of it."""
-    verdict = walk(run, events, head=head, check=check)
+def _kept(seen: Path, run: str) -> tuple[list[Statement], int]:
+    """What was kept of a run, and how many statements in the file are of others.
+
+    Raises:
+        ConfigError: nothing in it is of this run, or it holds something else.
+    """
+    kept = read_statements(seen)
+    if any(one.kind == REPORT for one in kept):
+        raise ConfigError(
+            f"--seen is a tree head or a receipt, and {seen} is a report on privacy; umbel audit check looks at that"
+        )
+    own = [one for one in kept if one.signed["run"] == run]
+    if not own:
+        others = ", ".join(sorted({one.signed["run"] for one in kept})[:3])
+        raise ConfigError(f"{seen} holds nothing of run {run}, only of {others or 'nothing'}; name one of these")
+    return own, len(kept) - len(own)
+
+
+def _walked(info: RunInfo, events: list[Event], head: str | None, kept: list[Statement], trust: Trust) -> Verdict:
+    """The verdict on a log, and on all that was kept of it."""
+    seen = [one.signed for one in kept]
+    verdict = looked(info, events, check=trust.check(), trusts=trust.is_known, head=head, seen=seen)
     for one in kept:
-        if verdict.problem is None:
-            verdict = walk(run, events, seen=one.signed, check=check)
         if verdict.problem is None and one.kind == receipt.KIND:
             wrong = receipt.why_not_in(one.data, events)
             verdict = verdict if wrong is None else replace(verdict, problem=f"{wrong}: the log was written anew")
@@ -85,13 +108,19 @@ def _walked(
 
 
 def _signed(verdict: Verdict, trust: Trust, *, is_checked: bool) -> str:
+    rest = "give --key or --ca, or as --head or --seen what somebody has kept"
+    if not verdict.tree_heads and trust.is_known:
+        return "nothing in it is signed yet"
     if not verdict.tree_heads:
-        return "nothing in it is signed (yet)"
+        return f"nothing in it is signed, and no key is known here: all of it may have been written anew; {rest}"
     if not is_checked:
-        return "its signatures were not looked at, as cryptography is not installed"
+        return "its signatures were not looked at, as cryptography is not installed: anybody may have written it"
     later = verdict.events - verdict.covered - 1
-    rest = f"; {later} came later and are not signed yet" if later else ""
-    return f"the first {verdict.covered} are signed by {trust.whose or 'a key that nobody here knows'}{rest}"
+    unsigned = f"; {later} came later and are not signed yet" if later else ""
+    if trust.is_known:
+        return f"the first {verdict.covered} are signed by {trust.whose}{unsigned}"
+    whose = f"a key that nobody here knows, which anybody may have made{unsigned}"
+    return f"the first {verdict.covered} are signed by {whose}; {rest}"
 
 
 @audit.command("prove")
@@ -103,7 +132,8 @@ def prove(run: str, node: str, place: Place) -> int:
 
     Each holds the round's whole event, with the names of all who took part. Ends with 1 if there is none.
     """
-    name, events = _log(run, place)
+    info, events = _log(run, place)
+    name = info.id
     found = list(proof.proofs(name, events, node))
     for one in found:
         click.echo(json.dumps(one))
@@ -167,18 +197,21 @@ def replay(run: str, as_json: bool, place: Place) -> int:
 
     Says what could not be compared, and why. Ends with 1 if something does not fit.
     """
-    name, events = _log(run, place)
-    verdict = walk(name, events, check=known(place).check())
+    info, events = _log(run, place)
+    trust = known(place)
+    verdict = looked(info, events, check=trust.check(), trusts=trust.is_known)
     with place.opened() as store:
-        info = find_run(store, name)
-        kept = {number: _model(store, name, number) for number in store.checkpoints(name)}
-    found = replayed(info.plan, events, {number: digest for number, digest in kept.items() if digest is not None})
-    problems = [*([verdict.problem] if verdict.problem else []), *found.problems]
+        kept = {number: _model(store, info.id, number) for number in store.checkpoints(info.id)}
+    with legible(info.id):
+        models = {number: digest for number, digest in kept.items() if digest is not None}
+        found = replayed(info.plan, events, models)
+    # The plan is looked at by both.
+    problems = list(dict.fromkeys([*([verdict.problem] if verdict.problem else []), *found.problems]))
     problems += [f"the checkpoint of round {number} cannot be read" for number in kept if kept[number] is None]
     if as_json:
-        click.echo(json.dumps({"run": name, **asdict(found), "problems": problems}))
+        click.echo(json.dumps({"run": info.id, **asdict(found), "problems": problems}))
         return FAILED if problems else FINE
-    click.echo(f"run {name}: {'all that was compared fits' if not problems else 'something does not fit'}")
+    click.echo(f"run {info.id}: {'all that was compared fits' if not problems else 'something does not fit'}")
     for what, count in {"events of an unbroken chain": verdict.events, **found.checked}.items():
         click.echo(f"compared: {what}: {count}")
     for text in problems:
@@ -199,22 +232,33 @@ def _model(store: RunReader, run: str, round: int) -> str | None:
 @audit.command("export")
 @click.argument("run", default="last")
 @click.argument("file", type=Path)
+@click.option("--plan", type=Path, help="A file to write the run's plan to, which the log names by its digest.")
 @with_place
-def export(run: str, file: Path, place: Place) -> None:
+def export(run: str, file: Path, plan: Path | None, place: Place) -> None:
     """Write the log of RUN to FILE, an event a line, for an auditor who has no Umbel (see docs/audit.md)."""
-    if file.exists():
-        raise ConfigError(f"{file} is there already; choose another name")
-    name, events = _log(run, place)
+    for path in [file, *([plan] if plan else [])]:
+        if path.exists():
+            raise ConfigError(f"{path} is there already; choose another name")
+    info, events = _log(run, place)
+    _write(file, "".join(json.dumps({"run": info.id, **event}) + "\n" for event in events))
+    if plan is not None:
+        _write(plan, json.dumps(info.plan, sort_keys=True) + "\n")
+    click.echo(f"{file}: the log of run {info.id}, {len(events)} events{f'; {plan}: its plan' if plan else ''}")
+
+
+def _write(file: Path, text: str) -> None:
     try:
-        file.write_text("".join(json.dumps({"run": name, **event}) + "\n" for event in events), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}; choose another place") from error
-    click.echo(f"{file}: the log of run {name}, {len(events)} events")
 
 
-def _log(run: str, place: Place) -> tuple[str, list[Event]]:
+def _log(run: str, place: Place) -> tuple[RunInfo, list[Event]]:
     with place.opened() as store:
         info = find_run(store, run)
-        found = [event for event in store.log(info.id) if event.get("kind") != "waiting"]
+        log = store.log(info.id)
+    for number, event in enumerate(log, 1):
+        check_event(info.id, number, event)
+    found = [event for event in log if event["kind"] != "waiting"]
     # From a server each says of which run it is; in the log it does not.
-    return info.id, [{key: value for key, value in event.items() if key != "run"} for event in found]
+    return info, [{key: value for key, value in event.items() if key != "run"} for event in found]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from umbel.errors import ConfigError, StoreError
+from umbel.errors import ConfigError, StoreError, UmbelError
 from umbel.stores import RunInfo, RunReader, SQLiteStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,6 +92,24 @@ def find_run(store: RunReader, text: str) -> RunInfo:
     if not found:
         raise ConfigError(f"there is no run {text!r}; the newest are {names}: umbel ls shows all")
     raise ConfigError(f"{len(found)} runs begin with {text!r}, such as {names}; give more of the id")
+
+
+@contextmanager
+def legible(run: str) -> Generator[None]:
+    """Where the plan or the log of `run` is not what it should be, a sentence instead of the first symptom.
+
+    Raises:
+        StoreError: so it is.
+    """
+    try:
+        yield
+    except UmbelError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"the plan or the log of run {run} is not what was written ({type(error).__name__}: {error}); umbel audit "
+            "verify shows where, else restore the store from a backup"
+        ) from error
 
 
 def console() -> Console:

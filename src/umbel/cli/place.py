@@ -13,6 +13,7 @@ from umbel.cli.options import opened, with_store
 from umbel.cli.remote import Remote, remote, with_server
 from umbel.stores import RunInfo, RunReader
 from umbel.stores.abstract import Event
+from umbel.stores.legible import check_event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,7 +63,10 @@ class RemoteRuns(RunReader):
         return [RunInfo(run["id"], run["name"], run["created"], run["status"], run["plan"]) for run in found]
 
     def log(self, run: str) -> list[Event]:
-        return list(self._place.lines(f"/v1/runs/{run}/events"))
+        found = list(self._place.lines(f"/v1/runs/{run}/events"))
+        for number, event in enumerate(found, 1):
+            check_event(run, number, event)
+        return found
 
     def checkpoints(self, run: str) -> list[int]:
         return self._place.get(f"/v1/runs/{run}/checkpoints")["rounds"]

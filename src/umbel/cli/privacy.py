@@ -12,11 +12,13 @@ import click
 
 import umbel
 from umbel.arrays import Arrays
+from umbel.audit.whole import looked
 from umbel.cli.codes import FAILED, FINE
 from umbel.cli.drive import json_out
-from umbel.cli.options import find_run, opened, with_json, with_set, with_store
+from umbel.cli.options import find_run, legible, opened, with_json, with_set, with_store
 from umbel.cli.resume import entry_of, loaded
 from umbel.cli.settings import changed
+from umbel.cli.trust import beside_store
 from umbel.errors import ConfigError, printable
 from umbel.runtimes import checkpoint
 from umbel.runtimes.app import load_app
@@ -92,24 +94,30 @@ def _subject(target: str, app: Path | None, changes: tuple[str, ...], path: Path
 
 
 def _of_run(target: str, app: Path | None, path: Path) -> Subject:
+    trust = beside_store(path)
     with opened(path) as store:
         info = find_run(store, target)
         log, kept = store.log(info.id), store.checkpoints(info.id)
         history = History.of(log, Arrays.of({}), info.id, info.plan)
+        finished = rounds_in(log)
         if any(event["kind"] == FORGOTTEN for event in log):
             # What is left is from before the removed models, which were released all the same.
-            kept = [number for number in kept if number >= max(rounds_in(log), default=0)]
+            kept = [number for number in kept if number >= max(finished, default=0)]
         released = checkpoint.read(store.checkpoint(info.id, kept[-1]))[0].params if kept else None
-    entry = entry_of(info, "name the folder of an app that does the same")
-    found = loaded(info, entry, app, otherwise="undo the change, or look at a new run")
+    with legible(info.id):
+        entry = entry_of(info, "name the folder of an app that does the same")
+        found = loaded(info, entry, app, otherwise="undo the change, or look at a new run")
+        without = tuple(info.plan.get("without", ()))
     return Subject(
         app=found,
         run=found.describe(entry["settings"]),
         settings=entry["settings"],
         id=info.id,
         released=released,
-        without=tuple(info.plan.get("without", ())),
+        without=without,
         spent=history.privacy,
+        finished=len(finished),
+        log_problem=looked(info, log, check=trust.check(), trusts=trust.is_known).problem or "",
     )
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from umbel.arrays import Arrays
-from umbel.cli.options import console, find_run, with_json
+from umbel.cli.options import console, find_run, legible, with_json
 from umbel.cli.place import Place, RemoteRuns, with_place
 from umbel.errors import printable
 from umbel.observe.sparkline import sparkline
@@ -36,7 +36,7 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
         runs = store.runs()
         chosen = runs if everything else runs[-NEWEST:]
         waits = store.waits_for if isinstance(store, RemoteRuns) else {}
-        lines: list[dict[str, Any]] = [{**_line(store, run), "waits_for": waits.get(run.id)} for run in chosen]
+        lines = [_line(store, run, waits.get(run.id)) for run in chosen]
     if as_json:
         click.echo(json.dumps(lines))
         return
@@ -55,18 +55,20 @@ def ls(everything: bool, as_json: bool, place: Place) -> None:
         click.echo(f"… and {len(runs) - len(chosen)} older: umbel ls --all")
 
 
-def _line(store: RunReader, info: RunInfo) -> dict[str, Any]:
+def _line(store: RunReader, info: RunInfo, waits_for: str | None) -> dict[str, Any]:
     history = _history(store, info)
-    return {
-        "run": info.id,
-        "name": info.name,
-        "status": _status(store, info),
-        "round": max((record.round for record in history.rounds), default=0),
-        "num_rounds": info.plan["config"]["num_rounds"],
-        "loss": history.loss,
-        "metrics": dict(history.metrics),
-        "created_s": info.created_s,
-    }
+    with legible(info.id):
+        return {
+            "run": info.id,
+            "name": info.name,
+            "status": _status(store, info),
+            "round": max((record.round for record in history.rounds), default=0),
+            "num_rounds": info.plan["config"]["num_rounds"],
+            "loss": history.loss,
+            "metrics": dict(history.metrics),
+            "created_s": info.created_s,
+            "waits_for": waits_for,
+        }
 
 
 def _history(store: RunReader, info: RunInfo) -> History:
@@ -92,9 +94,14 @@ def show(run: str, as_json: bool, place: Place) -> None:
         status = _status(store, info)
         matching = _matching(store, info)
         waits = store.waits_for.get(info.id) if isinstance(store, RemoteRuns) else None
-    if as_json:
-        click.echo(json.dumps({**_data(info, history, status), "matching": matching, "waits_for": waits}))
-        return
+    with legible(info.id):
+        if as_json:
+            click.echo(json.dumps({**_data(info, history, status), "matching": matching, "waits_for": waits}))
+        else:
+            _show(info, history, status, matching, waits)
+
+
+def _show(info: RunInfo, history: History, status: str, matching: int | None, waits: str | None) -> None:
     terminal = console()
     _show_plan(terminal, info, status, matching)
     if waits:

@@ -33,6 +33,11 @@ class Trust:
     whose: str = ""
     named: bool = False
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a key or a CA at all, and not only what a statement says of itself."""
+        return self.key is not None or self.ca_pem is not None
+
     def check(self, message: Callable[[Any], bytes] = link.signed_bytes) -> link.Check | None:
         """What looks at signatures; None if `cryptography` is not installed, and nobody asked for it.
 
@@ -89,7 +94,17 @@ def all_known(place: Place) -> list[Trust]:
         from umbel.identity import Credentials
 
         return [Trust(ca_pem=Credentials.load(place.user).ca_pem, whose="a key that the server's CA vouches for")]
-    folder, found = place.path.resolve().parent, list[Trust]()
+    return all_beside_store(place.path)
+
+
+def beside_store(path: Path) -> Trust:
+    """What is known where a store is: the CA of its server, or the key beside it."""
+    return next(iter(all_beside_store(path)), Trust())
+
+
+def all_beside_store(path: Path) -> list[Trust]:
+    """The same: both, where there are both."""
+    folder, found = path.resolve().parent, list[Trust]()
     if (folder / CA).is_file():
         found.append(Trust(ca_pem=(folder / CA).read_bytes(), whose="a key that the server's CA vouches for"))
     from umbel.audit.key import FILE, key_beside

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 from umbel.arrays import Arrays
-from umbel.errors import ConfigError
+from umbel.errors import ConfigError, StoreError
 from umbel.stores.abstract import standing
+from umbel.stores.legible import check_event
 
 
 @final
@@ -79,11 +80,31 @@ class Release:
     Attributes:
         round: of which round.
         epsilon: ε of all releases up to this one together, at `delta`.
+        noise_multiplier: of its noise; None where the log does not say.
+        part: where noise is correlated over rounds, in which process of the run it was made, from 0; else 0.
     """
 
     round: int
     epsilon: float
     delta: float
+    noise_multiplier: float | None = None
+    part: int = 0
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> Release:
+        """The entry in a "release" event."""
+        return cls(
+            event["round"], event["epsilon"], event["delta"], event.get("noise_multiplier"), event.get("part", 0)
+        )
+
+
+_READ: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
+    "round": RoundRecord.of,
+    "release": Release.of,
+    "warning": lambda event: hash(event["text"]),
+    "ended": lambda event: event["reason"].startswith,
+}
+"""What is read of an event, by its kind."""
 
 
 @final
@@ -111,19 +132,26 @@ class History:
 
     @classmethod
     def of(cls, log: Sequence[Mapping[str, Any]], parameters: Arrays, run: str, plan: Mapping[str, Any]) -> History:
-        """The history that a log tells: of rounds what still holds, of releases all."""
-        rounds: list[RoundRecord] = []
-        warnings: dict[str, None] = {}
-        releases = [Release(e["round"], e["epsilon"], e["delta"]) for e in log if e["kind"] == "release"]
-        ended = "unfinished"
-        for event in standing(log):
-            if event["kind"] == "round":
-                rounds.append(RoundRecord.of(event))
-            elif event["kind"] == "warning":
-                warnings[event["text"]] = None
-            elif event["kind"] == "ended":
-                ended = event["reason"]
-        return cls(parameters, tuple(rounds), run, ended, tuple(warnings), plan, tuple(releases))
+        """The history that a log tells: of rounds what still holds, of releases all.
+
+        Raises:
+            StoreError: an event lacks what its kind has.
+        """
+        for number, event in enumerate(log, 1):
+            check_event(run, number, event)
+            try:
+                _READ.get(event["kind"], lambda event: None)(event)
+            except (LookupError, TypeError, AttributeError) as error:
+                raise StoreError(
+                    f"event {number} of run {run} is not what was written ({type(error).__name__}: {error}); umbel "
+                    "audit verify shows whether the log was changed, else restore the store from a backup"
+                ) from error
+        told = standing(log)
+        rounds = tuple(RoundRecord.of(event) for event in told if event["kind"] == "round")
+        warnings = dict.fromkeys(event["text"] for event in told if event["kind"] == "warning")
+        releases = tuple(Release.of(event) for event in log if event["kind"] == "release")
+        ended = next((event["reason"] for event in reversed(told) if event["kind"] == "ended"), "unfinished")
+        return cls(parameters, rounds, run, ended, tuple(warnings), plan, releases)
 
     @property
     def loss(self) -> float | None:

@@ -18,6 +18,7 @@ from umbel.plan import check_same
 from umbel.runtimes import checkpoint
 from umbel.runtimes.session import Hooks, Session
 from umbel.stores import MemoryStore, RunInfo, Store, store_for
+from umbel.stores.link import PLAN, named_plan, plan_digest
 from umbel.strategy import Strategy
 
 LONGEST_NAME = 200
@@ -57,12 +58,14 @@ class Kept:
     """A run in its store, and whether it was there before.
 
     Attributes:
+        plan: the digest of its plan, for its first event.
         log_key: signs its log; None is one kept beside the store, if that is on a disk.
     """
 
     store: Store
     run: str
     before: RunInfo | None
+    plan: str
     log_key: LogKey | None = None
 
     @property
@@ -101,11 +104,27 @@ class Kept:
             restore(coordination)
             self.store.rewind(self.run, reached)
         session = Session(self.run, strategy, coordinator, self.store, state, hooks)
-        session.notes, session.fresh = notes, fresh
-        session.notary = self._notary()
+        session.notes, session.fresh, session.plan = notes, fresh, self.plan
+        session.notary = self.notary()
         return session
 
-    def _notary(self) -> Notary | None:
+    def replan(self, plan: Mapping[str, Any]) -> None:
+        """Keep a plan that the run goes on with. Its log names it, where it does not yet, and is signed with that.
+
+        A run without a checkpoint begins again, and its first event names the plan.
+        """
+        named = named_plan(self.store.log(self.run))
+        if named == self.plan or (named is None and self.fresh):
+            self.store.set_plan(self.run, plan)
+            return
+        last = max(self.store.checkpoints(self.run), default=0)
+        self.store.set_plan(self.run, plan, {"format": 1, "kind": PLAN, "round": last, PLAN: self.plan})
+        notary = self.notary()
+        head = None if notary is None else notary.tree_head(last)
+        if head is not None:
+            self.store.append(self.run, {"format": 1, **head})
+
+    def notary(self) -> Notary | None:
         """Who signs the log as it is now; nobody signs what is in memory only."""
         key, folder = self.log_key, self.store.folder
         if key is None and folder is not None:
@@ -113,13 +132,16 @@ class Kept:
         return None if key is None else Notary(self.run, key, self.store.log(self.run))
 
 
-def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any]) -> Kept:
+def kept(
+    store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any], log_key: LogKey | None = None
+) -> Kept:
     """The run `before`, or a new one.
 
     The run is claimed for this process; `store.release` gives it back.
 
     Args:
         name: of a new one, at most `LONGEST_NAME` printable characters.
+        log_key: as in `Kept`.
 
     Raises:
         ConfigError: the name is none, or the run was begun under another plan.
@@ -130,13 +152,14 @@ def kept(store: Store, before: RunInfo | None, name: str, plan: Mapping[str, Any
         _check_not_forgotten(store, before.id)
         store.claim(before.id)
         # It may go on with more rounds than before, and be killed while it does.
-        store.set_plan(before.id, plan)
-        return Kept(store, before.id, before)
+        found = Kept(store, before.id, before, plan_digest(plan), log_key)
+        found.replan(plan)
+        return found
     check_name(name)
     run = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     store.claim(run)
     store.create(RunInfo(run, name, time.time(), "running", plan))
-    return Kept(store, run, None)
+    return Kept(store, run, None, plan_digest(plan), log_key)
 
 
 def check_name(name: object) -> None:

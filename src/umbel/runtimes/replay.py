@@ -14,10 +14,15 @@ from umbel.coordinators import Everyone, Rounds, ServerConfig
 from umbel.coordinators.abstract import count_of
 from umbel.coordinators.population import cohort_key
 from umbel.errors import ConfigError
+from umbel.runtimes.budget import RELEASE
 from umbel.runtimes.halves import is_promised
 from umbel.runtimes.matching import population
 from umbel.stores.abstract import standing
+from umbel.stores.link import named_plan, plan_digest, why_another_plan
 
+NO_PLAN = "the plan: it is in no event, as an earlier version wrote them"
+_MECHANISM = ("noise_multiplier", "sampling", "cohort", "clients")
+"""What the plan's mechanism and each entry of the ledger say both."""
 NO_SUMS = "the server's steps: no plan of this version keeps a round's sum, so a model is not computed from it again"
 SECURE_SUMS = "the sums: under secure aggregation nobody but the server has opened them, and updates are in no log"
 
@@ -49,10 +54,12 @@ def replay(plan: Mapping[str, Any], events: Sequence[Mapping[str, Any]], models:
 
     Args:
         plan: the run's plan, as its store has it.
-        events: its log, whose chain is not looked at here.
+        events: its log, all of it, whose chain is not looked at here.
         models: round → digest of the model in its kept checkpoint.
     """
     found, rounds = Replay(), rounds_in(events)
+    _plan(found, plan, events)
+    _ledger(found, plan, events, rounds)
     _models(found, rounds, models)
     _contributions(found, rounds)
     config = _config(plan)
@@ -71,10 +78,42 @@ def rounds_in(events: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any
     return {event["round"]: event for event in standing(events) if event.get("kind") == "round" and event["round"] > 0}
 
 
+def _plan(found: Replay, plan: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> None:
+    named = named_plan(events)
+    if named is None:
+        found.unchecked.append(NO_PLAN)
+    else:
+        found.hold("the plan, by its digest in the log", why_another_plan(named, plan_digest(plan)))
+
+
+def _ledger(
+    found: Replay,
+    plan: Mapping[str, Any],
+    events: Sequence[Mapping[str, Any]],
+    rounds: Mapping[int, Mapping[str, Any]],
+) -> None:
+    """What a private run released is what its plan says, and no round of it is without a release."""
+    if not is_promised(plan["strategy"]):
+        return
+    entries = [event for event in events if event.get("kind") == RELEASE]
+    mechanism = plan["strategy"]["mechanism"]
+    for event in entries:
+        other = next((name for name in _MECHANISM if event.get(name) != mechanism.get(name)), None)
+        wrong = f"a release of round {event['round']} had {other}={event.get(str(other))!r}, which is not the plan's"
+        found.hold("releases and the plan's noise", None if other is None else wrong)
+    without = sorted(rounds.keys() - {event["round"] for event in entries})
+    wrong = f"round {without[0] if without else 0} was finished, and its release is not in the ledger"
+    found.hold("rounds and the ledger's releases", wrong if without else None)
+
+
 def _models(found: Replay, rounds: Mapping[int, Mapping[str, Any]], models: Mapping[int, str]) -> None:
     for number, digest in sorted(models.items()):
-        if number in rounds:
-            logged = rounds[number].get("model")
+        if number in rounds and "model" not in rounds[number]:
+            found.unchecked.append(
+                f"the model of round {number}: its event does not name it, an earlier version wrote it"
+            )
+        elif number in rounds:
+            logged = rounds[number]["model"]
             wrong = f"the checkpoint of round {number} holds the model {digest}, the log says {logged}"
             found.hold("models of kept checkpoints", None if digest == logged else wrong)
     rest = len(rounds.keys() - models.keys())

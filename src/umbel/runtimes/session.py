@@ -25,6 +25,7 @@ from umbel.runtimes.stepping import settled, stepped
 from umbel.runtimes.stopping import unmonitored
 from umbel.runtimes.tally import Tally
 from umbel.stores import Store
+from umbel.stores.link import PLAN
 from umbel.strategy import State, Strategy
 
 Observer: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -84,6 +85,7 @@ class Session:
         evaluates: whether clients can evaluate; if not, nobody is asked to and that is said once.
         notes: sentences for the log, known before the first round.
         fresh: whether nothing of the run is kept yet.
+        plan: the digest of the run's plan, which its first event names; empty names none.
         players: who plays the clients; set before the first step.
         clock: seconds; what deadlines are measured on.
         room: where a large model lies; None is this process's memory.
@@ -103,6 +105,7 @@ class Session:
     evaluates: bool = True
     notes: Sequence[str] = ()
     fresh: bool = True
+    plan: str = ""
     players: Players = field(init=False)
     clock: Callable[[], float] = time.monotonic
     room: Room | None = None
@@ -165,7 +168,7 @@ class Session:
         if metrics:
             event |= {"kind": "round", "participants": 0, **summary({}, {}, metrics), **self.players.account()}
         # Whose the first model was, nobody could tell later.
-        event |= {"model": self.state.params.digest, "giver": self.giver}
+        event |= {"model": self.state.params.digest, "giver": self.giver, **({PLAN: self.plan} if self.plan else {})}
         self._commit(event, 0, {}, self._checkpoint())
 
     def _rounds(self) -> Steps[str]:

@@ -106,8 +106,12 @@ class Store(RunReader):
         """Note how a run stands."""
 
     @abstractmethod
-    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
-        """Replace a run's plan, when it goes on with more rounds."""
+    def set_plan(self, run: str, plan: Mapping[str, Any], event: Event | None = None) -> None:
+        """Replace a run's plan, when it goes on with more rounds.
+
+        Args:
+            event: says so in the log, as `append` does, in one piece with it; None says nothing.
+        """
 
     def claim(self, run: str) -> None:
         """Say that this process leads `run` until `release`, `close` or its end.

@@ -4,7 +4,7 @@ Now and then an event of the kind "tree_head" signs the Merkle tree over all eve
 This file needs nothing but Python, and `cryptography` where signatures are to be looked at. An auditor may run it by
 itself on a log that was written by `umbel audit export RUN LOG.jsonl`:
 
-    python link.py RUN LOG.jsonl [HEAD] [--ca ca.crt | --key HEX] [--seen receipt.json]
+    python link.py RUN LOG.jsonl [HEAD] [--ca ca.crt | --key HEX] [--seen receipts.jsonl] [--plan plan.json]
 
 References:
     B. Laurie, A. Langley, E. Kasper. Certificate Transparency. RFC 6962, 2013. https://www.rfc-editor.org/rfc/rfc6962
@@ -16,7 +16,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
@@ -24,6 +24,8 @@ LINK = "previous"
 """The key under which an event names the one before it."""
 OPENING = "umbel log 1\n"
 TREE_HEAD = "tree_head"
+PLAN = "plan"
+"""The key under which an event names the run's plan by its digest, and the kind of one that says nothing else."""
 SIGNED = ("run", "size", "root", "head", "at_s")
 """What a tree head's signature is over."""
 LOG_USE = "2.25.121801747579026429836240385418142217986"
@@ -41,6 +43,24 @@ def canonical(event: Mapping[str, Any]) -> bytes:
 def digest(event: Mapping[str, Any]) -> str:
     """The SHA-256 of an event, its link included."""
     return hashlib.sha256(canonical(event)).hexdigest()
+
+
+def plan_digest(plan: Mapping[str, Any]) -> str:
+    """The SHA-256 of a plan as a store gives it back: of the bytes of `canonical`."""
+    return digest(json.loads(json.dumps(plan)))
+
+
+def named_plan(events: Iterable[Mapping[str, Any]]) -> str | None:
+    """The digest of the plan that a log names last; None if it names none, as an earlier version wrote it."""
+    found = [event[PLAN] for event in events if PLAN in event]
+    return None if not found else str(found[-1])
+
+
+def why_another_plan(named: str | None, plan: str) -> str | None:
+    """What is wrong with a plan of the digest `plan` where the log names another one last."""
+    if named in (None, plan):
+        return None
+    return f"the plan has the digest {plan}, and the log names {named}: the run was led by another plan than this one"
 
 
 def opening(run: str) -> str:
@@ -103,6 +123,7 @@ class Verdict:
         root: the root of the tree over all of them.
         tree_heads: how many of them are tree heads.
         covered: how many events come before the last tree head, and are in its root.
+        plan: the digest of the plan that the log names last; None if it names none, as earlier versions wrote it.
     """
 
     events: int
@@ -112,6 +133,7 @@ class Verdict:
     root: str = ""
     tree_heads: int = 0
     covered: int = 0
+    plan: str | None = None
 
 
 def verify(
@@ -119,20 +141,25 @@ def verify(
     events: Iterable[Mapping[str, Any]],
     *,
     head: str | None = None,
-    seen: Mapping[str, Any] | None = None,
+    seen: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (),
     check: Check | None = None,
+    plan: str | None = None,
 ) -> Verdict:
     """Walk a log and see whether each event names the one before it, and each tree head the tree before it.
 
     Args:
         head: the digest of an event that was seen earlier, which must still be there.
-        seen: a tree head or a receipt that was seen earlier: its `size` events must still be there, under its `root`.
+        seen: tree heads or receipts that were seen earlier, one or several: the first `size` events of each must still
+            be there, under its `root`.
         check: says what is wrong with the signature of a tree head; None looks at none.
+        plan: the digest of the plan that the run is said to have, which the log must name if it names any.
     """
     count = unlinked = heads = covered = 0
-    last, head_seen, size_seen = opening(run), head is None, seen is None
-    tree, problems = Frontier(), list[str]()
+    last, head_seen, kept = opening(run), head is None, [seen] if isinstance(seen, Mapping) else seen
+    tree, problems, planned = Frontier(), list[str](), None
+    roots = dict[Any, str]({one.get("size"): "" for one in kept})
     for event in events:
+        planned = named_plan([event]) or planned
         named, kind = event.get(LINK), event.get("kind", "an event")
         if named is None and unlinked == count:
             unlinked += 1
@@ -148,20 +175,19 @@ def verify(
         count, last = count + 1, digest(event)
         tree.add(last)
         head_seen = head_seen or last == head
-        size_seen = size_seen or (seen is not None and _is_of(seen, run, tree))
+        if tree.size in roots:
+            roots[tree.size] = tree.root
     if not head_seen:
         problems.append(f"no event has the digest {head}: the log was cut off, or is another one")
-    if seen is not None and not size_seen:
-        problems.append(
-            f"the first {seen.get('size')} events of run {run} do not have the root {seen.get('root')} that was seen: "
-            "the log was cut off or written anew, or is another one"
-        )
-    return Verdict(count, last, unlinked, problems[0] if problems else None, tree.root, heads, covered)
-
-
-def _is_of(seen: Mapping[str, Any], run: str, tree: Frontier) -> bool:
-    """Whether something that was seen earlier is about this very tree."""
-    return seen.get("size") == tree.size and seen.get("run") == run and seen.get("root") == tree.root
+    problems += [
+        f"the first {one.get('size')} events of run {run} do not have the root {one.get('root')} that was seen: "
+        "the log was cut off or written anew, or is another one"
+        for one in kept
+        if one.get("run") != run or one.get("root") != roots[one.get("size")]
+    ]
+    wrong = None if plan is None else why_another_plan(planned, plan)
+    problems += [] if wrong is None else [wrong]
+    return Verdict(count, last, unlinked, problems[0] if problems else None, tree.root, heads, covered, planned)
 
 
 def _unfit(event: Mapping[str, Any], tree: Frontier, last: str) -> str | None:
@@ -235,24 +261,90 @@ def main(arguments: list[str]) -> int:
     for name in ("run", "log"):
         parser.add_argument(name)
     parser.add_argument("head", nargs="?", help="the digest of an event that was seen earlier")
-    parser.add_argument("--seen", help="a file with a tree head or receipt that was seen earlier")
+    parser.add_argument("--seen", help="a file with tree heads or receipts that were seen earlier, one a line")
+    parser.add_argument("--plan", help="the run's plan as JSON, as umbel audit export --plan writes it")
     trusted = parser.add_mutually_exclusive_group()
     trusted.add_argument("--key", help="the public key that signs, 64 hexadecimal digits")
     trusted.add_argument("--ca", help="the file of the server's CA certificate")
-    asked = parser.parse_args(arguments)
+    code, text = _looked(parser.parse_args(arguments))
+    sys.stdout.write(text + "\n")
+    return code
+
+
+def _looked(asked: argparse.Namespace) -> tuple[int, str]:
+    """The exit code, and what to say."""
     try:
         events = read_log(asked.run, _bytes(asked.log))
-        seen = None if asked.seen is None else json.loads(_bytes(asked.seen))
-    except (OSError, ValueError) as error:
-        sys.stdout.write(f"this cannot be read: {error}\n")
-        return 1
-    check = None
-    if asked.key or asked.ca:
-        check = signatures(key=asked.key, ca_pem=None if asked.ca is None else _bytes(asked.ca))
-    verdict = verify(asked.run, events, head=asked.head, seen=seen, check=check)
+        kept = [] if asked.seen is None else read_seen(_bytes(asked.seen))
+        plan = None if asked.plan is None else _plan(_bytes(asked.plan))
+        check = _check(asked.key, asked.ca)
+    except (OSError, ValueError, RecursionError, ImportError) as error:
+        return 1, f"this cannot be read: {error}"
+    own = [one for one in kept if one.get("run") == asked.run]
+    if asked.seen is not None and not own:
+        return 1, f"{asked.seen} holds nothing of run {asked.run}, and {len(kept)} statements of other runs"
+    if not events:
+        return 1, f"the log of run {asked.run} has no events: nothing can be said of it"
+    verdict = verify(asked.run, events, head=asked.head, seen=own, check=check, plan=plan)
     good = verdict.problem is None and (check is None or verdict.tree_heads > 0)
-    sys.stdout.write(told(verdict, is_checked=check is not None) + "\n")
-    return 0 if good else 1
+    text = told(verdict, is_checked=check is not None)
+    if verdict.problem is None:
+        text += _beside(verdict, plan, skipped=len(kept) - len(own))
+    return (0 if good else 1), text
+
+
+def _beside(verdict: Verdict, plan: str | None, *, skipped: int) -> str:
+    """What else is to be said of a log in which nothing is wrong."""
+    told = f"\n{skipped} statements of other runs were skipped" if skipped else ""
+    if verdict.plan is None:
+        return told + "\nthe plan is in no event: an earlier version wrote them"
+    return told + ("\nthe plan is the one that the log names" if plan else f"\nthe plan has the digest {verdict.plan}")
+
+
+def _check(key: str | None, ca: str | None) -> Check | None:
+    """What looks at signatures, if a key or a CA is named.
+
+    Raises:
+        ValueError: they are none.
+        ImportError: `cryptography` is not installed.
+    """
+    if key is None and ca is None:
+        return None
+    if key is not None and (len(key) != 64 or set(key) - set("0123456789abcdef")):
+        raise ValueError(f"--key is an Ed25519 public key, 64 digits of 0-9 and a-f, got {key!r}")
+    try:
+        return signatures(key=key, ca_pem=None if ca is None else _bytes(ca))
+    except ImportError:
+        raise ImportError("signatures need the package cryptography, which is not installed") from None
+    except ValueError:
+        raise ValueError(f"{ca} is no certificate in PEM; --ca is the server's ca.crt") from None
+
+
+def _plan(data: bytes) -> str:
+    plan: Any = json.loads(data)
+    if not isinstance(plan, dict):
+        raise ValueError("the plan is no JSON object")
+    return digest(plan)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def read_seen(data: bytes) -> list[dict[str, Any]]:
+    """Tree heads and receipts in a file: one as JSON, or one a line, as a node keeps them.
+
+    Raises:
+        ValueError: something else is in it.
+    """
+    text, found = data.decode(), list[Any]()
+    try:
+        found = [json.loads(text)]
+    except ValueError:
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(one, dict) and _may_be_seen(one) for one in found):  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError("among what was kept is something that is no tree head and no receipt")
+    return found
+
+
+def _may_be_seen(one: Mapping[str, Any]) -> bool:
+    return isinstance(one.get("run"), str) and type(one.get("size")) is int and isinstance(one.get("root"), str)
 
 
 def read_log(run: str, data: bytes) -> list[dict[str, Any]]:

@@ -58,7 +58,9 @@ class MemoryStore(Store):
     def set_status(self, run: str, status: str) -> None:
         self._runs[self._known(run)] = dataclasses.replace(self._runs[run], status=status)
 
-    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+    def set_plan(self, run: str, plan: Mapping[str, Any], event: Event | None = None) -> None:
+        if event is not None:
+            self.append(run, event)
         self._runs[self._known(run)] = dataclasses.replace(self._runs[run], plan=plan)
 
     def append(self, run: str, event: Event) -> None:

@@ -17,6 +17,7 @@ from psycopg import errors
 
 from umbel.errors import ConfigError, StoreError, StoreFull
 from umbel.stores.abstract import Event, Part, RunInfo, Store
+from umbel.stores.legible import read_last, read_log, read_plan
 from umbel.stores.link import canonical, digest, linked, opening
 from umbel.stores.states import NEVER, gaps
 
@@ -190,7 +191,7 @@ class PostgresStore(Store):
 
     def runs(self) -> list[RunInfo]:
         rows = self._rows("SELECT id, name, created, status, plan FROM umbel_runs ORDER BY created, place")
-        return [RunInfo(*row[:4], plan=json.loads(row[4])) for row in rows]
+        return [RunInfo(*row[:4], plan=read_plan(row[0], row[4])) for row in rows]
 
     def _known(self, run: str) -> str:
         if not self._rows("SELECT 1 FROM umbel_runs WHERE id=%s", run):
@@ -201,9 +202,15 @@ class PostgresStore(Store):
         values = (status, self._known(run))
         self._write(lambda db: _run(db, "UPDATE umbel_runs SET status=%s WHERE id=%s", values))
 
-    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
-        values = (json.dumps(plan), self._known(run))
-        self._write(lambda db: _run(db, "UPDATE umbel_runs SET plan=%s WHERE id=%s", values))
+    def set_plan(self, run: str, plan: Mapping[str, Any], event: Event | None = None) -> None:
+        values, token = (json.dumps(plan), self._known(run)), secrets.token_hex(16)
+
+        def both(db: Connection) -> None:
+            if event is not None:
+                _add(db, run, token, event)
+            _run(db, "UPDATE umbel_runs SET plan=%s WHERE id=%s", values)
+
+        self._write(_once(run, token, both))
 
     def claim(self, run: str) -> None:
         if run in self._held.claims or not self._do(lambda db: _locks(db, run)):
@@ -272,7 +279,7 @@ class PostgresStore(Store):
 
     def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM umbel_events WHERE run=%s ORDER BY number", self._known(run))
-        return [json.loads(row[0]) for row in rows]
+        return read_log(run, (row[0] for row in rows))
 
     def commit(
         self,
@@ -371,7 +378,7 @@ def _add(db: Connection, run: str, token: str, event: Event) -> None:
     """Put an event at the end of a run's log."""
     query = "SELECT number, body FROM umbel_events WHERE run=%s ORDER BY number DESC LIMIT 1"
     row = db.execute(query, (run,)).fetchone()
-    number, previous = (0, opening(run)) if row is None else (row[0], digest(json.loads(row[1])))
+    number, previous = (0, opening(run)) if row is None else (row[0], digest(read_last(run, row[1])))
     body = canonical(linked(event, previous)).decode()
     _run(db, "INSERT INTO umbel_events VALUES (%s,%s,%s,%s,%s)", (run, number + 1, token, event.get("round", 0), body))
 

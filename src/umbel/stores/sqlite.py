@@ -13,6 +13,7 @@ from umbel.stores import lock
 from umbel.stores import states as rows
 from umbel.stores.abstract import Event, Part, RunInfo, Store
 from umbel.stores.file import SQLiteFile
+from umbel.stores.legible import read_last, read_log, read_plan
 from umbel.stores.link import canonical, digest, linked, opening
 
 FORMAT = 1
@@ -55,7 +56,7 @@ class SQLiteStore(Store):
 
     def runs(self) -> list[RunInfo]:
         rows = self._rows("SELECT id, name, created, status, plan FROM runs ORDER BY created, rowid")
-        return [RunInfo(*row[:4], plan=json.loads(row[4])) for row in rows]
+        return [RunInfo(*row[:4], plan=read_plan(row[0], row[4])) for row in rows]
 
     def _known(self, run: str) -> str:
         if not self._rows("SELECT 1 FROM runs WHERE id=?", run):
@@ -66,8 +67,10 @@ class SQLiteStore(Store):
         with self._transaction() as db:
             db.execute("UPDATE runs SET status=? WHERE id=?", (status, self._known(run)))
 
-    def set_plan(self, run: str, plan: Mapping[str, Any]) -> None:
+    def set_plan(self, run: str, plan: Mapping[str, Any], event: Event | None = None) -> None:
         with self._transaction() as db:
+            if event is not None:
+                self._insert_event(db, run, event)
             db.execute("UPDATE runs SET plan=? WHERE id=?", (json.dumps(plan), self._known(run)))
 
     def claim(self, run: str) -> None:
@@ -99,13 +102,13 @@ class SQLiteStore(Store):
 
     def _insert_event(self, db: sqlite3.Connection, run: str, event: Event) -> None:
         last = db.execute("SELECT body FROM events WHERE run=? ORDER BY number DESC LIMIT 1", (run,)).fetchone()
-        added = linked(event, opening(run) if last is None else digest(json.loads(last[0])))
+        added = linked(event, opening(run) if last is None else digest(read_last(run, last[0])))
         values = (run, event.get("round", 0), canonical(added).decode())
         db.execute("INSERT INTO events (run, round, body) VALUES (?,?,?)", values)
 
     def log(self, run: str) -> list[Event]:
         rows = self._rows("SELECT body FROM events WHERE run=? ORDER BY number", self._known(run))
-        return [json.loads(row[0]) for row in rows]
+        return read_log(run, (row[0] for row in rows))
 
     def commit(
         self,

@@ -32,6 +32,7 @@ def check_store(make: Callable[[], Store]) -> None:
     expect(store.runs()[0].status == "finished", "a status was not kept")
     store.set_plan("other", {"b": 2})
     expect(store.runs()[1].plan == {"b": 2}, "a plan that was replaced is still the old one")
+    _says_its_plan(store)
     store.claim("one")
     store.release("one")
     store.claim("one")
@@ -89,6 +90,13 @@ def _keeps_few_states(store: Store) -> None:
         store.commit("other", {"kind": "round", "round": number}, round=number, checkpoint=None, states=states, keep=())
     expect(store.state("other", "7", 25) != b"seven 25", "an older state after the newest checkpoint is kept")
     expect(store.state("other", "7", 26) == b"seven 26", "the newest state is wrong")
+
+
+def _says_its_plan(store: Store) -> None:
+    store.create(RunInfo("third", "of another plan", 3.0, "running", {"a": 1}))
+    store.set_plan("third", {"a": 2}, {"kind": "plan", "round": 0})
+    expect(store.runs()[2].plan == {"a": 2}, "a plan that was replaced with an event is still the old one")
+    expect([e["kind"] for e in store.log("third")] == ["plan"], "the event of a plan that was replaced is not there")
 
 
 def _links(store: Store) -> None:

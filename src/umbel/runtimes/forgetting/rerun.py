@@ -147,7 +147,7 @@ class Rerun:
         choice_of(engine, workers, self.program, config, self.info, at_once, block, 1)
         self._check_first(log, left)
 
-    def _check_first(self, log: Sequence[Mapping[str, Any]], left: Everyone | Some) -> None:
+    def _check_first(self, log: Sequence[Mapping[str, Any]], left: Registered) -> None:
         """Refuse another first model than the run's, where its log says which that was."""
         one, ctx = probe.probe(self.program, left.first(probe.PROBES))
         first, event = self.given.get("initial_parameters"), began(log)

@@ -18,10 +18,11 @@ from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, St
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.gate import Gate, Purse
+from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.receipts import ReceiptBook
 from umbel.runtimes.node.rules import Policy
+from umbel.runtimes.node.spending import Purse, Spending
 from umbel.runtimes.node.vault import is_later_step
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
@@ -80,7 +81,7 @@ class Agent:
         kept_blobs: how many array messages are kept for later asks.
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
-        purse: what runs have promised, for the policy.
+        purse: what runs have promised, for the policy, or for one that comes later.
         conditions: what the machine is doing, for the policy.
         check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
             server says. None stays connected.
@@ -112,6 +113,7 @@ class Agent:
         self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, purse=purse, conditions=conditions)
+        self._spending = Spending(purse)
         self._review, self._enrolled = review, enrolled
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
@@ -375,7 +377,7 @@ class Agent:
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
             plan = unpack("plan", data)["plan"]
-            reason = self._gate and self._gate.why_not_plan(run, plan)
+            reason = self._gate.why_not_plan(run, plan) if self._gate else self._spending.note(run, plan)
             if not reason and self._review is not None:
                 reason = await self._review(plan)
             if reason:
@@ -511,7 +513,7 @@ class Agent:
     async def _worked(self, letter: Letter) -> Finished:
         """The outcome of an ask; what cannot be worked on gets an answer, too."""
         try:
-            reason = self._gate and await self._gate.why_not_ask(letter)
+            reason = await self._gate.why_not_ask(letter) if self._gate else self._spending.count(letter)
             if reason:
                 self._say(f"round {letter.round} of run {letter.run} is not worked on: {reason}")
                 return without(letter, "unwilling", reason)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 
 from umbel.coordinators import Secure
@@ -13,6 +15,9 @@ from umbel.runtimes.privacy_report.subject import Subject
 MUCH = 8.0
 """An ε beyond which a promise is hardly one: whoever took part may be e^8 ≈ 3,000 times more likely in the eyes of
 somebody who sees the models."""
+SAME = 1e-3
+"""By how much two computations of one ε may differ: the accountant's library may be another version than the run's."""
+LEDGER_MEND = "umbel audit verify and umbel audit replay show more; what the run promised does not hold as it is told"
 FEW_CLIENTS, FEW_EXAMPLES = 10, 100
 
 
@@ -52,12 +57,40 @@ def _cost(subject: Subject, private: Promised) -> Iterator[Row]:
     yield _row("epsilon", "weak" if much else "passed", text, mend if much else "", **numbers)
     if subject.spent:
         last = subject.spent[-1]
-        over = last.epsilon > least * (1 + 1e-9)
         text = f"the run's ledger has {len(subject.spent)} releases that cost ε = {last.epsilon:.3g} together"
-        mend = "rounds that were begun again were released again; a target_epsilon ends the run in time"
-        yield _row("ledger", "failed" if over else "passed", text, mend if over else "", spent=last.epsilon)
+        wrong, mend = _why_no_ledger(subject, private), LEDGER_MEND
+        if wrong is None and last.epsilon > least * (1 + 1e-9):
+            wrong, mend = (
+                text,
+                "rounds that were begun again were released again; a target_epsilon ends the run in time",
+            )
+        verdict: Verdict = "passed" if wrong is None else "failed"
+        yield _row("ledger", verdict, wrong or text, mend if wrong else "", spent=last.epsilon)
     elif subject.id:
         yield _row("ledger", "failed", "the run's ledger has no release", "the run was led without this plan")
+
+
+def _why_no_ledger(subject: Subject, private: Promised) -> str | None:
+    """Why what the ledger says is not what the run released."""
+    spent, mechanism = subject.spent, private.mechanism
+    if subject.log_problem:
+        return f"the ledger is in a log that is not whole: {subject.log_problem}"
+    if len(spent) < subject.finished:
+        return f"the run finished {subject.finished} rounds, and its ledger has {len(spent)} releases"
+    for entry in spent:
+        if entry.noise_multiplier != mechanism.noise_multiplier:
+            return (
+                f"a release of round {entry.round} had noise_multiplier={entry.noise_multiplier}, and the plan has "
+                f"{mechanism.noise_multiplier}"
+            )
+    last = spent[-1]
+    # Noise that is correlated is that of one process; those before it are paid for by themselves.
+    *before, now = Counter(entry.part for entry in spent).values()
+    again = epsilon(mechanism, now, last.delta, tuple(before))
+    if last.delta != private.plan.delta or not math.isclose(last.epsilon, again, rel_tol=SAME):
+        told = f"ε = {last.epsilon:.6g} at δ = {last.delta:g}"
+        return f"the ledger says that its {len(spent)} releases cost {told}, and they cost ε = {again:.6g}"
+    return None
 
 
 def _hidden(private: Promised) -> Row:

@@ -32,6 +32,8 @@ class Subject:
         id: of a run that was led; empty for a plan.
         released: the last model of that run.
         spent: its ledger.
+        finished: how many rounds its log says were finished.
+        log_problem: what is wrong with its log, in a sentence; empty if nothing is.
         without: clients that it was led without.
     """
 
@@ -41,6 +43,8 @@ class Subject:
     id: str = ""
     released: Arrays | None = None
     spent: tuple[Release, ...] = ()
+    finished: int = 0
+    log_problem: str = ""
     without: tuple[str, ...] = ()
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import randbits
@@ -26,7 +27,7 @@ from umbel.coordinators import (
     leader,
     read_where,
 )
-from umbel.errors import ConfigError, NotSupported, RoundError
+from umbel.errors import ConfigError, NotSupported, RoundError, StoreError
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.promised import Promised
@@ -152,7 +153,7 @@ class Conduct:
             self.plan["coordinator"] = describe(order.coordinator)
         if order.federation is not None:
             self.plan["federation"] = order.federation
-        self._kept = replace(keeping.kept(store, info, order.name, self.plan), log_key=order.log_key)
+        self._kept = keeping.kept(store, info, order.name, self.plan, order.log_key)
         self._notary: Notary | None = None
         self.run = self._kept.run
         self.nodes = Nodes()
@@ -258,7 +259,24 @@ class Conduct:
             return history
         finally:
             self._desk.end(self.leader, for_good=over)
+            await self._sign_rest()
             self._kept.store.release(self.run)
+
+    async def _sign_rest(self) -> None:
+        """Sign what was noted after the run's end, or where it broke off: who looks later wants all of it signed."""
+        while under_way := [note for note in self._notes if not note.done()]:
+            await asyncio.wait(under_way)
+        # A store that fails has been told of already.
+        with suppress(StoreError):
+            await self._offload(self._sign)
+
+    def _sign(self) -> None:
+        store, notary = self._kept.store, self._notary or self._kept.notary()
+        head = None if notary is None else notary.tree_head(max(store.checkpoints(self.run), default=0))
+        if notary is not None and head is not None:
+            written = {"format": FORMAT, **head}
+            store.append(self.run, written)
+            notary.noted(written)
 
     async def _drive(self) -> History:
         order, kept, config = self.order, self._kept, self.config

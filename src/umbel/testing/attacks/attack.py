@@ -6,6 +6,7 @@ import math
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Attack(ABC):  # noqa: B024 - each attack has its own of two methods
     def __post_init__(self) -> None:
         """An attack that is none would make every reducer look robust."""
         for one in fields(self):  # pyright: ignore[reportArgumentType]
-            value = getattr(self, one.name)
+            value: Any = getattr(self, one.name)
             fine = (value is None and one.default is None) or (is_number(value) and math.isfinite(value))
             require(fine, f"{one.name} must be a finite number, got {value!r}; try {one.default!r}")
 
