@@ -23,7 +23,7 @@ class Attack(ABC):  # noqa: B024 - each attack has its own of two methods
         """An attack that is none would make every reducer look robust."""
         for one in fields(self):  # pyright: ignore[reportArgumentType]
             value: Any = getattr(self, one.name)
-            fine = (value is None and one.default is None) or (is_number(value) and math.isfinite(value))
+            fine = one.default is None if value is None else is_number(value) and math.isfinite(value)
             require(fine, f"{one.name} must be a finite number, got {value!r}; try {one.default!r}")
 
     def sent(self, update: Float64, rng: np.random.Generator) -> Float64:
