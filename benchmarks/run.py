@@ -35,6 +35,7 @@ from umbelbench.goals import (
     lenet_pfl,
     memory,
     mlp,
+    noise,
     noop,
     noop_flwr,
     packing,
@@ -81,6 +82,7 @@ BENCHES = {
         secure,
         secure_tls,
         ckks,
+        noise,
         signed,
     )
 }
