@@ -64,8 +64,8 @@ def test_a_second_run_is_refused_when_both_together_promise_too_much(keeper):
     assert works(first, "one") is None
     assert works(first, "one", 2) is None
     reason = first.why_not_plan("two", plan())
-    assert re.sub(r"(?<=1\.99)\d+", "8", reason) == (
-        "the policy's privacy.epsilon_total is 3, other runs have promised 1.998 of it, and this one would take 1.998"
+    assert re.sub(r"1\.99\d*", "2", reason) == (
+        "the policy's privacy.epsilon_total is 3, other runs have promised 2 of it, and this one would take 2"
     )
     assert first.why_not_plan("three", plan(epsilon=1.0)) is None
 
@@ -408,7 +408,7 @@ def test_what_was_promised_before_the_policy_had_a_budget_counts(privacy, keeper
     assert works(before, "one") is None
     assert list(keeper.promised().values()) == [pytest.approx(2.0, rel=0.01)]
     now = gate(keeper)
-    assert "other runs have promised 1.99" in now.why_not_plan("two", plan())
+    assert "other runs have promised 2 of it" in now.why_not_plan("two", plan())
     assert now.why_not_plan("one", plan()) is None
 
 
@@ -438,7 +438,7 @@ def test_a_node_without_a_policy_counts_too(keeper):
     assert keeper.promised() == {}
     counting.count(letter("one"))
     counting.count(letter("unseen"))
-    assert "other runs have promised 1.99" in gate(keeper).why_not_plan("two", plan())
+    assert "other runs have promised 2 of it" in gate(keeper).why_not_plan("two", plan())
 
 
 class Still(fl.NumPyClient):

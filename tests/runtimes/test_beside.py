@@ -42,7 +42,7 @@ def norm(round, parameters, config):
 
 
 def told(engine, client_fn=Counts, strategy=None, store=None, catch=(), resume=None, system=None, **changes):
-    """The whole log of a run, and its checkpoints, without wall times and the run's name."""
+    """The whole log of a run, and its checkpoints, without wall times, the run's name, and its plan, which names the engine."""
     functions = {"evaluate_fn": norm, **changes.pop("functions", {})}
     settings = {"num_rounds": 4, "seed": 3, "fraction_evaluate": 0.0, "fraction_fit": 0.6, "checkpoint_every": 9}
     settings |= changes
@@ -64,7 +64,9 @@ def told(engine, client_fn=Counts, strategy=None, store=None, catch=(), resume=N
             **functions,
         )
     run = store.runs()[-1].id
-    events = [{k: v for k, v in event.items() if k not in ("seconds", "previous")} for event in store.events(run)]
+    events = [
+        {k: v for k, v in event.items() if k not in ("seconds", "previous", "plan")} for event in store.events(run)
+    ]
     return events, [(number, bytes(store.checkpoint(run, number))) for number in store.checkpoints(run)]
 
 

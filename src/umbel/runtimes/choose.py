@@ -51,10 +51,6 @@ def choose(
     whole = isinstance(workers, int) and not isinstance(workers, bool)
     if workers is not None and (not whole or workers < 1):
         raise ConfigError(f"workers must be a whole number of at least 1 or None, got {workers!r}")
-    if workers is not None and workers > 1 and engine == "serial":
-        raise ConfigError(
-            f'engine="serial" plays clients here, got workers={workers}; take engine="pool", or leave it out'
-        )
     if cluster is not None and not isinstance(cluster, Cluster):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigError(f"cluster must be a Cluster or None, got {cluster!r}; try fl.Cluster(address={cluster!r})")
     if cluster is not None and engine != "ray":

@@ -137,10 +137,6 @@ class Diurnal:
             is_number(self.chance) and 0.001 <= self.chance <= 1, f"chance must be from 0.001 to 1, got {self.chance!r}"
         )
         check("hours", self.hours)
-        require(
-            not is_number(self.hours) or cast("float", self.hours) <= 24,
-            f"hours must be at most 24, which is all day, got {self.hours!r}; try 24.0, or Always()",
-        )
 
     def window(self, client: str, time_s: float, seed: int) -> tuple[float, float]:
         zone = int(uniform(seed, "system", "zone", client) * self.zones)
