@@ -125,6 +125,20 @@ def test_a_client_works_in_another_process_which_stays_for_the_run(app):
     assert first.update.groups["delta"].arrays["0"].tolist() == [1.0] * 4
 
 
+def test_another_plan_of_a_run_is_played_by_another_process(app):
+    """A node counts what the plan that came last promises: nothing may be played by the one before."""
+
+    async def tell(node):
+        first, _ = await node.play(round=1)
+        await node.worker.start("r", {**PLAN, "rounds": 10_000})
+        second, _ = await node.play(round=2)
+        return first, second
+
+    first, second = story(app, tell)
+    assert first.verdict == second.verdict == "done"
+    assert first.update.metrics["pid"] != second.update.metrics["pid"]
+
+
 def test_each_run_has_a_process_of_its_own(app):
     async def tell(node):
         await node.worker.start("other", PLAN)

@@ -185,6 +185,7 @@ UNSOUND: dict[str, dict[str, Any]] = {
     "QFedAvg asks for more": {"strategy": fl.QFedAvg()},
     "Scaffold, whose step uses how many": {"strategy": fl.Scaffold()},
     "needs a linear reducer": {"strategy": fl.FedAvg(reducer=fl.Median())},
+    "shared= keeps arrays at home without noise; leave": {"strategy": fl.FedAvg(shared="w")},
     "rounds with a cohort each": {"coordinator": fl.Buffered(buffer_size=2, concurrency=4)},
 }
 
@@ -199,9 +200,9 @@ WRONG: dict[str, dict[str, Any]] = {
     'set unit="example"': {"unit": "client", "expected_examples": None},
     "needs sample_rate": {"sample_rate": None},
     "needs local_steps": {"local_steps": None},
-    "sample_rate must be above 0 and at most 1, got 0": {"sample_rate": 0},
-    "sample_rate must be above 0 and at most 1, got nan": {"sample_rate": float("nan")},
-    "sample_rate must be above 0 and at most 1, got '1'": {"sample_rate": "1"},
+    "sample_rate must be from 9.09495e-13 to 1, got 0": {"sample_rate": 0},
+    "sample_rate must be from 9.09495e-13 to 1, got nan": {"sample_rate": float("nan")},
+    "sample_rate must be from 9.09495e-13 to 1, got '1'": {"sample_rate": "1"},
     "local_steps must be a whole number": {"local_steps": 2.0},
     'sample_rate=0.25 is for noise="dp-sgd"': {"noise": "server"},
     "noise_multiplier must be at least 0.015625": {"noise_multiplier": 0.01},
@@ -226,3 +227,38 @@ def test_blocks_leave_such_training_to_each_client() -> None:
         found.parameters["w"],
         run(privacy=plan(sample_rate=1.0, noise_multiplier=1e-12, clip=1e4)).parameters["w"],
     )
+
+
+def test_an_example_that_cannot_be_computed_tells_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """A server could make a model that fails for one kind of example: whether it did is in no budget."""
+    x, y = data(0)
+
+    def picky(params: Any, x: Any, y: Any) -> Any:
+        if x[0, 0] == data(0)[0][3, 0]:
+            raise ValueError("the patient of row 3")
+        return gradient(params, x, y)
+
+    silent = replace(training(sample_rate=1.0, local_steps=1), draw=np.zeros)
+    broken = turn(silent, fl.GradientClient(picky, {"w": np.zeros(5)}, (x, y)))
+    less = turn(silent, fl.GradientClient(gradient, {"w": np.zeros(5)}, (np.delete(x, 3, 0), np.delete(y, 3))))
+    np.testing.assert_allclose(broken.groups["delta"].arrays["w"], less.groups["delta"].arrays["w"], atol=1e-12)
+    assert "row 3" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64])
+def test_a_task_of_coarse_numbers_is_refused(dtype: Any) -> None:
+    """Rounded after it was clipped, an example would move the sum by more than the clip."""
+    strategy = training()
+    one = client(Context(client="0", partition_id=0, num_partitions=4, round=1))
+    task = strategy.task(strategy.init(fl.Arrays.of({"w": np.zeros(5)})), 1)
+    task = replace(task, arrays=fl.Arrays.of({"w": np.zeros(5, dtype)}))
+    with pytest.raises(NotSupported, match="float32 or float64"):
+        strategy.local(Ask("0", "fit", task), one, Context(client="0", partition_id=0, num_partitions=4, round=1))
+
+
+def test_parts_that_are_not_what_they_are_called_are_refused() -> None:
+    from types import SimpleNamespace
+
+    strategy = training()
+    with pytest.raises(ConfigError, match="plan must be a PrivacyPlan"):
+        replace(strategy, plan=SimpleNamespace(noise="dp-sgd", clip=1.0))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 
 import umbel as fl
 from umbel.errors import NotSupported
-from umbel.message import Ask, Context
+from umbel.message import Ask, Context, Task
 from umbel.privacy.accounting import renyi_epsilon
 from umbel.privacy.mechanism import DpSgd, Mechanism
 from umbel.privacy.training import DpSgdTraining
@@ -162,3 +162,39 @@ def test_single_gradients_of_a_loader_are_those_of_its_rows() -> None:
     loader, plain = made(torch.utils.data.DataLoader(Pictures(), batch_size=5)), made(data())
     pairs = zip(*(one.example_gradients(one.parameters(ctx), ctx) for one in (loader, plain)), strict=True)
     assert sum(first.digest == second.digest for first, second in pairs) == 24
+
+
+def test_dropout_is_drawn_for_each_example_alone() -> None:
+    """From one stream whose seed a server may know, an example more would change the masks of all that follow it."""
+
+    def dropping() -> Any:
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+
+    found = []
+    for _ in range(2):
+        torch.manual_seed(9)
+        found.append(stepped(made(data(), dropping)))
+    assert any((found[0][name] != found[1][name]).any() for name in found[0])
+
+
+@pytest.mark.parametrize("role", ["frozen", "averaged"])
+def test_a_role_that_a_server_gives_lets_nothing_through(role: Any) -> None:
+    client = made(data())
+    ctx = Context(client="0", partition_id=0, num_partitions=1, round=1)
+    own = client.parameters(ctx)
+    values = fl.Arrays.of(dict(own), roles={"0.weight": role})
+    plan = fl.PrivacyPlan(
+        clip=CLIP,
+        noise_multiplier=1.0,
+        delta=1e-4,
+        sampling="every",
+        unit="example",
+        noise="dp-sgd",
+        expected_examples=24,
+        sample_rate=1.0,
+        local_steps=1,
+    )
+    strategy = Parts(fl.FedAvg(), fl.ServerConfig(1, fraction_evaluate=0.0)).under(plan, 1, has_model=True).strategy
+    with pytest.raises(NotSupported, match="is trained here and"):
+        strategy.local(Ask("0", "fit", Task(1, values)), client, ctx)

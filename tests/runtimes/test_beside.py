@@ -42,7 +42,7 @@ def norm(round, parameters, config):
 
 
 def told(engine, client_fn=Counts, strategy=None, store=None, catch=(), resume=None, system=None, **changes):
-    """The whole log of a run, and its checkpoints, without wall times, the run's name, and its plan, which names the engine."""
+    """The whole log of a run, and its checkpoints, without wall times, name and plan, which has the engine."""
     functions = {"evaluate_fn": norm, **changes.pop("functions", {})}
     settings = {"num_rounds": 4, "seed": 3, "fraction_evaluate": 0.0, "fraction_fit": 0.6, "checkpoint_every": 9}
     settings |= changes

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from umbel.arrays import Arrays, ArraysLike
 from umbel.block import BlockClient, Member
+from umbel.clients.alone import one_by_one
 from umbel.clients.arguments import check_function, check_momentum, check_passes, check_rate
 from umbel.clients.descend import Stackable, descend
 from umbel.clients.order import Numbers, Order, Passes
@@ -164,14 +165,13 @@ class GradientClient(BlockClient):
         yield from self._gradients_of(range(self.num_examples if self._data else 0), start.copy(), -1)
 
     def _gradients_of(self, rows: Sequence[int], params: Arrays, sign: int) -> Iterator[Arrays]:
-        schema = params.schema.delta
-        for row in rows:
-            result = Arrays.zeros(schema)
+        def of_row(row: int, result: Arrays) -> None:
             _, gradients = self._function(params.views, *(part[row : row + 1] for part in self._data))
             for name in result:
                 if name in gradients:
                     np.multiply(gradients[name], sign, out=result.views[name], casting="same_kind")
-            yield result.frozen()
+
+        return one_by_one(rows, params.schema.delta, of_row)
 
     def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
         data = self._test if held_out else self._data

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from umbel.local import TrainedApart
 from umbel.local_client import LocalClient, StepClient
 from umbel.privacy.clip import clipped
 from umbel.privacy.promised import Promised
+from umbel.randomness import seed_process
 from umbel.schema import Schema
 
 
@@ -31,6 +33,20 @@ def opened(client: LocalClient) -> StepClient:
     )
 
 
+def _each_at_random(gradients: Iterable[Arrays]) -> Iterator[Arrays]:
+    """The gradients, each from ambient randomness of its own.
+
+    From one stream, which a seed tells, an example more would give all that follow it other dropout masks.
+    """
+    them = iter(gradients)
+    while True:
+        seed_process(secrets.randbits(63))
+        try:
+            yield next(them)
+        except StopIteration:
+            return
+
+
 def summed(gradients: Iterable[Arrays], schema: Schema, strategy: Promised, bits: int) -> Vector:
     """Σ clip(gᵢ), each number a multiple of a grid.
 
@@ -41,7 +57,7 @@ def summed(gradients: Iterable[Arrays], schema: Schema, strategy: Promised, bits
         bits: how much finer than the clip the grid is.
     """
     bound, total = strategy.plan.bound, Vector.zeros(schema)
-    for gradient in gradients:
+    for gradient in _each_at_random(gradients):
         if np.isfinite(Vector.of(gradient).values).all():
             total.values += Vector.of(clipped(gradient, bound, bits, strategy.layers(gradient))[0]).values
     return total

@@ -15,6 +15,8 @@ Adjacency: TypeAlias = Literal["add-or-remove", "replace-one", "zero-out"]
 
 
 MOST_STEPS = 2**20
+LEAST_RATE = 2.0**-40
+"""Draws have 53 bits."""
 
 
 @final
@@ -23,7 +25,7 @@ class DpSgd:
     """A client's training as releases of its own: each step has noise on a sum over examples drawn by themselves.
 
     Args:
-        sample_rate: with what probability each example is in a step, above 0 and at most 1.
+        sample_rate: with what probability each example is in a step, from 2^-40 to 1.
         local_steps: how many steps a round has, from 1.
 
     References:
@@ -35,8 +37,8 @@ class DpSgd:
 
     def __post_init__(self) -> None:
         require(
-            is_number(self.sample_rate) and 0 < self.sample_rate <= 1,
-            f"sample_rate must be above 0 and at most 1, got {short(self.sample_rate)}; try 0.05",
+            is_number(self.sample_rate) and LEAST_RATE <= self.sample_rate <= 1,
+            f"sample_rate must be from {LEAST_RATE:g} to 1, got {short(self.sample_rate)}; try 0.05",
         )
         require(
             type(self.local_steps) is int and 1 <= self.local_steps <= MOST_STEPS,

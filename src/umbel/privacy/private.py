@@ -42,8 +42,8 @@ class Private(Promised):
     """
 
     def __post_init__(self) -> None:
-        require(self.plan.noise != "dp-sgd", 'noise="dp-sgd" is in the steps of clients, which DpSgdTraining takes')
         super().__post_init__()
+        require(self.plan.noise != "dp-sgd", 'noise="dp-sgd" is in the steps of clients, which DpSgdTraining takes')
         if self.mechanism.correlation is not None and not isinstance(self.draw, Correlated):
             object.__setattr__(self, "draw", Correlated(self.mechanism.correlation, self.draw))
 

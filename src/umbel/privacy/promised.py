@@ -10,7 +10,7 @@ from typing import Any, final
 from umbel.arrays import Arrays
 from umbel.errors import NotSupported
 from umbel.local_client import LocalClient
-from umbel.message import ClientState, Context, Update
+from umbel.message import ClientState, Context, Update, require
 from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh
@@ -35,6 +35,10 @@ class Promised(Strategy):
     draw: Draw = field(default=fresh, repr=False, compare=False, metadata={"plan": False})
 
     def __post_init__(self) -> None:
+        # A plan comes from a server, and says what its parts are called.
+        for name, kind in (("inner", Strategy), ("plan", PrivacyPlan), ("mechanism", Mechanism)):
+            value = getattr(self, name)
+            require(isinstance(value, kind), f"{name} must be a {kind.__name__}, got {value!r:.100}")
         object.__setattr__(self, "reducer", self.inner.reducer)
         object.__setattr__(self, "needs", self.inner.needs)
 

@@ -50,11 +50,11 @@ class DpSgdTraining(Promised):
     chance: Chance = field(default=uniform, repr=False, compare=False, metadata={"plan": False})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.plan.noise == "dp-sgd" and self.mechanism.dp_sgd == self.plan.dp_sgd,
             'the steps of clients have noise with noise="dp-sgd", and as the mechanism says',
         )
-        super().__post_init__()
 
     @property
     def expected(self) -> float:
@@ -130,8 +130,24 @@ class _Guarded(StepClient):
         return self._client.parameters(ctx)
 
     def load(self, arrays: Arrays, ctx: Context) -> None:
+        self._check(arrays.schema, self._client.parameters(ctx).schema)
         self._schema = arrays.schema.delta
         self._client.load(arrays, ctx)
+
+    def _check(self, given: Schema, own: Schema) -> None:
+        """Refuse arrays that would leave without noise, whatever a server calls them."""
+        for spec in own.specs:
+            role = given.by_name[spec.name].role if spec.name in given.by_name else spec.role
+            if "averaged" in (spec.role, role) or (spec.role == "trained" and role != "trained"):
+                raise NotSupported(
+                    f'noise="dp-sgd" is on trained arrays, {spec.name!r} is {spec.role} here and {role} in the task; '
+                    "freeze it at the client, or use a layer without running statistics, such as group normalisation"
+                )
+        for spec in given.specs:
+            if spec.role == "trained" and spec.dtype not in ("F32", "F64"):
+                raise NotSupported(
+                    f"privacy= needs float32 or float64, array {spec.name!r} is {spec.dtype} in the task"
+                )
 
     def release(self) -> None:
         self._client.release()

@@ -54,6 +54,8 @@ def _unsound_strategy(strategy: Strategy, plan: PrivacyPlan) -> Iterator[str]:
     if plan.noise == "dp-sgd":
         if not getattr(strategy, "plain", False):
             yield f'noise="dp-sgd" is in the steps of local training, and {name} asks for more; use FedAvg or FedProx'
+        if getattr(strategy, "patterns", ()):
+            yield 'noise="dp-sgd" is on all that is trained, shared= keeps arrays at home without noise; leave it out'
         return
     if plan.unit == "example":
         if not getattr(strategy, "one_gradient", False):

@@ -332,3 +332,13 @@ def test_shares_of_another_secret_that_fit_together_abort_as_well(left):
         world.server.opened(name, joined(limbs.astype("<u4").tobytes(), *others))
     with pytest.raises(SecureAborted, match="client 000 do not give the secret that it announced"):
         world.server.result()
+
+
+def test_few_who_come_get_no_larger_neighbourhood_than_the_threshold_is_for():
+    """Ten of 61, each with two neighbours, of whom three open a secret: among all ten, two sums could be opened."""
+    offer = offer_of(61, 6, threshold=3, neighbours=2)
+    adverts = []
+    for party in parties_of(10).values():
+        _, message = advertise(party, offer.data)
+        adverts.append(Advert.read(message))
+    assert {len(neighbours) for neighbours in Header(offer, tuple(adverts)).neighbours} == {2}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from umbel.arrays import Arrays, difference
 from umbel.block import Assessed, BlockClient, Descent, Member, Trained
+from umbel.clients.alone import one_by_one
 from umbel.clients.arguments import check_clip, check_passes
 from umbel.clients.order import Numbers, Order, Passes, turn_steps
 from umbel.clients.torch.arguments import check_arguments, check_functions, device_name
@@ -532,6 +533,7 @@ class TorchClient(BlockClient):
                 "amp=torch.float16 scales the loss of a batch; use torch.bfloat16 with DP-SGD, or no amp"
             )
         combined = combine(self._gradients_of(rows, 1.0))
+        self._drop_gradients()  # of the last example, in what is not combined
         for name, value in self.native(combined).items():
             self._state[name].grad = value.clone()
         self._correct, self._pending = correct, self._accumulate
@@ -539,16 +541,16 @@ class TorchClient(BlockClient):
 
     def _gradients_of(self, rows: Sequence[int], sign: float) -> Iterator[Arrays]:
         """The gradient of each example's own loss at what is loaded, times `sign`: none shares a batch with another."""
-        schema = self._loaded.delta
-        for row in rows:
+
+        def of_row(row: int, result: Arrays) -> None:
             self._drop_gradients()
             self._forward(on_device(one_example(self._train, row), self.device))[0].backward()
-            result = Arrays.zeros(schema)
             for name, tensor in self._state.items():
                 if tensor.requires_grad and tensor.grad is not None and name in result:
-                    place = as_tensor(result.views[name], schema.by_name[name].dtype)
+                    place = as_tensor(result.views[name], result.schema.by_name[name].dtype)
                     place.copy_(tensor.grad if sign == 1 else tensor.grad * sign)
-            yield result.frozen()
+
+        return one_by_one(rows, self._loaded.delta, of_row)
 
     def example_losses(self, model: Arrays, ctx: Context, *, held_out: bool = False) -> Iterator[float]:
         data = self._test if held_out else self._train

@@ -15,6 +15,7 @@ from umbel.privacy.sa1.keys import derived, identity_of, is_signed, pair_key, pu
 from umbel.privacy.sa1.member import Member, Peer
 from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.party import Party
+from umbel.privacy.sharing import default_threshold
 from umbel.privacy.tries import order_of
 
 
@@ -140,4 +141,11 @@ def _checked(party: Party, member: Member, header: Header) -> int:
     own = [index for index, advert in enumerate(header.adverts) if advert.name == name]
     if not own or header.adverts[own[0]].data != member.advert:
         raise SecureRefused(name, "the header does not have the keys that this client sent; somebody replaced them")
+    holders = 1 + len(header.neighbours[own[0]])
+    least = default_threshold(holders, max(0.5, party.floors.min_threshold_share))
+    if offer.threshold < least:
+        raise SecureRefused(
+            name,
+            f"{holders} clients would hold shares, of which {offer.threshold} open a secret; at least {least} have to",
+        )
     return own[0]

@@ -176,7 +176,8 @@ class Header:
     @property
     def complete(self) -> bool:
         """Whether everybody is everybody's neighbour; if so few came that a ring has no room, too."""
-        return self.offer.neighbours == 0 or len(self.adverts) <= max(COMPLETE_UP_TO, self.offer.neighbours)
+        # No larger neighbourhood than the threshold is for: with less than half of one, two sums could be opened.
+        return self.offer.neighbours == 0 or len(self.adverts) <= self.offer.neighbours + 1
 
     @cached_property
     def neighbours(self) -> tuple[tuple[int, ...], ...]:

@@ -117,7 +117,7 @@ class Agent:
         self._review, self._enrolled = review, enrolled
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
-        self._begun: set[str] = set()
+        self._begun: dict[str, bytes] = {}
         self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], set[str]]()
         """The seals of answers that were sent, of training and of evaluation."""
         self._unsent: tuple[Turn, str, Finished] | None = None
@@ -314,14 +314,17 @@ class Agent:
             if not self._declines(message):
                 self._spawn(self._store(message))
         elif message.kind == "plan":
-            self._begun.add(message.run)
+            plan = hashlib.sha256(data).digest()
+            if self._begun.get(message.run, plan) != plan:
+                self._worker.stop(message.run)  # what is played has to be what is counted
+            self._begun[message.run] = plan
             self._spawn(self._begin(message.run, data))
         elif message.kind == "ask":
             self._asked(read_letter(data))
         elif message.kind == "retire":
             if bytes(data) != RESUMABLE:
                 self._keeper.forget(message.run)
-            self._begun.discard(message.run)
+            self._begun.pop(message.run, None)
             self._cancelled |= {turn for turn in self._known if turn[0] == message.run}
             self._worker.stop(message.run)
             self._came.set()

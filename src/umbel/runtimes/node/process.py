@@ -104,7 +104,9 @@ class ProcessWorker:
         async with lock:
             known = self._runs.get(run)
             if known is not None and known.ward.alive:
-                return known.facts
+                if known.plan == plan:
+                    return known.facts
+                self.stop(run)
             spare, self._spare = self._spare, None
             is_warm = spare is not None and spare.alive
             ward = self._beginning[run] = spare if spare is not None and is_warm else self._ward()

@@ -108,13 +108,15 @@ class LocalWorker:
         self._client_fn, self._executor, self._name = client_fn, executor, name
         self._partition, self._threads, self._packages = partition, threads, packages
         self._hosts: dict[str, Host] = {}
+        self._plans: dict[str, Mapping[str, Any]] = {}
         # Turns are played one after the other, so that one clock does for all runs.
         self._clock = PlainClock()
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
-        if run not in self._hosts:
+        if run not in self._hosts or self._plans.get(run) != plan:
             loop = asyncio.get_running_loop()
             self._hosts[run] = await loop.run_in_executor(self._executor, self._host, plan)
+            self._plans[run] = plan
         return self._hosts[run].facts
 
     def room(self, nbytes: int) -> memoryview:
