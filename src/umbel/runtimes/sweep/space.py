@@ -107,9 +107,9 @@ def _values(name: str, values: object) -> tuple[Any, ...]:
         items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
         for why in filter(None, map(why_not_plain, items)):
             raise ConfigError(f"{name} {why}, got {value!r}; name it by a text and let run() look it up")
-    # 1 and 1.0 are one setting; True is not 1.
-    keys = [json.dumps(float(value) if type(value) is int and abs(value) < 2**53 else value) for value in plain]
-    twice = next((json.dumps(value) for value, key in zip(plain, keys, strict=True) if keys.count(key) > 1), None)
+    # 1, 1.0 and True are three settings: a program may ask for the type.
+    texts = [json.dumps(value) for value in plain]
+    twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
         raise ConfigError(f"{name} has the value {twice} twice; name each once, and repeat runs with seeds=…")
     return tuple(plain)
