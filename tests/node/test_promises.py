@@ -302,6 +302,8 @@ def test_steps_with_noise_are_backed_by_what_they_cost(keeper):
         (("plan", "clip"), 5.0, "promises clip=1.0"),
         (("mechanism", "noise_multiplier"), 0.5, "promises noise_multiplier=2.0"),
         (("plan", "noise"), "server", "promises noise='dp-sgd'"),
+        (("plan", "name"), "app:hospital.task.SimpleNamespace", "has other parts than what keeps it"),
+        (("draw",), {"name": "app:hospital.task.Silent"}, "has other parts than what keeps it"),
         (("mechanism", "sampling"), "poisson", "counts on other noise, too"),
         (("name",), "Private", "adds no noise to its steps"),
     ],

@@ -58,10 +58,8 @@ def why_not_backed(plan: Plan) -> str | None:
         lacks = "adds no noise to its steps" if by_step else "clips nothing"
         return f"the plan promises differential privacy, and its client half {lacks}"
     private, mechanism = _table(half, "plan"), _table(half, "mechanism")
-    if set(half) != {"name", "inner", "plan", "mechanism"} or [part.get("name") for part in (private, mechanism)] != [
-        "PrivacyPlan",
-        "Mechanism",
-    ]:
+    named = private.get("name", "PrivacyPlan") == "PrivacyPlan" and mechanism.get("name", "Mechanism") == "Mechanism"
+    if not named or not set(half) <= {"name", "inner", "plan", "mechanism"}:
         return "the plan promises differential privacy, and its client half has other parts than what keeps it"
     for name, told in (("clip", private), ("delta", private), ("unit", private), ("noise_multiplier", mechanism)):
         if promised.get(name) != told.get(name):
