@@ -326,6 +326,13 @@ def test_rates_that_no_steps_have_are_refused_not_stumbled_over(value, keeper):
     assert isinstance(gate(keeper).why_not_plan("one", plan), str)
 
 
+def test_steps_that_are_worth_nothing_are_not_reckoned_for_long(keeper):
+    plan = stepping_plan()
+    for table in (plan["client_half"]["mechanism"], plan["privacy"]["differential_privacy"]):
+        table["noise_multiplier"] = 2.0**-6
+    assert "nothing above 200 is reckoned" in gate(keeper).why_not_plan("one", plan)
+
+
 def test_a_target_that_all_rounds_keep_is_backed_by_noise_of_the_nodes(keeper):
     assert gate(keeper).why_not_plan("one", alone(noise_multiplier=None, target_epsilon=2.0)) is None
 

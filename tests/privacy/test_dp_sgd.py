@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.privacy.regression import data, gradient
 
 import umbel as fl
 from umbel.errors import ConfigError, NotSupported
@@ -33,17 +34,6 @@ def training(inner: Any = None, **changed: Any) -> DpSgdTraining:
     strategy = Parts(inner or fl.FedAvg(), CONFIG).under(plan(**changed), 4, has_model=True).strategy
     assert isinstance(strategy, DpSgdTraining)
     return strategy
-
-
-def gradient(params: Any, x: Any, y: Any) -> Any:
-    error = x @ params["w"] - y
-    return float(0.5 * (error**2).mean()), {"w": error @ x / len(y)}
-
-
-def data(number: int, count: int = 30) -> tuple[Any, Any]:
-    rng = np.random.default_rng(number)
-    x = rng.normal(size=(count, 5))
-    return x, x @ np.arange(5.0) + rng.normal(size=count)
 
 
 def client(context: Any) -> Any:
@@ -216,9 +206,11 @@ def test_a_wrong_plan_is_told(reason: str) -> None:
         plan(**WRONG[reason])
 
 
-def test_a_client_whose_loop_is_closed_is_told_what_to_use() -> None:
-    with pytest.raises(Exception, match="use TorchClient or GradientClient"):
-        run(lambda context: Closed())
+@pytest.mark.parametrize("coordinator", [None, fl.Secure()], ids=["plain", "secure"])
+@pytest.mark.parametrize("strategy", [fl.FedAvg(), fl.FedProx(mu=0.1)])
+def test_a_client_whose_loop_is_closed_is_refused_before_the_run(strategy: Any, coordinator: Any) -> None:
+    with pytest.raises(NotSupported, match='noise="dp-sgd" is in each step .* use TorchClient or GradientClient$'):
+        run(lambda context: Closed(), strategy=strategy, coordinator=coordinator)
 
 
 def test_blocks_leave_such_training_to_each_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,7 @@ def made(train: Any, build: Any = model, **more: Any) -> Any:
     return fl.TorchClient(build(), arguments.pop("loss", nn.CrossEntropyLoss()), train_data=train, **arguments)
 
 
-def stepped(client: Any, steps: int = 1, rate: float = 1.0) -> Any:
-    """How far silent steps move the model."""
-    config = fl.ServerConfig(1, fraction_evaluate=0.0)
+def training(steps: int = 1, rate: float = 1.0) -> DpSgdTraining:
     plan = fl.PrivacyPlan(
         clip=CLIP,
         noise_multiplier=1.0,
@@ -51,9 +50,15 @@ def stepped(client: Any, steps: int = 1, rate: float = 1.0) -> Any:
         sample_rate=rate,
         local_steps=steps,
     )
-    private = Parts(fl.FedAvg(), config).under(plan, 1, has_model=True).strategy
-    assert isinstance(private, DpSgdTraining)
-    strategy = DpSgdTraining(inner=private.inner, plan=plan, mechanism=private.mechanism, draw=np.zeros)
+    config = fl.ServerConfig(1, fraction_evaluate=0.0)
+    strategy = Parts(fl.FedAvg(), config).under(plan, 1, has_model=True).strategy
+    assert isinstance(strategy, DpSgdTraining)
+    return strategy
+
+
+def stepped(client: Any, steps: int = 1, rate: float = 1.0) -> Any:
+    """How far silent steps move the model."""
+    strategy = replace(training(steps, rate), draw=np.zeros)
     ctx = Context(client="0", partition_id=0, num_partitions=1, round=1)
     task = strategy.task(strategy.init(client.parameters(ctx)), 1)
     return strategy.local(Ask("0", "fit", task), client, ctx)[0].groups["delta"].arrays
@@ -164,7 +169,7 @@ def test_single_gradients_of_a_loader_are_those_of_its_rows() -> None:
     assert sum(first.digest == second.digest for first, second in pairs) == 24
 
 
-def test_dropout_is_drawn_for_each_example_alone() -> None:
+def test_dropout_masks_follow_from_no_seed() -> None:
     """From one stream whose seed a server may know, an example more would change the masks of all that follow it."""
 
     def dropping() -> Any:
@@ -184,17 +189,5 @@ def test_a_role_that_a_server_gives_lets_nothing_through(role: Any) -> None:
     ctx = Context(client="0", partition_id=0, num_partitions=1, round=1)
     own = client.parameters(ctx)
     values = fl.Arrays.of(dict(own), roles={"0.weight": role})
-    plan = fl.PrivacyPlan(
-        clip=CLIP,
-        noise_multiplier=1.0,
-        delta=1e-4,
-        sampling="every",
-        unit="example",
-        noise="dp-sgd",
-        expected_examples=24,
-        sample_rate=1.0,
-        local_steps=1,
-    )
-    strategy = Parts(fl.FedAvg(), fl.ServerConfig(1, fraction_evaluate=0.0)).under(plan, 1, has_model=True).strategy
     with pytest.raises(NotSupported, match="is trained here and"):
-        strategy.local(Ask("0", "fit", Task(1, values)), client, ctx)
+        training().local(Ask("0", "fit", Task(1, values)), client, ctx)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.privacy.regression import data, gradient
 
 import umbel as fl
 from umbel.errors import ConfigError, NotSupported
@@ -17,17 +18,6 @@ pytest.importorskip("cryptography")
 class Closed(fl.NumPyClient):
     def fit(self, parameters: Any, config: Any) -> Any:
         return parameters, 1, {}
-
-
-def gradient(params: Any, x: Any, y: Any) -> Any:
-    error = x @ params["w"] - y
-    return float(0.5 * (error**2).mean()), {"w": error @ x / len(y)}
-
-
-def data(number: int, count: int = 30) -> tuple[Any, Any]:
-    rng = np.random.default_rng(number)
-    x = rng.normal(size=(count, 5))
-    return x, x @ np.arange(5.0) + rng.normal(size=count)
 
 
 def client(context: Any) -> Any:

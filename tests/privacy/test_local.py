@@ -10,7 +10,7 @@ import pytest
 
 import umbel as fl
 from umbel.errors import NotSupported
-from umbel.message import Group, Update
+from umbel.message import Ask, Context, Group, Task, Update
 from umbel.privacy.accounting import epsilon
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.private import Private
@@ -79,6 +79,14 @@ def test_noise_is_on_the_grid_of_clipped_updates() -> None:
     quiet = {"delta": Group(fl.Arrays.of({"w": np.zeros(1000)}), 1.0)}
     noise = np.asarray(one._noised(quiet)["delta"].arrays["w"])
     assert (noise / (2.0 * 2.0**-20) % 1 == 0).all()
+
+
+def test_a_task_of_coarse_numbers_is_refused_at_the_client() -> None:
+    """A server may send what it likes: rounded to float16 once it is clipped, an update may be twice as long."""
+    task = Task(1, fl.Arrays.of({"0": np.zeros(4, np.float16)}))
+    ctx = Context(client="0", partition_id=0, num_partitions=9, round=1)
+    with pytest.raises(NotSupported, match="float32 or float64"):
+        private().local(Ask("0", "fit", task), Loud().to_client(), ctx)
 
 
 def test_a_run_costs_each_client_what_its_own_releases_cost() -> None:

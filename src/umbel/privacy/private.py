@@ -19,7 +19,7 @@ from umbel.privacy.clip import EXAMPLE_BITS, GRID_BITS, WEIGHT_BITS, capped, cli
 from umbel.privacy.correlation import Correlated
 from umbel.privacy.examples import opened, summed
 from umbel.privacy.noise import Draw, on_grid
-from umbel.privacy.promised import Promised, check_model
+from umbel.privacy.promised import Promised, check_dtypes, check_model
 from umbel.reducers import Reduced, Reduction
 from umbel.schema import Schema
 from umbel.strategy import State
@@ -78,6 +78,7 @@ class Private(Promised):
         return expected if self.plan.adaptive is None else {**expected, BIT: _bit(True).schema}
 
     def local(self, ask: Any, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
+        check_dtypes(ask.task.arrays.schema.delta)
         if self.plan.unit == "example":
             summed = self._summed_by_example(ask, client, ctx)
             return replace(summed, groups=self._noised(summed.groups)), ctx.memory

@@ -15,6 +15,7 @@ from umbel.privacy.layers import Layers, layers_of
 from umbel.privacy.mechanism import Mechanism
 from umbel.privacy.noise import Draw, fresh
 from umbel.privacy.plan import PrivacyPlan
+from umbel.schema import Schema
 from umbel.strategy import State, Strategy
 
 
@@ -84,6 +85,16 @@ def check_model(strategy: Promised, state: State) -> None:
                 f"privacy= cannot average {spec.name!r}, which is no trained array: nothing bounds it; freeze it or "
                 "use a layer without running statistics, such as group normalisation"
             )
+    check_dtypes(schema)
+
+
+def check_dtypes(schema: Schema) -> None:
+    """Refuse numbers so coarse that what was clipped and is rounded to them may be longer than the clip again.
+
+    Raises:
+        NotSupported: names the array.
+    """
+    for spec in schema.specs:
         if spec.dtype not in ("F32", "F64"):
             raise NotSupported(
                 f"privacy= needs float32 or float64, array {spec.name!r} is {spec.dtype}; convert it or freeze it"

@@ -17,7 +17,7 @@ from umbel.privacy.clip import EXAMPLE_BITS, grid_of
 from umbel.privacy.examples import opened, summed
 from umbel.privacy.noise import keystream, on_grid
 from umbel.privacy.private import Private
-from umbel.privacy.promised import Promised, check_model
+from umbel.privacy.promised import Promised, check_dtypes, check_model
 from umbel.reducers import Reduction
 from umbel.schema import Schema
 from umbel.strategy import State
@@ -55,6 +55,7 @@ class DpSgdTraining(Promised):
             self.plan.noise == "dp-sgd" and self.mechanism.dp_sgd == self.plan.dp_sgd,
             'the steps of clients have noise with noise="dp-sgd", and as the mechanism says',
         )
+        object.__setattr__(self, "needs", self.needs | {"inside"})
 
     @property
     def expected(self) -> float:
@@ -143,11 +144,7 @@ class _Guarded(StepClient):
                     f'noise="dp-sgd" is on trained arrays, {spec.name!r} is {spec.role} here and {role} in the task; '
                     "freeze it at the client, or use a layer without running statistics, such as group normalisation"
                 )
-        for spec in given.specs:
-            if spec.role == "trained" and spec.dtype not in ("F32", "F64"):
-                raise NotSupported(
-                    f"privacy= needs float32 or float64, array {spec.name!r} is {spec.dtype} in the task"
-                )
+        check_dtypes(given.delta)
 
     def release(self) -> None:
         self._client.release()

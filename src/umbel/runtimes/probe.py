@@ -115,11 +115,19 @@ def check_capable(strategy: Strategy, client: LocalClient) -> None:
     """
     name = type(getattr(client, "user", client)).__name__
     # What wraps a strategy needs what that needs.
-    method = type(getattr(strategy, "inner", strategy)).__name__
+    inner = strategy
+    while isinstance(wrapped := getattr(inner, "inner", None), Strategy):
+        inner = wrapped
+    method = type(inner).__name__
     missing = strategy.needs - client.capabilities
     corrected = strategy.corrects
     if corrected is not None and "inside" not in client.capabilities and corrected not in client.corrections:
         missing = missing | {"inside"}
+    if "inside" in missing & (strategy.needs - inner.needs):
+        raise NotSupported(
+            f'noise="dp-sgd" is in each step of the training loop, which a {name} keeps closed; use TorchClient or '
+            "GradientClient"
+        )
     if "inside" in missing:
         raise NotSupported(
             f"{method} reaches inside the training loop, which a {name} keeps closed; use TorchClient "

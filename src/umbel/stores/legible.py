@@ -21,27 +21,13 @@ def read_log(run: str, bodies: Iterable[object]) -> list[dict[str, Any]]:
 
 
 def read_last(run: str, body: object) -> dict[str, Any]:
-    """The last event of a run, which the next one will name.
-
-    Raises:
-        StoreError: it is none.
-    """
-    found = _object(body)
-    if isinstance(found, str):
-        raise StoreError(f"the last event of run {run} {found}; {MEND}")
-    return found
+    """The last event of a run, which the next one will name. Raises as `read_log`."""
+    return _whole(f"the last event of run {run}", body)
 
 
 def read_plan(run: str, body: object) -> Mapping[str, Any]:
-    """A run's plan.
-
-    Raises:
-        StoreError: it is none.
-    """
-    found = _object(body)
-    if isinstance(found, str):
-        raise StoreError(f"the plan of run {run} {found}; {MEND}")
-    return found
+    """A run's plan. Raises as `read_log`."""
+    return _whole(f"the plan of run {run}", body)
 
 
 def check_event(run: str, number: int, event: object) -> None:
@@ -71,6 +57,13 @@ def _why_no_event(event: object) -> str | None:
     # One that names no round is of none.
     named = cast("dict[str, Any]", event).get("round", 0)
     return None if type(named) is int else f"has the round {repr(named)[:50]}, which is no whole number"
+
+
+def _whole(what: str, body: object) -> dict[str, Any]:
+    found = _object(body)
+    if isinstance(found, str):
+        raise StoreError(f"{what} {found}; {MEND}")
+    return found
 
 
 def _object(body: object) -> dict[str, Any] | str:

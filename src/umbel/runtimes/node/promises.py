@@ -10,12 +10,13 @@ from typing import Any, TypeAlias, cast
 
 from umbel.errors import ConfigError
 from umbel.message import is_number, require
-from umbel.privacy.accounting import MOST_RELEASES
+from umbel.privacy.accounting import MOST_RELEASES, renyi_epsilon
 from umbel.privacy.accounting import epsilon as spent
 from umbel.privacy.mechanism import DpSgd, Mechanism
 from umbel.privacy.plan import LEAST_SAMPLED_NOISE
 
 Plan: TypeAlias = "Mapping[str, Any]"
+MOST_EPSILON = 200.0
 SLACK = 1.001
 """What rounding may make of a δ."""
 
@@ -142,6 +143,11 @@ def _why_not_trained(rounds: int, epsilon: float, delta: float, noise: float, pr
         steps = DpSgd(sample_rate=private.get("sample_rate"), local_steps=private.get("local_steps"))  # pyright: ignore
         require(noise >= LEAST_SAMPLED_NOISE, f"its noise is below {LEAST_SAMPLED_NOISE}")
         mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=1, clients=1, dp_sgd=steps)
+        # What is worth nothing takes long to tell exactly, and a server may have meant it to.
+        rough = renyi_epsilon(mechanism, rounds, delta)
+        require(
+            rough <= MOST_EPSILON, f"it is about epsilon={rough:.3g}, and nothing above {MOST_EPSILON:g} is reckoned"
+        )
         cost = spent(mechanism, rounds, delta)
     except ConfigError as error:
         return f"what the plan's steps cost cannot be told: {error}"

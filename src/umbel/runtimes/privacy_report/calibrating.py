@@ -18,7 +18,7 @@ from umbel.privacy.training import DpSgdTraining
 from umbel.runtimes.privacy_report.canaries import Path
 from umbel.runtimes.privacy_report.own_noise import noise_of_a_client
 from umbel.runtimes.privacy_report.picture import Picture, curves, histogram
-from umbel.runtimes.privacy_report.row import MEND, Control, Row, attacked, faults
+from umbel.runtimes.privacy_report.row import MEND, Control, Row, attacked, counted_on, faults
 from umbel.runtimes.privacy_report.stepping import stepping
 from umbel.runtimes.privacy_report.subject import Subject
 from umbel.strategy import Strategy
@@ -124,16 +124,7 @@ def _noise(private: Private, found: Calibration, secure: Secure | None, missed: 
         "influence_of_half": found.thinned,
         "correlation": found.correlation,
     }
-    return attacked(
-        "A1",
-        "noise",
-        holds=not problems,
-        control=control,
-        text="; ".join([text, *problems]),
-        mend=MEND,
-        numbers=numbers,
-        pictures=(_scores(found),),
-    )
+    return counted_on("noise", text, problems, control=control, numbers=numbers, pictures=(_scores(found),))
 
 
 def _scores(found: Calibration) -> Picture:

@@ -16,7 +16,7 @@ from umbel.message import Ask, Context
 from umbel.optimizers import sgd
 from umbel.privacy.mutants import divided_twice, the_same_again
 from umbel.privacy.private import Private
-from umbel.runtimes.privacy_report.row import MEND, Row, attacked, faults
+from umbel.runtimes.privacy_report.row import Row, counted_on, faults
 from umbel.strategies import FedAvg, FedSGD
 
 SIZE, NOISE_OFF, CORRELATED = 40_000, 0.02, 0.1
@@ -68,15 +68,8 @@ def noise_of_a_client(private: Private, secure: Secure | None) -> Row:
         f"noise of {found.noise:.4g} clips in one answer, {promised:.4g} is promised; the client itself moves it by "
         f"{found.influence:.4g} clips"
     )
-    return attacked(
-        "A1",
-        "noise of a client",
-        holds=not problems,
-        control=faults(len(wrong), missed),
-        text="; ".join([text, *problems]),
-        mend=MEND,
-        numbers={"found": found.noise, "promised": promised, "influence": found.influence},
-    )
+    numbers = {"found": found.noise, "promised": promised, "influence": found.influence}
+    return counted_on("noise of a client", text, problems, control=faults(len(wrong), missed), numbers=numbers)
 
 
 def promised_noise(private: Private) -> float:

@@ -113,3 +113,30 @@ def attacked(
         numbers=numbers or {},
         pictures=pictures,
     )
+
+
+def counted_on(
+    name: str,
+    text: str,
+    problems: Sequence[str],
+    *,
+    control: Control,
+    numbers: Mapping[str, float],
+    pictures: tuple[Picture, ...] = (),
+) -> Row:
+    """The row of a measurement that has to be what the accountant counts on.
+
+    Args:
+        text: what was measured.
+        problems: what of it is not so.
+    """
+    return attacked(
+        "A1",
+        name,
+        holds=not problems,
+        control=control,
+        text="; ".join([text, *problems]),
+        mend=MEND,
+        numbers=numbers,
+        pictures=pictures,
+    )

@@ -15,7 +15,7 @@ from umbel.message import Ask, Context
 from umbel.optimizers import sgd
 from umbel.privacy.noise import Draw
 from umbel.privacy.training import DpSgdTraining
-from umbel.runtimes.privacy_report.row import MEND, Row, attacked, faults
+from umbel.runtimes.privacy_report.row import Row, counted_on, faults
 from umbel.strategies import FedAvg
 
 EXAMPLES, SIZE, TURNS = 1000, 40_000, 30
@@ -70,15 +70,7 @@ def stepping(training: DpSgdTraining) -> Row:
     )
     control = faults(len(wrong), missed)
     numbers = {"noise": found.noise, "influence": found.influence, "drawn": found.drawn / found.of}
-    return attacked(
-        "A1",
-        "noise of a step",
-        holds=not problems,
-        control=control,
-        text="; ".join([text, *problems]),
-        mend=MEND,
-        numbers=numbers,
-    )
+    return counted_on("noise of a step", text, problems, control=control, numbers=numbers)
 
 
 def stepped(training: DpSgdTraining, right: DpSgdTraining) -> Stepped:
