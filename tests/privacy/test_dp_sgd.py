@@ -209,7 +209,7 @@ def test_a_wrong_plan_is_told(reason: str) -> None:
 @pytest.mark.parametrize("coordinator", [None, fl.Secure()], ids=["plain", "secure"])
 @pytest.mark.parametrize("strategy", [fl.FedAvg(), fl.FedProx(mu=0.1)])
 def test_a_client_whose_loop_is_closed_is_refused_before_the_run(strategy: Any, coordinator: Any) -> None:
-    with pytest.raises(NotSupported, match='noise="dp-sgd" is in each step .* use TorchClient or GradientClient$'):
+    with pytest.raises(NotSupported, match=r'noise="dp-sgd" is in each step .* use TorchClient or GradientClient$'):
         run(lambda context: Closed(), strategy=strategy, coordinator=coordinator)
 
 
