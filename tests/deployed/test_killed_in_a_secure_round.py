@@ -28,7 +28,7 @@ pytestmark = [
 ]
 NAMES = ("0", "1", "2")
 ROUNDS = 3
-STEP = 11
+STEP = 5
 """Every so many visits one is the last. It shares no factor with the visits of a round, so that all kinds are met."""
 
 
@@ -45,7 +45,7 @@ def serve(path, listen, checkpoint_every, at, pipe):
     from umbel.privacy.sa1.conversation import Conversation
 
     fuse = Fuse(at)
-    for name in ("messages", "took"):
+    for name in ("go_on", "took"):
         setattr(Conversation, name, visiting(fuse, getattr(Conversation, name)))
     store = SQLiteStore(path)
     history = fl.server.start_server(
@@ -110,8 +110,9 @@ def run(folder, *, at=NEVER, checkpoint_every=1):
 
 def test_a_server_killed_at_any_step_of_secure_rounds_ends_in_the_bits_of_the_undisturbed_run(tmp_path):
     outcome, visits = run(tmp_path / "undisturbed")
-    # Five steps' messages, and an answer of each client to all but the one that is masked; to train and to evaluate.
-    assert visits == ROUNDS * 2 * (5 + 4 * len(NAMES))
+    # Where keys are made ahead a sum has two steps' messages, and an answer of each client to the one that is not masked;
+    # each sum ends with a look whether there are more, and the first one has two steps before.
+    assert visits == ROUNDS * 2 * (3 + len(NAMES)) + 2 * (1 + len(NAMES))
     for at in range(STEP, visits, STEP):
         assert run(tmp_path / f"{at}", at=at)[0] == outcome, f"killed at visit {at} of {visits}"
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.node.at_node import AtNode
 
 import umbel as fl
 from umbel.arrays import Arrays
 from umbel.coordinators import Phase
-from umbel.privacy.sa1.conversation import STEPS, Conversation
+from umbel.privacy.sa1.conversation import STEPS
 from umbel.privacy.sa1.ring import GROUP, WORDS
 from umbel.privacy.tries import offered
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Letter
-from umbel.runtimes.node.host import Host
 from umbel.runtimes.node.opened_sums import KEPT, OpenedSums
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.privately import Parts
-from umbel.runtimes.secure import offer_for, secured
+from umbel.runtimes.secure import keyring_for, purpose_for, secured
 
 NAMES = ("north", "south", "west", "east", "hill", "coast")
 SECURE = fl.Secure()
@@ -29,30 +29,34 @@ class Same(fl.NumPyClient):
         return [parameters[0] + 0.1], 1, {}
 
 
-def hosts_of(strategy, settings):
+def nodes_of(strategy, settings):
     half = client_half(secured(strategy, settings))
-    return {name: Host(lambda: Same(), {"client_half": half, "run": "run"}, name) for name in NAMES}
+    return {name: AtNode(lambda: Same(), {"client_half": half, "run": "run"}, name) for name in NAMES}
 
 
-def opened_by(hosts, strategy, settings, model, names, *, leadership, round=1):
+def opened_by(nodes, strategy, settings, model, names, *, leadership, round=1):
     """Why these clients did not open their sum; None if they did."""
     task = strategy.task(strategy.init(model), round)
     phase = Phase(round, "fit", tuple(names), offered(leadership, 0))
-    talk = Conversation(offer_for(settings, "run", phase, task, strategy.schema(task, {}), bytes(32)), tuple(names))
+    keys = keyring_for(settings, "run")
+    keys.leadership = leadership
+    talk = keys.conversation(purpose_for(settings, phase, task, strategy.schema(task, {})), phase.clients)
     arrays = {"": task.arrays, **task.extra}
     digests = {name: value.digest for name, value in task.extra.items()}
-    for number, step in enumerate(STEPS):
-        for name, message in talk.messages(step).items():
-            own = {"step": step, "message": message, "words": talk.server.offer.encoding.length}
+    while (turn := talk.go_on()) is not None:
+        step, told = turn
+        for name, said in told.items():
+            number = STEPS.index(step)
             place = ("run", round, phase.attempt * ATTEMPT_STEPS + number, number, "fit", name, 0)
+            own = {"step": step, **said}
             letter = Letter(*place, own, {}, (), task.arrays.digest, digests, None, float("inf"))
-            answer = hosts[name].play(letter, {value.digest: value for value in arrays.values()}, None)[0]
+            answer = nodes[name].answer(letter, {value.digest: value for value in arrays.values()})
             if answer.verdict != "done":
                 return answer.reason
             if step == "mask":
-                talk.server.masked(name, np.array(answer.update.groups[GROUP].arrays[WORDS]))
+                talk.masked(name, np.array(answer.update.groups[GROUP].arrays[WORDS]), answer.update.own)
             else:
-                talk.took(step, name, answer.update.own["message"])
+                talk.took(name, answer.update.own)
     talk.decoded()
     return None
 
@@ -63,10 +67,10 @@ def model_of(value=0.0):
 
 def test_a_sum_without_one_client_is_not_opened_after_one_with_it():
     strategy = fl.FedAvg()
-    hosts = hosts_of(strategy, SECURE)
+    nodes = nodes_of(strategy, SECURE)
 
     def tried(leadership, names, value=0.0):
-        return opened_by(hosts, strategy, SECURE, model_of(value), names, leadership=leadership)
+        return opened_by(nodes, strategy, SECURE, model_of(value), names, leadership=leadership)
 
     assert tried(1, NAMES) is None
     # The server was killed after it had opened the sum, and one client is gone when it is back.
@@ -81,9 +85,9 @@ def test_a_sum_without_one_client_is_not_opened_after_one_with_it():
 def test_noise_of_the_clients_own_hides_an_update_in_a_difference_too():
     config = fl.ServerConfig(3, fraction_evaluate=0.0, min_available_clients=5)
     parts = Parts(fl.FedAvg(weighting="uniform"), config, SECURE).under(NOISY, 6, has_model=True)
-    hosts = hosts_of(parts.strategy, parts.coordinator)
+    nodes = nodes_of(parts.strategy, parts.coordinator)
     for leadership, names in ((1, NAMES), (2, NAMES[1:])):
-        reason = opened_by(hosts, parts.strategy, parts.coordinator, model_of(), names, leadership=leadership)
+        reason = opened_by(nodes, parts.strategy, parts.coordinator, model_of(), names, leadership=leadership)
         assert reason is None
 
 

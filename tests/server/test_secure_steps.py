@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from tests.node.at_node import AtNode
 
 import umbel as fl
 from umbel.arrays import Arrays
@@ -11,7 +12,6 @@ from umbel.coordinators import Rounds
 from umbel.message import Update
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Answer, read_letter, write_answer
-from umbel.runtimes.node.host import Host
 from umbel.runtimes.secure import secured
 from umbel.runtimes.server.events import Came, Deliver, Joined
 from umbel.runtimes.server.nodes import Nodes
@@ -41,7 +41,7 @@ class Round:
         self.players = SecureNodePlayers(SECURE, "run", STRATEGY, self.nodes, store, **more)
         self.players.leadership = leadership
         plan = {"run": "run", "client_half": client_half(secured(STRATEGY, SECURE))}
-        self.hosts = {name: Host(lambda: Adds(), plan, name) for name in NAMES}
+        self.at = {name: AtNode(lambda: Adds(), plan, name) for name in NAMES}
         self.task = STRATEGY.task(STRATEGY.init(Arrays.of({"0": np.zeros(2)})), 1)
         self.blobs = {self.task.arrays.digest: self.task.arrays}
         phase = coordinator.begin(NOW_S)
@@ -56,7 +56,7 @@ class Round:
 
     def answer(self, name, deliver):
         letter = read_letter(b"".join(map(bytes, deliver.parts)))
-        return Came(name, b"".join(map(bytes, write_answer(self.hosts[name].play(letter, self.blobs, None)[0]))), 0)
+        return Came(name, b"".join(map(bytes, write_answer(self.at[name].answer(letter, self.blobs)))), 0)
 
     def send(self, events):
         """Tell the round; keeps until when it waits, or its tally once it is over."""
@@ -64,6 +64,10 @@ class Round:
             self.until_s = self.steps.send(events)
         except StopIteration as end:
             self.until_s, self.tally = None, end.value[0]
+
+    def to_its_end(self):
+        while self.until_s is not None:
+            self.all_answer()
 
     def all_answer(self):
         self.send([self.answer(name, deliver) for name, deliver in self.asked.items()])
@@ -91,8 +95,7 @@ def test_who_left_after_its_answer_is_not_waited_for_longer_than_who_leaves_with
     under_way.nodes.names = NAMES
     under_way.send([Joined("3")])
     under_way.all_answer()
-    for _ in range(3):
-        under_way.all_answer()
+    under_way.to_its_end()
     assert under_way.tally.receipts.done == 4
 
 
@@ -103,7 +106,6 @@ def test_an_answer_to_another_step_ends_the_wait_for_its_client_with_the_reason(
     under_way.send(
         [Came("0", b"".join(map(bytes, other)), 0), *(under_way.answer(name, asked[name]) for name in NAMES[1:])]
     )
-    for _ in range(4):
-        under_way.all_answer()
+    under_way.to_its_end()
     [failed] = under_way.tally.receipts.failures()
     assert (failed.client, failed.reason) == ("0", "an answer in a secure round is that to another step")

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -104,70 +103,69 @@ def parties_of(count):
 
 
 def offer_of(count, neighbours):
-    from umbel.privacy.sa1 import Encoding, Offer, default_threshold
+    from umbel.privacy.sa1 import Offer, default_threshold
 
-    return Offer(
-        run="run",
-        round=1,
-        attempt=0,
-        model=bytes(32),
-        encoding=Encoding(clip=1.0, weight_cap=1000.0, clients=count, size=SIZE, metrics=("loss",)),
-        clients=count,
-        threshold=default_threshold(neighbours + 1 if neighbours else count),
-        neighbours=neighbours,
-    )
+    threshold = default_threshold(neighbours + 1 if neighbours else count)
+    return Offer(run="run", leadership=0, number=0, clients=count, threshold=threshold, neighbours=neighbours)
+
+
+def purpose_of(count):
+    from umbel.privacy.sa1 import Encoding, Purpose
+
+    encoding = Encoding(clip=1.0, weight_cap=1000.0, clients=count, size=SIZE, metrics=("loss",))
+    return Purpose(kind="fit", round=1, attempt=0, model=bytes(32), encoding=encoding)
 
 
 def played(parties, offer, real, gone, meter):
-    """(the opened sum, the sum of the vectors) of a round in which `gone` leave after they have shared."""
-    from umbel.privacy.sa1 import SecureServer, advertise, agree, release, share
+    """(the opened sum, the sum of the vectors) of a sum that `gone` leave after they have shared."""
+    from umbel.privacy.sa1 import Gathering, SecureServer, advertise, agree, release, share
 
-    server, members = meter.at_server(SecureServer, offer), meter.members
+    gathering, members = Gathering(offer), meter.members
     for name, party in parties.items():
-        meter.at_server(server.advert, name, meter.at_client(name, advertise, party, offer.data))
-    header = meter.at_server(server.close_adverts)
+        meter.at_server(gathering.advert, name, meter.at_client(name, advertise, party, offer.data))
+    header = meter.at_server(gathering.close_adverts)
     for name, party in parties.items():
-        meter.at_server(server.shares, name, meter.at_client(name, share, party, members[name], header))
-    expected = masked(parties, offer, real, gone, server, meter)
-    sets = meter.at_server(server.close_masked)
-    for name in server.summed:
-        meter.at_server(server.signature, name, meter.at_client(name, agree, parties[name], members[name], sets))
+        meter.at_server(gathering.shares, name, meter.at_client(name, share, party, members[name], header))
+    gathered = meter.at_server(gathering.close_shares)
+    server = meter.at_server(SecureServer, gathered, purpose_of(len(parties)))
+    expected = masked(parties, real, gone, server, meter)
+    if not server.is_agreed:
+        sets = meter.at_server(server.close_masked)
+        for name in server.summed:
+            meter.at_server(server.signature, name, meter.at_client(name, agree, parties[name], members[name], sets))
     for name, signatures in meter.at_server(server.close_signatures).items():
         answer = meter.at_client(name, release, parties[name], members[name], signatures)
         meter.at_server(server.opened, name, answer)
     return meter.at_server(server.result), expected
 
 
-def masked(parties, offer, real, gone, server, meter):
+def masked(parties, real, gone, server, meter):
     """The sum of the vectors that the server gets, each under its masks."""
-    from umbel.privacy.sa1 import mask
+    from umbel.privacy.sa1.masking import receive, sign_early
 
-    rng = np.random.default_rng(0)
+    rng, encoding, model = np.random.default_rng(0), server.purpose.encoding, server.purpose.model
     update = (rng.standard_normal(SIZE) * 0.1).astype(np.float32)
-    noise = rng.integers(0, 2**32, offer.encoding.length, np.uint64).astype(np.uint32)
-    expected = np.zeros(offer.encoding.length, np.uint32)
-    for name, inbox in meter.at_server(server.close_shares).items():
-        vector, member = noise, meter.members[name]
+    noise = rng.integers(0, 2**32, encoding.length, np.uint64).astype(np.uint32)
+    expected = np.zeros(encoding.length, np.uint32)
+    for name, inbox in meter.at_server(lambda: server.inboxes).items():
+        vector, party = noise, parties[name]
+        begun = time.process_time()
+        member, masks = receive(party, meter.members[name], inbox, model)
         if name in real:
-            begun = time.process_time()
-            vector = offer.encoding.encode([([update], 20.0)], examples=20.0, metrics={"loss": 0.5})
-            meter.client_s[name] += time.process_time() - begun
-        expected += 0 if name in gone else vector
-        if name in real:
-            vector = meter.at_client(name, mask, parties[name], member, inbox, offer.model, vector)
-        else:
-            meter.members[name] = unmasked(parties[name], member, inbox)
+            vector = encoding.encode([([update], 20.0)], examples=20.0, metrics={"loss": 0.5})
+            expected += 0 if name in gone else vector
+            masks.add_to(vector)
+            meter.sent[name] += vector.nbytes
+        elif name not in gone:
+            expected += vector  # whose masks nobody needs
+        meter.members[name], signed = sign_early(party, member)
+        meter.client_s[name] += time.process_time() - begun
+        meter.sent[name] += len(signed)
         if name not in gone:
             meter.at_server(server.masked, name, vector)
+            if signed:
+                meter.at_server(server.early, name, signed)
     return expected
-
-
-def unmasked(party, member, inbox):
-    """The member after a mask step whose vector nobody needs."""
-    from umbel.privacy.sa1 import masking
-
-    there, shares = masking._opened(party, member, inbox)
-    return replace(member, stage="masked", peers=there, shares={**member.shares, **shares}, channel=b"")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.party import Floors
 from umbel.privacy.sa1.secured import digest_of
 from umbel.runtimes.players import VirtualPlayers
-from umbel.runtimes.secure import NOTHING, offer_for
+from umbel.runtimes.secure import NOTHING, purpose_for
 from umbel.runtimes.summed import SummedPlayers, check_linear, summed_tally
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
@@ -88,7 +88,7 @@ class EncryptedPlayers(SummedPlayers):
 
     def _begun(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> _Talk:
         assert self.settings.secure_sum is not None
-        encoding = offer_for(self.settings, self.virtual.run, phase, task, schema, bytes(32)).encoding
+        encoding = purpose_for(self.settings, phase, task, schema).encoding
         place = joined(self.virtual.run.encode(), phase.kind.encode(), f"{phase.round} {phase.attempt}".encode())
         told = {"place": place, "encoding": encoding.data, "model": digest_of(task)}
         about = Sum(

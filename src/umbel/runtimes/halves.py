@@ -80,10 +80,50 @@ def _secured() -> Any:
     return Secured
 
 
+def check_cryptography() -> None:
+    """Refuse a secure round where it cannot be.
+
+    Raises:
+        NotSupported: the package `cryptography` is not there.
+    """
+    _secured()
+
+
 def is_secured(plan: Any) -> bool:
     """Whether a plan is one of secure rounds."""
     half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
     return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
+
+
+def sharing_in(plan: Mapping[str, Any]) -> Sharing | None:
+    """Of the noise that clients make together under a plan of secure sums, if they do.
+
+    Raises:
+        NotSupported: it is none that is known here.
+    """
+    found = _table(_promised_in(plan), "mechanism").get("sharing")
+    made = None if found is None else _made(found, ())
+    if made is not None and not isinstance(made, Sharing):
+        raise NotSupported(
+            "the plan's noise of clients is none that this node knows; do both sides run the same Umbel?"
+        )
+    return made
+
+
+def own_noise_in(plan: Mapping[str, Any]) -> bool:
+    """Whether each of a client's answers under a plan of secure sums has noise of its own in it."""
+    return _table(_promised_in(plan), "plan").get("noise", "server") != "server"
+
+
+def _promised_in(plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The half within a plan of secure sums that keeps a plan's privacy; empty if none does."""
+    half: Any = plan["client_half"].get("inner")
+    return half if is_promised(half) else {}
+
+
+def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value: Any = table.get(key)
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def is_promised(half: Any) -> bool:

@@ -37,6 +37,7 @@ class Letter:
         basis: (round, attempt) of the client's state to go on from; None is none.
         left_s: seconds until the answer is due.
         frame: the bytes that it was read from.
+        mine: what the node itself adds to `own`; it comes before anything that the server says.
     """
 
     run: str
@@ -54,6 +55,7 @@ class Letter:
     basis: Basis
     left_s: float
     frame: memoryview = field(default=memoryview(b""), repr=False, compare=False)
+    mine: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     @property
     def digests(self) -> list[str]:
@@ -64,7 +66,9 @@ class Letter:
         """The ask, with its arrays put in."""
         extra = {name: blobs[digest] for name, digest in self.extra.items()}
         task = Task(self.round, blobs[self.model], extra, self.config, self.shared)
-        return Ask(self.client, self.kind, task, self.own, self.phase, self.attempt, self.key)
+        # Only the node can say what these are.
+        own = {key: value for key, value in self.own.items() if key not in ("masks", "told")}
+        return Ask(self.client, self.kind, task, {**own, **self.mine}, self.phase, self.attempt, self.key)
 
 
 def blobs_of(task: Task) -> dict[str, Arrays]:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.privacy.sa1.transcript import offer_of, parties_of, play, vectors_of
+from tests.privacy.sa1.transcript import Transcript, answered, offer_of, parties_of, play, purpose_of, vectors_of
 
 from umbel.errors import ProtocolError, SecureAborted, SecureRefused
-from umbel.privacy.sa1.conversation import STEPS, Conversation
-from umbel.privacy.sa1.joining import advertise, share
-from umbel.privacy.sa1.masking import agree, mask, release
+from umbel.privacy.sa1.conversation import Conversation
+from umbel.privacy.sa1.keyring import Keyring
 
 PARTIES = parties_of(7)
 
@@ -26,16 +25,18 @@ def rounds(draw, fewest, most):
     return count, max(2, threshold), draw(st.integers(0, 9)), steps
 
 
-def judged(offer, parties, vectors, gone):
-    """True if the sum is exact, False after an abort; anything else fails."""
+def judged(talk, parties, gone, kept=None):
+    """What the clients remember if the sum is exact, None after an abort; anything else fails."""
+    vectors = vectors_of(talk.purpose, list(parties))
     try:
-        story = play(parties, offer, vectors, gone)
+        story = play(parties, talk, vectors, gone, kept)
     except (SecureAborted, SecureRefused):
-        return False
+        return None
     left = set().union(*gone[:3])
-    expected = sum((vectors[name] for name in parties if name not in left), np.zeros(offer.encoding.length, np.uint32))
+    length = talk.purpose.encoding.length
+    expected = sum((vectors[name] for name in parties if name not in left), np.zeros(length, np.uint32))
     np.testing.assert_array_equal(story.total, expected)
-    return True
+    return story.kept
 
 
 @pytest.mark.slow
@@ -55,49 +56,58 @@ def check(case):
     """The sum is exact if the threshold is left at the end, and aborted otherwise."""
     count, threshold, size, steps = case
     parties = dict(list(PARTIES.items())[:count])
-    offer = offer_of(count, size, threshold=threshold)
     gone = [{name for name, at in zip(parties, steps, strict=True) if at == step} for step in range(5)]
-    exact = judged(offer, parties, vectors_of(offer, list(parties)), gone)
+    talk = Conversation(offer_of(count, threshold=threshold), purpose_of(count, size), list(parties))
+    exact = judged(talk, parties, gone) is not None
     assert exact == (sum(step == 5 for step in steps) >= threshold)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(3, 6), st.lists(st.lists(st.integers(0, 11), min_size=6, max_size=6), min_size=2, max_size=5))
+def test_sums_one_after_the_other_with_keys_made_ahead_are_each_exact_or_aborted(count, sums):
+    parties, kept = dict(list(PARTIES.items())[:count]), {}
+    keys = Keyring("run", threshold_share=0.5, neighbours=0, suite="SA1")
+    for number, steps in enumerate(sums):
+        gone = [{name for name, at in zip(parties, steps, strict=False) if at == step} for step in range(5)]
+        talk = keys.conversation(purpose_of(count, 3, round=number), list(parties))
+        after = judged(talk, parties, gone, kept)
+        assert (after is not None) == (sum(step >= 5 for step in steps[:count]) >= count // 2 + 1)
+        if after is not None:
+            keys.opened(talk)
+            kept = after
 
 
 @settings(max_examples=6, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=64, max_size=64))
 def test_dropouts_in_a_sparse_graph_give_the_exact_sum_or_a_clean_abort(steps):
     parties = parties_of(64)
-    offer = offer_of(64, 3, threshold=4, neighbours=6)
     gone = [{name for name, at in zip(parties, steps, strict=True) if at == step} for step in range(5)]
-    judged(offer, parties, vectors_of(offer, list(parties)), gone)
+    talk = Conversation(offer_of(64, threshold=4, neighbours=6), purpose_of(64, 3), list(parties))
+    judged(talk, parties, gone)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_messages_that_come_late_twice_or_in_another_order_change_no_sum(random):
-    parties = dict(list(PARTIES.items())[:5])
-    offer = offer_of(5, 4, threshold=3)
-    vectors, members, sent = vectors_of(offer, list(parties)), {}, []
-    talk = Conversation(offer, list(parties))
+    parties, purpose = dict(list(PARTIES.items())[:5]), purpose_of(5, 4)
+    vectors, sent = vectors_of(purpose, list(parties)), []
+    talk = Conversation(offer_of(5, threshold=3), purpose, list(parties), ahead=offer_of(5, threshold=3, number=1))
+    story = Transcript(talk, {})
 
-    def deliver(step, name, message):
+    def deliver(step, name, answer):
         try:
-            talk.server.masked(name, message) if step == "mask" else talk.took(step, name, message)
+            talk.masked(name, story.uploads[name], answer) if step == "mask" else talk.took(name, answer)
         except ProtocolError:
             return False
         return True
 
     try:
-        for step in STEPS:
-            fresh = []
-            for name, message in talk.messages(step).items():
-                party, last = parties[name], members.get(name)
-                if step == "advertise":
-                    members[name], answer = advertise(party, message)
-                elif step == "mask":
-                    members[name], answer = mask(party, last, message, offer.model, vectors[name].copy())
-                else:
-                    work = {"share": share, "agree": agree, "release": release}[step]
-                    members[name], answer = work(party, last, message)
-                fresh.append((step, name, answer))
+        while (turn := talk.go_on()) is not None:
+            step, told = turn
+            fresh = [
+                (step, name, answered(story, parties[name], {**own, "step": step}, vectors))
+                for name, own in told.items()
+            ]
             late = [message for message in fresh if random.random() < 0.1]
             now = [*(message for message in fresh if message not in late), *(random.choices(sent, k=3) if sent else [])]
             now += random.choices(fresh, k=2)
@@ -106,8 +116,8 @@ def test_messages_that_come_late_twice_or_in_another_order_change_no_sum(random)
                 deliver(*message)
             # What is late comes in the next step, where it is refused.
             sent += fresh
-        total = talk.server.result()
+        talk.decoded()
     except SecureAborted:
         return
-    expected = sum((vectors[name] for name in talk.summed), np.zeros(offer.encoding.length, np.uint32))
-    np.testing.assert_array_equal(total, expected)
+    expected = sum((vectors[name] for name in talk.summed), np.zeros(purpose.encoding.length, np.uint32))
+    np.testing.assert_array_equal(talk.server.total, expected)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from tests.privacy.sa1 import reference
-from tests.privacy.sa1.transcript import MODEL, entropy_of, offer_of, parties_of, play
+from tests.privacy.sa1.transcript import MODEL, entropy_of, offer_of, parties_of, play, purpose_of
 
 from umbel.privacy.sa1 import Advert
+from umbel.privacy.sa1.conversation import Conversation
 from umbel.privacy.sa1.fields import parted
 
 FILE = Path(__file__).with_name("vectors.json")
@@ -23,27 +24,30 @@ SIZE = 7
 
 
 def story_of():
-    """Three clients, of which the last drops out before its vector arrives."""
-    parties = parties_of(3, seed="known answers")
-    offer = offer_of(3, SIZE, threshold=THRESHOLD)
-    vectors = {
-        name: np.arange(offer.encoding.length, dtype=np.uint32) * (index + 1) for index, name in enumerate(parties)
-    }
-    return play(parties, offer, vectors, [set(), set(), {"002"}]), vectors
+    """Three clients, of which the last drops out before its vector arrives; keys for the next sum are made ahead."""
+    parties, purpose = parties_of(3, seed="known answers"), purpose_of(3, SIZE)
+    length = purpose.encoding.length
+    vectors = {name: np.arange(length, dtype=np.uint32) * (index + 1) for index, name in enumerate(parties)}
+    ahead = offer_of(3, threshold=THRESHOLD, number=1)
+    talk = Conversation(offer_of(3, threshold=THRESHOLD), purpose, list(parties), ahead=ahead)
+    return play(parties, talk, vectors, [set(), set(), {"002"}])
 
 
 def found() -> dict[str, object]:
-    story, _ = story_of()
-    server = story.server
+    story = story_of()
+    server = story.talk.server
     return {
-        "offer": server.offer.data.hex(),
+        "offer": server.header.offer.data.hex(),
         "header": server.header.data.hex(),
         "digest": server.header.digest.hex(),
+        "purpose": server.purpose.data.hex(),
+        "bound": server.bound.hex(),
         "uploads": {name: upload.tobytes().hex() for name, upload in sorted(story.uploads.items())},
         "sets": server._sets.data.hex(),
         "signatures": {str(index): mark.hex() for index, mark in sorted(server._signatures.items())},
         "opened": {str(index): [part.hex() for part in parts] for index, parts in sorted(server._opened.items())},
         "total": story.total.tobytes().hex(),
+        "ahead": {name: kept.ahead.advert.hex() for name, kept in sorted(story.kept.items())},
     }
 
 
@@ -60,11 +64,15 @@ def test_fixed_seeds_give_the_known_bytes():
 def test_the_known_bytes_are_those_of_a_second_implementation():
     known = json.loads(FILE.read_text())
     digest = bytes.fromhex(known["digest"])
-    assert digest == sha256(b"umbel SA1 header 1" + bytes.fromhex(known["header"])).digest()
+    assert digest == sha256(b"umbel SA1 header 2" + bytes.fromhex(known["header"])).digest()
     encoding = reference.joined(struct.pack("<dddIII", 1.0, 8.0, 64.0, 3, SIZE, 1))
     numbers = struct.pack("<IIIII", 1, 0, 3, THRESHOLD, 0)
-    offer = reference.joined(b"umbel SA1 offer 1", b"SA1", b"run", numbers, MODEL, bytes(32), encoding)
+    offer = reference.joined(b"umbel SA1 offer 2", b"SA1", b"run", numbers, bytes(32))
     assert known["offer"] == offer.hex()
+    purpose = reference.joined(b"umbel SA1 purpose 1", b"fit", struct.pack("<II", 1, 0), MODEL, encoding)
+    assert known["purpose"] == purpose.hex()
+    bound = sha256(b"umbel SA1 sum 1" + digest + purpose).digest()
+    assert known["bound"] == bound.hex()
     secrets = [secrets_of(index) for index in range(3)]
     masks = [reference.x25519(secret["mask"], reference.BASE) for secret in secrets]
     adverts = [Advert.read(part) for part in parted(bytes.fromhex(known["header"]))[1:]]
@@ -74,7 +82,7 @@ def test_the_known_bytes_are_those_of_a_second_implementation():
     total = [0] * length
     for index, secret in enumerate(secrets):
         vector = [word * (index + 1) for word in range(length)]
-        words = reference.masked(index, vector, secret["mask"], secret["seed"], masks, digest)
+        words = reference.masked(index, vector, secret["mask"], secret["seed"], masks, bound)
         assert known["uploads"][f"{index:03}"] == struct.pack(f"<{length}I", *words).hex()
         if index < 2:
             total = [(a + b) % 2**32 for a, b in zip(total, vector, strict=True)]

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from tests.privacy.sa1.transcript import MODEL, offer_of, parties_of, vectors_of
+from tests.privacy.sa1.transcript import MODEL, offer_of, parties_of, purpose_of, vectors_of
 
-from umbel.errors import ProtocolError, SecureAborted, SecureRefused
+from umbel.errors import ProtocolError, SecureRefused
 from umbel.privacy.sa1 import (
     Advert,
     Floors,
+    Gathering,
     Header,
     Offer,
     Party,
@@ -26,7 +27,9 @@ from umbel.privacy.sa1 import (
 )
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.keys import identity_of, pair_key, public_of, signature
-from umbel.privacy.tries import offered
+from umbel.privacy.sa1.purpose import Purpose
+from umbel.privacy.sa1.replies import Kept, received, replied
+from umbel.privacy.sa1.shamir import SHARE_BYTES
 
 COUNT = 5
 STRICT = Floors(min_cohort=4, max_weight_cap=10.0)
@@ -35,33 +38,36 @@ STRICT = Floors(min_cohort=4, max_weight_cap=10.0)
 class World:
     """Five honest clients and a server whose messages a test may change."""
 
-    def __init__(self, *, offers=None, floors=STRICT):
+    def __init__(self, *, floors=STRICT):
         self.parties = parties_of(COUNT, floors=floors)
-        self.offer = offer_of(COUNT, 6, threshold=4)
-        self.members, self.adverts, self.messages = {}, {}, {}
-        self.server = SecureServer(self.offer)
+        self.offer, self.purpose = offer_of(COUNT, threshold=4), purpose_of(COUNT, 6)
+        self.members, self.gathering = {}, Gathering(self.offer)
         for name, party in self.parties.items():
-            offer = (offers or {}).get(name, self.offer)
-            self.members[name], message = advertise(party, offer.data)
-            self.adverts[name] = message
-            if offer is self.offer:
-                self.server.advert(name, message)
+            self.members[name], message = advertise(party, self.offer.data)
+            self.gathering.advert(name, message)
+
+    def advertised(self):
+        return Header.read(self.gathering.close_adverts())
 
     def shared(self):
-        self.header = Header.read(self.server.close_adverts())
+        self.header = self.advertised()
         for name, party in self.parties.items():
             self.members[name], message = share(party, self.members[name], self.header.data)
-            self.server.shares(name, message)
-        self.inboxes = self.server.close_shares()
+            self.gathering.shares(name, message)
+        self.server = SecureServer(self.gathering.close_shares(), self.purpose)
+        self.inboxes = self.server.inboxes
         return self
+
+    def mask(self, name="000", inbox=None, model=MODEL, vector=None):
+        vector = np.zeros(self.purpose.encoding.length, np.uint32) if vector is None else vector
+        inbox = self.inboxes[name] if inbox is None else inbox
+        return mask(self.parties[name], self.members[name], inbox, model, vector)
 
     def masked(self):
         self.shared()
-        self.vectors = vectors_of(self.offer, list(self.parties))
-        for name, party in self.parties.items():
-            self.members[name], upload = mask(
-                party, self.members[name], self.inboxes[name], MODEL, self.vectors[name].copy()
-            )
+        self.vectors, self.early = vectors_of(self.purpose, list(self.parties)), {}
+        for name in self.parties:
+            self.members[name], upload, self.early[name] = self.mask(name, vector=self.vectors[name].copy())
             self.server.masked(name, upload)
         self.sets = self.server.close_masked()
         return self
@@ -84,53 +90,48 @@ class World:
 def test_a_cohort_below_the_floor_is_refused():
     party = parties_of(3, floors=STRICT)["000"]
     with pytest.raises(SecureRefused, match="the cohort has 3 clients, the owner allows sums of at least 4"):
-        advertise(party, offer_of(3, 6, threshold=3).data)
+        advertise(party, offer_of(3, threshold=3).data)
 
 
 def test_a_lowered_threshold_is_refused():
     party = parties_of(COUNT, floors=STRICT)["000"]
     with pytest.raises(SecureRefused, match="the threshold is 3 of 5"):
-        advertise(party, offer_of(COUNT, 6, threshold=3).data)
+        advertise(party, offer_of(COUNT, threshold=3).data)
 
 
 def test_no_owner_can_allow_a_threshold_of_half():
     party = parties_of(4, floors=Floors(min_cohort=2, min_threshold_share=0.1))["000"]
     with pytest.raises(SecureRefused, match="the threshold is 2 of 4"):
-        advertise(party, offer_of(4, 6, threshold=2).data)
+        advertise(party, offer_of(4, threshold=2).data)
 
 
 def test_a_larger_weight_cap_than_the_owner_allows_is_refused():
-    offer = offer_of(COUNT, 6, threshold=4)
-    offer = replace(offer, encoding=replace(offer.encoding, weight_cap=11.0))
+    world = World().shared()
+    heavy = replace(world.purpose, encoding=replace(world.purpose.encoding, weight_cap=11.0))
+    inbox = joined(heavy.data, *parted(world.inboxes["000"])[1:])
     with pytest.raises(SecureRefused, match="weights up to 11 would count, the owner allows 10"):
-        advertise(parties_of(COUNT, floors=STRICT)["000"], offer.data)
+        world.mask(inbox=inbox)
 
 
-@pytest.mark.parametrize("last", [(1, 0), (1, 3), (2, 0)])
-def test_a_replayed_round_or_attempt_is_refused(last):
-    with pytest.raises(SecureRefused, match="round 1, attempt 0 is offered after round"):
-        advertise(parties_of(COUNT)["000"], offer_of(COUNT, 6).data, last)
+@pytest.mark.parametrize("last", [(1, 0), (1, 3)])
+def test_a_replayed_offer_is_refused(last):
+    with pytest.raises(SecureRefused, match="offer 0 comes after offer"):
+        advertise(parties_of(COUNT)["000"], offer_of(COUNT).data, last)
 
 
-@pytest.mark.parametrize("last", [(3, offered(2, 0)), (3, offered(2, 1)), (4, offered(2, 0)), (1, offered(3, 0))])
-def test_an_offer_of_an_older_leadership_or_of_an_older_round_in_the_same_one_is_refused(last):
-    offer = replace(offer_of(COUNT, 6), round=3, attempt=offered(2, 0))
-    with pytest.raises(SecureRefused, match="keys of a round are made once"):
-        advertise(parties_of(COUNT)["000"], offer.data, last)
+def test_an_offer_of_an_older_leadership_is_refused():
+    with pytest.raises(SecureRefused, match="another server leads the run since"):
+        advertise(parties_of(COUNT)["000"], offer_of(COUNT, leadership=2, number=9).data, (3, 0))
 
 
-def test_an_offer_of_a_later_leadership_is_taken_though_its_round_is_an_earlier_one():
-    offer = replace(offer_of(COUNT, 6), round=3, attempt=offered(2, 0))
-    advertise(parties_of(COUNT)["000"], offer.data, (5, offered(1, 7)))
-
-
-def test_a_later_attempt_is_taken():
-    advertise(parties_of(COUNT)["000"], replace(offer_of(COUNT, 6), attempt=1).data, (1, 0))
+@pytest.mark.parametrize("later", [{"leadership": 2}, {"number": 8}])
+def test_a_later_offer_is_taken(later):
+    advertise(parties_of(COUNT)["000"], offer_of(COUNT, **later).data, (1, 7))
 
 
 def test_a_header_of_another_offer_is_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     weaker = replace(header, offer=replace(world.offer, threshold=3))
     with pytest.raises(SecureRefused, match="another offer"):
         world.share(weaker)
@@ -138,7 +139,7 @@ def test_a_header_of_another_offer_is_refused():
 
 def test_replaced_own_keys_are_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     forged = replace(header.adverts[0], mask=public_of(bytes(range(32))))
     with pytest.raises(SecureRefused, match="somebody replaced them"):
         world.share(replace(header, adverts=(forged, *header.adverts[1:])))
@@ -146,7 +147,7 @@ def test_replaced_own_keys_are_refused():
 
 def test_replaced_keys_of_another_client_are_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     forged = replace(header.adverts[1], mask=public_of(bytes(range(32))))
     with pytest.raises(SecureRefused, match="keys of client 001 are not signed"):
         world.share(replace(header, adverts=(header.adverts[0], forged, *header.adverts[2:])))
@@ -154,7 +155,7 @@ def test_replaced_keys_of_another_client_are_refused():
 
 def test_a_client_that_the_server_made_up_is_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     secret = bytes(range(32))
     forged = replace(header.adverts[1], name="sybil", identity=identity_of(secret), mask=public_of(secret))
     forged = replace(forged, signature=signature(secret, forged.signed(world.offer)))
@@ -164,7 +165,7 @@ def test_a_client_that_the_server_made_up_is_refused():
 
 def test_a_client_that_is_there_twice_is_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     twice = replace(header, adverts=(*header.adverts[:-1], header.adverts[1]))
     with pytest.raises(SecureRefused, match="the same name"):
         world.share(twice)
@@ -172,25 +173,49 @@ def test_a_client_that_is_there_twice_is_refused():
 
 def test_too_small_a_header_is_refused():
     world = World()
-    header = Header.read(world.server.close_adverts())
+    header = world.advertised()
     with pytest.raises(SecureRefused, match="3 clients are in the header; at least 4"):
         world.share(replace(header, adverts=header.adverts[:3]))
 
 
-def test_another_model_than_the_header_binds_is_refused():
+def test_another_model_than_the_one_that_was_sent_is_refused():
     world = World().shared()
     with pytest.raises(SecureRefused, match="another model"):
-        mask(world.parties["000"], world.members["000"], world.inboxes["000"], bytes(32), np.zeros(10, np.uint32))
+        world.mask(model=bytes(32))
 
 
-def test_another_model_for_some_clients_is_refused_by_the_others():
-    """The server tells client 000 of another model: its keys are signed for that one, so nobody else takes them."""
-    world = World(offers={"000": replace(offer_of(COUNT, 6, threshold=4), model=bytes(32))})
-    forged = Header(world.offer, tuple(map(Advert.read, world.adverts.values())))
-    with pytest.raises(SecureRefused, match="keys of client 000 are not signed by it for this round"):
-        world.share(forged, "001")
-    with pytest.raises(SecureRefused, match="another offer"):
-        world.share(forged, "000")
+def test_a_sum_of_more_clients_than_the_encoding_has_room_for_is_refused():
+    world = World().shared()
+    narrow = replace(world.purpose, encoding=replace(world.purpose.encoding, clients=COUNT - 1))
+    with pytest.raises(ProtocolError, match="room for 4 clients, 5 are there"):
+        world.mask(inbox=joined(narrow.data, *parted(world.inboxes["000"])[1:]))
+
+
+OTHERS = {
+    "model": lambda purpose: replace(purpose, model=bytes(32)),
+    "round": lambda purpose: replace(purpose, round=2),
+    "kind": lambda purpose: replace(purpose, kind="evaluate"),
+    "encoding": lambda purpose: replace(purpose, encoding=replace(purpose.encoding, clip=2.0)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_sum_of_which_some_clients_were_told_something_else_is_opened_by_nobody(what):
+    """Client 000 is told of another sum, and sent what fits: its masks cancel with nobody's, and nobody releases."""
+    world = World().shared()
+    other = OTHERS[what](world.purpose)
+    vectors, marks = vectors_of(world.purpose, list(world.parties)), {}
+    for index, name in enumerate(world.parties):
+        inbox = joined(other.data, *parted(world.inboxes[name])[1:]) if index == 0 else world.inboxes[name]
+        model = other.model if index == 0 else MODEL
+        world.members[name], upload, marks[index] = world.mask(name, inbox, model, vectors[name].copy())
+        world.server.masked(name, upload)
+        world.server.early(name, marks[index])
+    assert not np.array_equal(world.server.total, np.sum(list(vectors.values()), axis=0, dtype=np.uint32))
+    bundle = joined(*(index.to_bytes(4, "little") + mark for index, mark in marks.items()))
+    for name, party in world.parties.items():
+        with pytest.raises(SecureRefused, match="a client signed other sets"):
+            release(party, world.members[name], bundle)
 
 
 def test_masks_under_different_headers_do_not_cancel():
@@ -201,19 +226,15 @@ def test_masks_under_different_headers_do_not_cancel():
 
 def test_a_changed_sealed_share_is_refused():
     world = World().shared()
-    parts = parted(world.inboxes["000"])
-    changed = joined(parts[0][:-1] + bytes([parts[0][-1] ^ 1]), *parts[1:])
+    purpose, first, *others = parted(world.inboxes["000"])
     with pytest.raises(ProtocolError, match="a sealed share was changed"):
-        mask(
-            world.parties["000"], world.members["000"], changed, MODEL, np.zeros(world.offer.encoding.length, np.uint32)
-        )
+        world.mask(inbox=joined(purpose, first[:-1] + bytes([first[-1] ^ 1]), *others))
 
 
 def test_shares_of_too_few_are_refused():
     world = World().shared()
-    few = joined(*parted(world.inboxes["000"])[:2])
     with pytest.raises(SecureRefused, match="3 of the neighbourhood shared their keys, 4 have to"):
-        mask(world.parties["000"], world.members["000"], few, MODEL, np.zeros(world.offer.encoding.length, np.uint32))
+        world.mask(inbox=joined(*parted(world.inboxes["000"])[:3]))
 
 
 def test_the_own_name_among_the_dead_is_refused():
@@ -269,7 +290,7 @@ def test_every_step_is_taken_once():
         with pytest.raises(SecureRefused, match="each step is taken once"):
             share(party, member, world.header.data)
         with pytest.raises(SecureRefused, match="each step is taken once"):
-            mask(party, member, world.inboxes[name], MODEL, world.vectors[name])
+            world.mask(name)
         with pytest.raises(SecureRefused, match="each step is taken once"):
             agree(party, member, world.sets)
         world.members[name], _ = release(party, member, world.signatures[name])
@@ -293,16 +314,24 @@ def test_a_wrong_released_share_aborts_and_gives_no_sum():
             parts = parted(message)
             message = joined(bytes(36), *parts[1:])
         world.server.opened(name, message)
-    with pytest.raises(SecureAborted, match=r"do not (give the secret that it announced|belong together)"):
+    with pytest.raises(ProtocolError, match=r"do not (give the secret that it announced|belong together)"):
         world.server.result()
 
 
 def test_an_offer_survives_its_bytes_and_changed_bytes_are_no_offer():
-    offer = offer_of(COUNT, 6, threshold=4)
+    offer = offer_of(COUNT, threshold=4)
     assert Offer.read(offer.data) == offer
     for place in range(4):
         with pytest.raises(ProtocolError):
             Offer.read(offer.data[:place])
+
+
+def test_a_purpose_survives_its_bytes_and_changed_bytes_are_no_purpose():
+    purpose = purpose_of(COUNT, 6)
+    assert Purpose.read(purpose.data) == purpose
+    for place in (0, 3, 60, len(purpose.data) - 1):
+        with pytest.raises(ProtocolError):
+            Purpose.read(purpose.data[:place])
 
 
 def test_a_party_does_not_print_its_secret():
@@ -314,9 +343,8 @@ def test_a_party_does_not_print_its_secret():
 def test_shares_of_another_secret_that_fit_together_abort_as_well(left):
     """All holders add the same to their shares of client 000: they give a secret, and not the announced one."""
     world = World(floors=Floors(min_cohort=2)).shared()
-    for name, party in world.parties.items():
-        vector = np.zeros(world.offer.encoding.length, np.uint32)
-        world.members[name], upload = mask(party, world.members[name], world.inboxes[name], MODEL, vector)
+    for name in world.parties:
+        world.members[name], upload, _ = world.mask(name)
         if name not in left:
             world.server.masked(name, upload)
     sets = world.server.close_masked()
@@ -330,15 +358,87 @@ def test_shares_of_another_secret_that_fit_together_abort_as_well(left):
         limbs = np.frombuffer(first, "<u4").astype(np.uint64)
         limbs[0] = (limbs[0] + 8) % (2**31 - 1)
         world.server.opened(name, joined(limbs.astype("<u4").tobytes(), *others))
-    with pytest.raises(SecureAborted, match="client 000 do not give the secret that it announced"):
+    with pytest.raises(ProtocolError, match="client 000 do not give the secret that it announced"):
         world.server.result()
 
 
 def test_few_who_come_get_no_larger_neighbourhood_than_the_threshold_is_for():
     """Ten of 61, each with two neighbours, of whom three open a secret: among all ten, two sums could be opened."""
-    offer = offer_of(61, 6, threshold=3, neighbours=2)
+    offer = offer_of(61, threshold=3, neighbours=2)
     adverts = []
     for party in parties_of(10).values():
         _, message = advertise(party, offer.data)
         adverts.append(Advert.read(message))
     assert {len(neighbours) for neighbours in Header(offer, tuple(adverts)).neighbours} == {2}
+
+
+def released_by(world, name, message):
+    """Of whom this client released the share of the seed, and of whom that of the mask key."""
+    before = world.members[name].shares
+    world.members[name], opened = release(world.parties[name], world.members[name], message)
+    pairs = zip(sorted(before), parted(opened), strict=True)
+    return {(holder, "seed" if share == before[holder][:SHARE_BYTES] else "key") for holder, share in pairs}
+
+
+def test_of_two_sets_that_clients_signed_a_server_can_open_one_sum():
+    """All signed early that everybody is in, and then that client 004 is not: nobody's two secrets are found."""
+    world = World(floors=Floors(min_cohort=2)).masked()
+    fewer = Sets(COUNT, frozenset(range(COUNT)), frozenset(range(4)))
+    early = joined(*(index.to_bytes(4, "little") + world.early[name] for index, name in enumerate(world.parties)))
+    late, members = [], dict(world.members)
+    for index, name in enumerate(list(world.parties)[:4]):
+        members[name], mark = agree(world.parties[name], world.members[name], fewer.data)
+        late.append(index.to_bytes(4, "little") + mark)
+    for split in range(COUNT):
+        found = []
+        attempt = World.__new__(World)
+        attempt.parties, attempt.members = world.parties, {}
+        for index, name in enumerate(world.parties):
+            first = index >= split
+            attempt.members[name] = world.members[name] if first else members[name]
+            found += [*released_by(attempt, name, early if first else joined(*late))]
+        opened = {secret for secret in found if found.count(secret) >= world.offer.threshold}
+        assert not {("seed", 4), ("key", 4)} <= {(kind, holder) for holder, kind in opened}
+
+
+def test_a_client_that_agreed_on_fewer_does_not_release_by_what_was_signed_early():
+    world = World(floors=Floors(min_cohort=2)).masked()
+    early = joined(*(index.to_bytes(4, "little") + world.early[name] for index, name in enumerate(world.parties)))
+    world.members["000"], _ = world.agree(range(5), range(4))
+    with pytest.raises(SecureRefused, match="a client signed other sets"):
+        release(world.parties["000"], world.members["000"], early)
+
+
+def test_who_was_told_that_somebody_shared_nothing_signs_nothing_early():
+    world = World(floors=Floors(min_cohort=2)).shared()
+    _, _, signed = world.mask(inbox=joined(*parted(world.inboxes["000"])[:4]))
+    assert signed == b""
+    assert world.mask()[2]
+
+
+def test_masks_are_made_once_for_keys_that_were_made_ahead():
+    world = World().shared()
+    party, inbox = world.parties["000"], {"step": "mask", "message": world.inboxes["000"]}
+    kept = Kept(None, world.members["000"])
+    kept, _, _ = received(party, kept, inbox, MODEL)
+    with pytest.raises(SecureRefused, match="each step is taken once"):
+        received(party, kept, inbox, MODEL)
+
+
+@pytest.mark.parametrize("ahead", [b"", b"none", offer_of(COUNT, threshold=4).data, offer_of(3, threshold=3).data])
+def test_an_offer_ahead_that_cannot_be_taken_does_no_harm_to_the_sum_under_way(ahead):
+    world = World().shared()
+    own = {"step": "mask", "message": world.inboxes["000"], "ahead": ahead}
+    kept, _, told = received(world.parties["000"], Kept(world.members["000"]), own, MODEL)
+    assert set(told) == {"signature"}
+    assert kept.ahead is None
+
+
+def test_a_new_offer_ends_all_that_was_made_ahead():
+    world = World().shared()
+    party, member = world.parties["000"], world.members["000"]
+    later = offer_of(COUNT, threshold=4, number=5)
+    kept, _ = replied(party, Kept(member, member), {"step": "advertise", "message": later.data}, last=(1, 4))
+    assert (kept.member.offer, kept.ahead) == (later, None)
+    with pytest.raises(SecureRefused, match="each step is taken once"):
+        received(party, kept, {"step": "mask", "message": world.inboxes["000"]}, MODEL)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.privacy.sa1.transcript import offer_of, parties_of, play
+from tests.privacy.sa1.transcript import offer_of, parties_of, play, purpose_of
 
 from umbel.privacy.distinguish import byte_excess, lag_excess, linear_complexity, pair_excess, signs
+from umbel.privacy.sa1.conversation import Conversation
 
 WORDS = 60_000
 
 
 def upload_of(value: int, suite: str = "SA1", seed: str = "statistics") -> np.ndarray:
     """A client's upload for a vector of equal words."""
-    parties = parties_of(3, seed=seed)
-    offer = offer_of(3, WORDS, suite=suite)
-    vectors = {name: np.full(offer.encoding.length, value, np.uint32) for name in parties}
-    return play(parties, offer, vectors).uploads["000"]
+    parties, purpose = parties_of(3, seed=seed), purpose_of(3, WORDS)
+    vectors = {name: np.full(purpose.encoding.length, value, np.uint32) for name in parties}
+    return play(parties, Conversation(offer_of(3, suite=suite), purpose, list(parties)), vectors).uploads["000"]
 
 
 @pytest.mark.parametrize("suite", ["SA1", "SA1-C"])

@@ -1,4 +1,4 @@
-"""A whole round of SA1 in one process, in which clients may drop out after any step."""
+"""Whole sums of SA1 in one process, in which clients may drop out after any step."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ from hashlib import sha256
 
 import numpy as np
 
-from umbel.privacy.sa1 import (
-    Encoding,
-    Floors,
-    Member,
-    Offer,
-    Party,
-    SecureServer,
-    advertise,
-    agree,
-    default_threshold,
-    mask,
-    release,
-    share,
-)
+from umbel.privacy.sa1 import Encoding, Floors, Offer, Party, Purpose, default_threshold
+from umbel.privacy.sa1.conversation import STEPS, Conversation
 from umbel.privacy.sa1.keys import identity_of
+from umbel.privacy.sa1.replies import Kept, received, replied
 
 MODEL = bytes(range(32))
 
@@ -56,15 +45,13 @@ def parties_of(count: int, *, floors: Floors | None = None, seed: str = "test") 
     }
 
 
-def offer_of(count: int, size: int, *, threshold: int | None = None, neighbours: int = 0, **changes: object) -> Offer:
-    """An offer for so many clients and values."""
+def offer_of(count: int, *, threshold: int | None = None, neighbours: int = 0, **changes: object) -> Offer:
+    """An offer for so many clients."""
     around = neighbours + 1 if neighbours else count
     fields: dict[str, object] = {
         "run": "run",
-        "round": 1,
-        "attempt": 0,
-        "model": MODEL,
-        "encoding": Encoding(clip=1.0, weight_cap=8.0, clients=count, size=size),
+        "leadership": 1,
+        "number": 0,
         "clients": count,
         "threshold": threshold or default_threshold(around),
         "neighbours": neighbours,
@@ -72,67 +59,70 @@ def offer_of(count: int, size: int, *, threshold: int | None = None, neighbours:
     return Offer(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+def purpose_of(count: int, size: int, **changes: object) -> Purpose:
+    """What a sum of so many clients and values is of."""
+    encoding = Encoding(clip=1.0, weight_cap=8.0, clients=count, size=size)
+    fields: dict[str, object] = {"kind": "fit", "round": 1, "attempt": 0, "model": MODEL, "encoding": encoding}
+    return Purpose(**{**fields, **changes})  # type: ignore[arg-type]
+
+
 @dataclass
 class Transcript:
-    """What the server saw of a round, and what the clients remember."""
+    """What the server saw of a sum, and what the clients remember."""
 
-    server: SecureServer
-    members: dict[str, Member] = field(default_factory=dict)
+    talk: Conversation
+    kept: dict[str, Kept]
     uploads: dict[str, np.ndarray] = field(default_factory=dict)
+    steps: list[str] = field(default_factory=list)
     total: np.ndarray | None = None
 
 
 def play(
     parties: Mapping[str, Party],
-    offer: Offer,
+    talk: Conversation,
     vectors: Mapping[str, np.ndarray],
     gone: Sequence[set[str]] = (),
+    kept: Mapping[str, Kept] | None = None,
 ) -> Transcript:
-    """All five steps. `gone[k]` are those whose answer to step k + 1 never arrives; they answer no later one.
+    """A whole sum. `gone[k]` are those whose answer to step k + 1 never arrives; they answer no later one.
 
-    Between any two steps a member is written to bytes and read again.
+    Between any two steps what a client remembers is written to bytes and read again.
+
+    Args:
+        kept: what the clients remember of the sum before.
     """
-    left = [set[str]().union(*gone[: step + 1]) for step in range(5)]
-    server = SecureServer(offer)
-    story = Transcript(server)
-
-    def remembered(name: str, member: Member) -> Member:
-        story.members[name] = Member.read(member.data)
-        return story.members[name]
-
-    for name, party in parties.items():
-        member, message = advertise(party, offer.data)
-        remembered(name, member)
-        if name not in left[0]:
-            server.advert(name, message)
-    header = server.close_adverts()
-    for name in server.names:
-        member, message = share(parties[name], story.members[name], header)
-        remembered(name, member)
-        if name not in left[1]:
-            server.shares(name, message)
-    for name, inbox in server.close_shares().items():
-        member, upload = mask(parties[name], story.members[name], inbox, offer.model, vectors[name].copy())
-        remembered(name, member)
-        story.uploads[name] = upload
-        if name not in left[2]:
-            server.masked(name, upload)
-    sets = server.close_masked()
-    for name in set(story.uploads) - left[2]:
-        member, message = agree(parties[name], story.members[name], sets)
-        remembered(name, member)
-        if name not in left[3]:
-            server.signature(name, message)
-    for name, signatures in server.close_signatures().items():
-        member, message = release(parties[name], story.members[name], signatures)
-        remembered(name, member)
-        if name not in left[4]:
-            server.opened(name, message)
-    story.total = server.result().copy()
+    left = {step: set[str]().union(*gone[: number + 1]) for number, step in enumerate(STEPS)}
+    story = Transcript(talk, dict(kept or {}))
+    while (turn := talk.go_on()) is not None:
+        step, told = turn
+        story.steps.append(step)
+        for name, said in told.items():
+            answer = answered(story, parties[name], {**said, "step": step}, vectors)
+            if name in left[step]:
+                continue
+            if step == "mask":
+                talk.masked(name, story.uploads[name], answer)
+            else:
+                talk.took(name, answer)
+    talk.decoded()
+    story.total = talk.server.total.copy()
     return story
 
 
-def vectors_of(offer: Offer, names: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
+def answered(story: Transcript, party: Party, own: Mapping[str, object], vectors: Mapping[str, np.ndarray]):
+    """What a client answers, and remembers."""
+    kept = Kept.read(story.kept.get(party.name, Kept()).data)
+    if own["step"] == "mask":
+        kept, masks, answer = received(party, kept, own, MODEL)
+        story.uploads[party.name] = vectors[party.name].copy()
+        masks.add_to(story.uploads[party.name])
+    else:
+        kept, answer = replied(party, kept, own)
+    story.kept[party.name] = kept
+    return answer
+
+
+def vectors_of(purpose: Purpose, names: Sequence[str], seed: int = 0) -> dict[str, np.ndarray]:
     """Random words for each client."""
     rng = np.random.default_rng(seed)
-    return {name: rng.integers(0, 2**32, offer.encoding.length, np.uint64).astype(np.uint32) for name in names}
+    return {name: rng.integers(0, 2**32, purpose.encoding.length, np.uint64).astype(np.uint32) for name in names}

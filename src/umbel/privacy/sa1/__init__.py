@@ -5,11 +5,13 @@ A pure state machine: bytes in, bytes out; no clock, no sockets, no files. It ne
 """
 
 from umbel.privacy.sa1.encoding import Decoded, Encoding
+from umbel.privacy.sa1.gathering import Gathered, Gathering
 from umbel.privacy.sa1.joining import advertise, share
 from umbel.privacy.sa1.masking import agree, mask, release
 from umbel.privacy.sa1.member import Member
 from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.party import Floors, Party
+from umbel.privacy.sa1.purpose import Purpose
 from umbel.privacy.sa1.server import SecureServer
 from umbel.privacy.sa1.sets import Sets
 from umbel.privacy.sharing import default_threshold
@@ -19,10 +21,13 @@ __all__ = [
     "Decoded",
     "Encoding",
     "Floors",
+    "Gathered",
+    "Gathering",
     "Header",
     "Member",
     "Offer",
     "Party",
+    "Purpose",
     "SecureServer",
     "Sets",
     "advertise",

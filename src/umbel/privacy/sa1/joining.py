@@ -11,12 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from umbel.errors import ProtocolError, SecureRefused
 from umbel.privacy.sa1 import shamir
 from umbel.privacy.sa1.fields import joined
-from umbel.privacy.sa1.keys import derived, identity_of, is_signed, pair_key, public_of, seal, signature
+from umbel.privacy.sa1.keys import derived, is_signed, pair_key, public_of, seal
 from umbel.privacy.sa1.member import Member, Peer
 from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.party import Party
 from umbel.privacy.sharing import default_threshold
-from umbel.privacy.tries import order_of
 
 
 def advertise(party: Party, offer: bytes, last: tuple[int, int] | None = None) -> tuple[Member, bytes]:
@@ -24,26 +23,30 @@ def advertise(party: Party, offer: bytes, last: tuple[int, int] | None = None) -
 
     Args:
         offer: the bytes of an `Offer`.
-        last: (round, attempt) of this run in which the client took part before; later ones only are taken.
+        last: (leadership, number) of the offer of this run that the client took last; later ones only are taken.
 
     Returns:
         what to remember, and the message to the server. Remember first, then send: so it is in every step.
 
     Raises:
-        SecureRefused: the offer is below the owner's floors, or its round is over.
+        SecureRefused: the offer is below the owner's floors, or no later one.
         ProtocolError: it is none.
     """
     found = Offer.read(offer)
     party.floors.check(party.name, found)
-    if last is not None and order_of(found.round, found.attempt) <= order_of(*last):
+    if last is not None and found.leadership < last[0]:
         raise SecureRefused(
             party.name,
-            f"round {found.round}, attempt {found.attempt} is offered after round {last[0]}, attempt {last[1]}; keys "
-            "of a round are made once",
+            "another server leads the run since, and this one's offers are taken no more; if it was set up again from "
+            "a backup, restart the nodes",
+        )
+    if last is not None and found.order <= last:
+        raise SecureRefused(
+            party.name, f"offer {found.number} comes after offer {last[1]} of this server; keys are made once for each"
         )
     channel, mask = party.entropy(32), party.entropy(32)
-    unsigned = Advert(party.name, identity_of(party.secret), party.credential, public_of(channel), public_of(mask), b"")
-    advert = replace(unsigned, signature=signature(party.secret, unsigned.signed(found)))
+    unsigned = Advert(party.name, party.identity, party.credential, public_of(channel), public_of(mask), b"")
+    advert = replace(unsigned, signature=party.sign(unsigned.signed(found)))
     return Member("advertised", found, channel, mask, advert.data), advert.data
 
 
@@ -73,7 +76,7 @@ def share(party: Party, member: Member, header: bytes) -> tuple[Member, bytes]:
                 party.name, f"client {other.name} is not enrolled with the key that the header gives it"
             )
         if not is_signed(other.identity, other.signature, other.signed(found.offer)):
-            raise SecureRefused(party.name, f"the keys of client {other.name} are not signed by it for this round")
+            raise SecureRefused(party.name, f"the keys of client {other.name} are not signed by it for this offer")
         key = pair_key(private, other.channel, b"channel", digest, min(index, j), max(index, j))
         peers.append(Peer(j, other.identity, other.mask, key))
     seed = party.entropy(32)
@@ -84,7 +87,7 @@ def share(party: Party, member: Member, header: bytes) -> tuple[Member, bytes]:
         stage="shared",
         digest=digest,
         index=index,
-        clients=len(found.adverts),
+        names=tuple(advert.name for advert in found.adverts),
         seed=seed,
         peers=tuple(peers),
         shares={index: shares[index]},
@@ -106,7 +109,7 @@ def at(party: Party, member: Member, stage: str) -> None:
     if member.stage != stage:
         raise SecureRefused(
             party.name,
-            f"this step of the secure round follows {stage!r}, but the last one was {member.stage!r}; each step is "
+            f"this step of the secure sum follows {stage!r}, but the last one was {member.stage!r}; each step is "
             "taken once",
         )
 

@@ -1,4 +1,4 @@
-"""Keys of a round: all of them made by HKDF-SHA256 over the digest of the round's header."""
+"""Keys of a sum: made by HKDF-SHA256 over the digest of its header, those of masks over that of the sum."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def unseal(key: bytes, sender: int, digest: bytes, sealed: bytes) -> bytes:
     """What `seal` sealed.
 
     Raises:
-        ProtocolError: it was not sealed with this key, by this sender, in this round.
+        ProtocolError: it was not sealed with this key, by this sender, under this header.
     """
     try:
         return AESGCM(key).decrypt(sender.to_bytes(12, "little"), sealed, digest)

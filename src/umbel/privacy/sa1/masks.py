@@ -4,18 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
+
+from umbel.privacy.sa1.fields import joined, parted
 
 U32 = NDArray[np.uint32]
 PIECE_BYTES = 2**18
 _ZEROS = memoryview(bytes(PIECE_BYTES))
 _LINE_WORDS = 16
 """Words of 64 bytes, at which every key stream can be entered."""
+
+
+@final
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one vector, each a key and whether its stream is subtracted. They are secret, and used once."""
+
+    suite: str
+    streams: tuple[tuple[bytes, bool], ...]
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self.streams)})"
+
+    @property
+    def data(self) -> bytes:
+        return joined(self.suite.encode(), *(key + bytes([subtract]) for key, subtract in self.streams))
+
+    @classmethod
+    def read(cls, data: bytes) -> Masks:
+        """The masks whose `data` these are."""
+        suite, *streams = parted(data)
+        return cls(suite.decode(), tuple((part[:-1], part[-1] == 1) for part in streams))
+
+    def add_to(self, vector: U32) -> None:
+        """Mask a vector, where it lies."""
+        add_masks(vector, self.streams, self.suite)
 
 
 def add_masks(vector: U32, masks: Sequence[tuple[bytes, bool]], suite: str, executor: Executor | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, final
 from umbel.errors import ProtocolError
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.offer import Offer
+from umbel.privacy.sa1.purpose import Purpose
 from umbel.privacy.sa1.sets import Sets
 
 Stage: TypeAlias = Literal["advertised", "shared", "masked", "agreed", "released"]
@@ -37,17 +38,19 @@ class Peer:
 @final
 @dataclass(frozen=True)
 class Member:
-    """A client in the middle of a round. It holds secrets: keep `data` where the client's data are kept.
+    """A client's part in one sum. It holds secrets: keep `data` where the client's data are kept.
 
     Attributes:
         stage: the last step that was done; each is done once.
-        channel, mask: the secret halves of the round's keys.
+        channel, mask: the secret halves of its keys.
         advert: what was advertised.
-        digest, index, clients: of the round's header, once it is known.
+        digest, index, names: of the header, once it is known; the names are all clients', in its order.
         seed: of the client's own mask.
         peers: the neighbours.
         shares: index → that client's two shares (of its seed, of its mask key), the own ones included.
-        sets: what was signed.
+        purpose: what the sum is of, once it is known.
+        is_early: whether it has signed, with its vector, that everybody is in the sum.
+        sets: what was signed when somebody was missing.
     """
 
     stage: Stage
@@ -57,11 +60,34 @@ class Member:
     advert: bytes
     digest: bytes = b""
     index: int = 0
-    clients: int = 0
+    names: tuple[str, ...] = ()
     seed: bytes = b""
     peers: tuple[Peer, ...] = ()
     shares: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    purpose: Purpose | None = None
+    is_early: bool = False
     sets: Sets | None = None
+
+    @property
+    def clients(self) -> int:
+        """How many are in the header."""
+        return len(self.names)
+
+    @property
+    def about(self) -> Purpose:
+        """What the sum is of.
+
+        Raises:
+            ProtocolError: that is not known yet.
+        """
+        if self.purpose is None:
+            raise ProtocolError("what a secure sum is of is known with its shares")
+        return self.purpose
+
+    @property
+    def bound(self) -> bytes:
+        """The digest of the sum."""
+        return self.about.bound(self.digest)
 
     def __repr__(self) -> str:
         return f"Member({self.stage!r})"
@@ -77,10 +103,12 @@ class Member:
             self.mask,
             self.advert,
             self.digest,
-            joined(self.index.to_bytes(4, "little"), self.clients.to_bytes(4, "little")),
+            joined(self.index.to_bytes(4, "little"), bytes([self.is_early])),
+            joined(*(name.encode() for name in self.names)),
             self.seed,
             joined(*(peer.data for peer in self.peers)),
             joined(*shares),
+            b"" if self.purpose is None else self.purpose.data,
             b"" if self.sets is None else self.sets.data,
         )
 
@@ -91,11 +119,13 @@ class Member:
         Raises:
             ProtocolError: they are nobody's.
         """
-        stage, offer, channel, mask, advert, digest, numbers, seed, peers, shares, sets = parted(data, 11)
-        index, clients = (int.from_bytes(part, "little") for part in parted(numbers, 2))
+        parts = parted(data, 13)
+        stage, offer, channel, mask, advert, digest, numbers, names, seed, peers, shares, purpose, sets = parts
+        index, is_early = parted(numbers, 2)
+        called = tuple(name.decode() for name in parted(names))
         known: Stage | None = next((known for known in STAGES if known.encode() == stage), None)
         if known is None:
-            raise ProtocolError("these bytes are no member of a secure round")
+            raise ProtocolError("these bytes are no member of a secure sum")
         return cls(
             known,
             Offer.read(offer),
@@ -103,10 +133,12 @@ class Member:
             mask,
             advert,
             digest,
-            index,
-            clients,
+            int.from_bytes(index, "little"),
+            called,
             seed,
             tuple(map(Peer.read, parted(peers))),
             {int.from_bytes(part[:4], "little"): part[4:] for part in parted(shares)},
-            Sets.read(sets, clients) if sets else None,
+            Purpose.read(purpose) if purpose else None,
+            is_early != b"\0",
+            Sets.read(sets, len(called)) if sets else None,
         )

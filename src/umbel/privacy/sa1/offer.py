@@ -1,4 +1,4 @@
-"""What a round of SA1 is about, before anybody's keys are known, and the header that binds both."""
+"""Keys of SA1: what clients are asked to make them for, and the header that lists everybody's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import final
 
 from umbel.errors import ConfigError, ProtocolError
 from umbel.message import require
-from umbel.privacy.sa1.encoding import Encoding
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.graph import COMPLETE_UP_TO, neighbours_of
 
@@ -25,13 +24,12 @@ MOST_CREDENTIAL_BYTES = 2**14
 @final
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What the server proposes to the clients of a round.
+    """What the server proposes to clients that are to be in a sum together; what it is of they hear with the shares.
 
     Args:
         run: the run's id.
-        round, attempt: which round of it, and which try.
-        model: SHA-256 of what the clients are sent: model and configuration.
-        encoding: how numbers become integers.
+        leadership: how many servers have led the run, this one included; 0 where there is none to be killed.
+        number: which offer of this server's it is; each is a later one.
         clients: how many are asked, at least 2.
         threshold: how many of a neighbourhood (a client and its neighbours) have to stay until the end.
         neighbours: each client's number of them, even; 0 is all, which up to 60 clients is the only choice.
@@ -40,10 +38,8 @@ class Offer:
     """
 
     run: str
-    round: int
-    attempt: int
-    model: bytes
-    encoding: Encoding
+    leadership: int
+    number: int
     clients: int
     threshold: int
     neighbours: int = 0
@@ -52,7 +48,7 @@ class Offer:
 
     def __post_init__(self) -> None:
         require(self.suite in SUITES, f"suite must be one of {', '.join(SUITES)}, got {self.suite!r}")
-        require(len(self.model) == len(self.beacon) == 32, "model and beacon are SHA-256 digests of 32 bytes")
+        require(len(self.beacon) == 32, "the beacon is a SHA-256 digest of 32 bytes")
         require(self.clients >= 2, f"a secure sum needs at least 2 clients, got {self.clients}")
         require(
             self.neighbours == 0 or (self.neighbours % 2 == 0 and COMPLETE_UP_TO < self.clients > self.neighbours > 1),
@@ -63,24 +59,22 @@ class Offer:
             1 < self.threshold <= self.neighbourhood,
             f"threshold must be from 2 to {self.neighbourhood}, got {self.threshold}",
         )
-        require(
-            self.encoding.clients >= self.clients,
-            f"the encoding has room for {self.encoding.clients} clients, {self.clients} are asked",
-        )
 
     @property
     def neighbourhood(self) -> int:
         """A client and its neighbours."""
         return self.neighbours + 1 if self.neighbours else self.clients
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """What grows from one offer of a run to the next, also when a server goes back to an older checkpoint."""
+        return self.leadership, self.number
+
     @cached_property
     def data(self) -> bytes:
         """The canonical bytes."""
-        numbers = _NUMBERS.pack(self.round, self.attempt, self.clients, self.threshold, self.neighbours)
-        name = self.suite.encode()
-        return joined(
-            b"umbel SA1 offer 1", name, self.run.encode(), numbers, self.model, self.beacon, self.encoding.data
-        )
+        numbers = _NUMBERS.pack(self.leadership, self.number, self.clients, self.threshold, self.neighbours)
+        return joined(b"umbel SA1 offer 2", self.suite.encode(), self.run.encode(), numbers, self.beacon)
 
     @cached_property
     def digest(self) -> bytes:
@@ -93,15 +87,13 @@ class Offer:
         Raises:
             ProtocolError: there is none.
         """
-        tag, suite, run, numbers, model, beacon, encoding = parted(data, 7)
+        tag, suite, run, numbers, beacon = parted(data, 5)
         try:
-            number, attempt, clients, threshold, neighbours = _NUMBERS.unpack(numbers)
+            leadership, number, clients, threshold, neighbours = _NUMBERS.unpack(numbers)
             found = cls(
                 run=run.decode(),
-                round=number,
-                attempt=attempt,
-                model=model,
-                encoding=Encoding.read(encoding),
+                leadership=leadership,
+                number=number,
                 clients=clients,
                 threshold=threshold,
                 neighbours=neighbours,
@@ -110,15 +102,15 @@ class Offer:
             )
         except (ConfigError, UnicodeDecodeError, struct.error) as error:
             raise ProtocolError(f"this is no offer of SA1: {error}") from None
-        if tag != b"umbel SA1 offer 1" or found.data != data:
-            raise ProtocolError("this is no offer of SA1, version 1")
+        if tag != b"umbel SA1 offer 2" or found.data != data:
+            raise ProtocolError("this is no offer of SA1, version 2")
         return found
 
 
 @final
 @dataclass(frozen=True)
 class Advert:
-    """A client's keys for one round: X25519 for the channel and for masks, signed by its Ed25519 identity.
+    """A client's keys for one sum: X25519 for the channel and for masks, signed by its Ed25519 identity.
 
     `credential` shows that the identity is enrolled under the name, in a form that clients agree on; it may be empty.
     """
@@ -137,7 +129,7 @@ class Advert:
     def signed(self, offer: Offer) -> bytes:
         """What the signature is of."""
         who = (self.name.encode(), self.identity, self.credential)
-        return joined(b"umbel SA1 keys 1", offer.digest, *who, self.channel, self.mask)
+        return joined(b"umbel SA1 keys 2", offer.digest, *who, self.channel, self.mask)
 
     @classmethod
     def read(cls, data: bytes) -> Advert:
@@ -160,7 +152,7 @@ class Advert:
 @final
 @dataclass(frozen=True)
 class Header:
-    """The offer and everybody's keys, in one order. Its digest goes into every key of the round."""
+    """The offer and everybody's keys, in one order. Its digest goes into every key that is agreed on."""
 
     offer: Offer
     adverts: tuple[Advert, ...]
@@ -171,7 +163,7 @@ class Header:
 
     @cached_property
     def digest(self) -> bytes:
-        return sha256(b"umbel SA1 header 1" + self.data).digest()
+        return sha256(b"umbel SA1 header 2" + self.data).digest()
 
     @property
     def complete(self) -> bool:

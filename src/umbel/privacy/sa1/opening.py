@@ -28,10 +28,12 @@ class Opening:
     """What the server knows of a round when its sum is to be opened.
 
     Attributes:
+        bound: the digest of the sum.
         commitments: index → what each client committed its seed to.
     """
 
     header: Header
+    bound: bytes
     sets: Sets
     commitments: Mapping[int, bytes]
 
@@ -90,15 +92,15 @@ class Opening:
 
     def _masks(self, secrets: Mapping[int, bytes]) -> Iterator[tuple[bytes, bool]]:
         """The masks that are in the sum, each to be taken off."""
-        digest, summed = self.header.digest, self.sets.summed
+        bound, summed = self.bound, self.sets.summed
         for owner, secret in secrets.items():
             if owner in summed:
-                yield derived(secret, b"self", digest, owner, owner), True
+                yield derived(secret, b"self", bound, owner, owner), True
                 continue
             private = X25519PrivateKey.from_private_bytes(secret)
             for other in self.header.neighbours[owner]:
                 if other in summed:
                     low, high = min(owner, other), max(owner, other)
-                    key = pair_key(private, self.header.adverts[other].mask, b"mask", digest, low, high)
+                    key = pair_key(private, self.header.adverts[other].mask, b"mask", bound, low, high)
                     # The other added it if it is the lower one, and subtracted it otherwise.
                     yield key, other == low

@@ -6,11 +6,15 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias, final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from umbel.errors import SecureRefused
+from umbel.privacy.sa1.encoding import Encoding
 from umbel.privacy.sa1.offer import Offer
-from umbel.privacy.sharing import default_threshold
+from umbel.privacy.sharing import Sharing, default_threshold
 
 Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
 """Whether a name belongs to an Ed25519 key, by the credential that came with it."""
@@ -50,10 +54,16 @@ class Floors:
                 f"the threshold is {offer.threshold} of {offer.neighbourhood}, the owner wants at least "
                 f"{least}, more than {share:.3g} of them",
             )
-        if offer.encoding.weight_cap > self.max_weight_cap:
+
+    def check_encoding(self, name: str, encoding: Encoding) -> None:
+        """Refuse a sum in which others could weigh too much.
+
+        Raises:
+            SecureRefused: says how much.
+        """
+        if encoding.weight_cap > self.max_weight_cap:
             raise SecureRefused(
-                name,
-                f"weights up to {offer.encoding.weight_cap:g} would count, the owner allows {self.max_weight_cap:g}",
+                name, f"weights up to {encoding.weight_cap:g} would count, the owner allows {self.max_weight_cap:g}"
             )
 
 
@@ -68,6 +78,7 @@ class Party:
         trusts: whether a name belongs to an Ed25519 public key, by a credential: the enrolment.
         credential: shows to others that the key is this name's.
         floors: see `Floors`.
+        sharing: of noise that the clients make together; a sum with too little of it is not opened.
         entropy: gives so many unpredictable bytes. Only tests replace the operating system's.
     """
 
@@ -76,7 +87,21 @@ class Party:
     trusts: Trusts
     credential: bytes = b""
     floors: Floors = Floors()
+    sharing: Sharing | None = None
     entropy: Callable[[int], bytes] = os.urandom
+
+    @cached_property
+    def identity(self) -> bytes:
+        """The public half of its Ed25519 key."""
+        return self._key.public_key().public_bytes_raw()
+
+    @cached_property
+    def _key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.secret)
+
+    def sign(self, message: bytes) -> bytes:
+        """Its signature."""
+        return self._key.sign(message)
 
     def __repr__(self) -> str:
         return f"Party({self.name!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, ClassVar, final
@@ -21,13 +21,13 @@ from umbel.privacy.clip import grid_of
 from umbel.privacy.private import Private
 from umbel.privacy.sa1.encoding import Decoded, Encoding
 from umbel.privacy.sa1.fields import joined
-from umbel.privacy.sa1.joining import advertise, share
 from umbel.privacy.sa1.keys import derived, identity_of
-from umbel.privacy.sa1.masking import agree, mask, release
-from umbel.privacy.sa1.member import Member
+from umbel.privacy.sa1.masking import purpose_in
+from umbel.privacy.sa1.masks import Masks
 from umbel.privacy.sa1.party import Floors, Party
+from umbel.privacy.sa1.replies import Kept, received, replied
 from umbel.privacy.sa1.ring import GROUP, WORDS, Opened, Ring, words_schema
-from umbel.privacy.sa1.sets import Sets
+from umbel.privacy.sharing import Sharing
 from umbel.reducers import Reduced, Reducer, Reduction
 from umbel.schema import Schema
 from umbel.strategy import State, Strategy
@@ -38,9 +38,10 @@ from umbel.strategy import State, Strategy
 class Secured(Strategy):
     """The client's half of a secure round around another strategy; the server's half of that strategy is unchanged.
 
-    An ask's `own` has the step of the protocol, the server's message and, where the client's node keeps it for the
-    client, what the client remembers (`member`) and its identity. The answer's `own` has the message back and what to
-    remember.
+    An ask's `own` has what `Conversation.go_on` gives, the step, and in a simulation what the client remembers (`kept`)
+    and the root of all identities; the answer's `own` has the message back and what to remember. On a node only the
+    step "mask" comes here, with the masks (`masks`) and what goes with the vector (`told`): the rest stays out of the
+    client's process.
     """
 
     inner: Strategy
@@ -58,62 +59,50 @@ class Secured(Strategy):
         return self.inner.step(state, reduced)
 
     def schema(self, task: Task, own: Mapping[str, Any]) -> Mapping[str, Schema]:
-        return words_schema(own["words"]) if own["step"] == "mask" else {}
+        return words_schema(purpose_in(own["message"]).encoding.length) if own["step"] == "mask" else {}
 
     def reply(self, ask: Ask, ctx: Context) -> Update | None:
-        step, message = ask.own["step"], ask.own["message"]
-        if step == "mask":
+        if ask.own["step"] == "mask":
             return None
-        party = self._party(ask)
-        if step == "advertise":
-            last = ask.own.get("last")
-            member, answer = advertise(party, message, None if last is None else (last[0], last[1]))
-        else:
-            work = {"share": share, "agree": agree, "release": release}[step]
-            member = Member.read(ask.own["member"])
-            if step == "agree":
-                self._check_noise(party.name, member, Sets.read(message, member.clients))
-            member, answer = work(party, member, message)
-        return Update({}, 0.0, own={"member": member.data, "message": answer})
+        kept, told = replied(self._party(ask), Kept.read(ask.own["kept"]), ask.own)
+        return Update({}, 0.0, own={**told, "kept": kept.data})
 
     def local(self, ask: Ask, client: LocalClient, ctx: Context) -> tuple[Update, ClientState]:
-        member = Member.read(ask.own["member"])
-        model = digest_of(ask.task)
-        encoding = member.offer.encoding
+        masks, told = self._masks(ask)
+        encoding = purpose_in(ask.own["message"]).encoding
         memory = ctx.memory
         if ask.kind == "evaluate":
             vector = judged(encoding, client, ask.task, ctx)
         else:
             update, memory = self.inner.local(ask, client, ctx)
             vector = encoded(encoding, update)
-            if isinstance(self.inner, Private) and self.inner.mechanism.sharing is not None:
+            if self._sharing is not None:
+                assert isinstance(self.inner, Private)
                 add_noise(ask.client, self.inner, encoding, vector)
-        after, vector = mask(self._party(ask), member, ask.own["message"], model, vector)
+        masks.add_to(vector)
         words = Arrays.of({WORDS: vector}, roles={WORDS: "averaged"})
-        return Update({GROUP: Group(words, 1.0)}, 0.0, own={"member": after.data}), memory
+        return Update({GROUP: Group(words, 1.0)}, 0.0, own=told), memory
 
-    def _check_noise(self, name: str, member: Member, sets: Sets) -> None:
-        """Refuse to open a sum of so few clients that their noise is not what was promised."""
-        sharing = self.inner.mechanism.sharing if isinstance(self.inner, Private) else None
-        if sharing is None:
-            return
-        least, found = sharing.least_summed(member.offer.clients), len(sets.summed)
-        if found < least:
-            raise SecureRefused(
-                name, f"the sum has the noise of {found} clients, the promise needs that of {least}; keep more of them"
-            )
+    def _masks(self, ask: Ask) -> tuple[Masks, dict[str, Any]]:
+        """The masks of this ask's vector, and what is sent with it."""
+        if "masks" in ask.own:
+            return Masks.read(ask.own["masks"]), dict(ask.own["told"])
+        kept, masks, told = received(self._party(ask), Kept.read(ask.own["kept"]), ask.own, digest_of(ask.task))
+        return masks, {**told, "kept": kept.data}
+
+    @property
+    def _sharing(self) -> Sharing | None:
+        return self.inner.mechanism.sharing if isinstance(self.inner, Private) else None
 
     def _party(self, ask: Ask) -> Party:
-        """Who plays: as a node keeps it for its client, or made from the root of all identities of a simulation."""
-        party = ask.own.get("party")
-        if isinstance(party, Party):
-            return party
+        """Who plays, made from the root of all identities of a simulation."""
         root: bytes = ask.own["root"]
 
         def trusts(name: str, identity: bytes, credential: bytes) -> bool:
             return identity_of(generated(root, name)) == identity
 
-        return Party(name=ask.client, secret=generated(root, ask.client), trusts=trusts, floors=self.floors)
+        secret = generated(root, ask.client)
+        return Party(name=ask.client, secret=secret, trusts=trusts, floors=self.floors, sharing=self._sharing)
 
 
 def generated(root: bytes, name: str) -> bytes:
@@ -123,9 +112,15 @@ def generated(root: bytes, name: str) -> bytes:
 
 def digest_of(task: Task) -> bytes:
     """SHA-256 of all that a client is sent: the model, the strategy's other arrays, the configuration."""
-    others = [joined(name.encode(), bytes.fromhex(arrays.digest)) for name, arrays in sorted(task.extra.items())]
-    config = json.dumps(dict(task.config), sort_keys=True, default=repr).encode()
-    parts = [bytes.fromhex(task.arrays.digest), config, joined(*others), *(name.encode() for name in task.shared)]
+    extra = {name: arrays.digest for name, arrays in task.extra.items()}
+    return digest_from(task.arrays.digest, extra, task.config, task.shared)
+
+
+def digest_from(model: str, extra: Mapping[str, str], config: Mapping[str, Any], shared: Sequence[str]) -> bytes:
+    """As `digest_of`, from the digests of the arrays, which are known before these are here."""
+    others = [joined(name.encode(), bytes.fromhex(digest)) for name, digest in sorted(extra.items())]
+    plain = json.dumps(dict(config), sort_keys=True, default=repr).encode()
+    parts = [bytes.fromhex(model), plain, joined(*others), *(name.encode() for name in shared)]
     return sha256(joined(*parts)).digest()
 
 

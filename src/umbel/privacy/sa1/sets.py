@@ -28,9 +28,15 @@ class Sets:
             self.clients.to_bytes(4, "little"), _bits(self.clients, self.shared), _bits(self.clients, self.summed)
         )
 
-    def signed(self, digest: bytes) -> bytes:
-        """What a client signs: the sets under the round's header."""
-        return joined(b"umbel SA1 sets 1", digest, self.data)
+    @classmethod
+    def full(cls, clients: int) -> Sets:
+        """Everybody shared, and is in the sum."""
+        everybody = frozenset(range(clients))
+        return cls(clients, everybody, everybody)
+
+    def signed(self, bound: bytes) -> bytes:
+        """What a client signs: the sets, under the digest of the sum."""
+        return joined(b"umbel SA1 sets 2", bound, self.data)
 
     @classmethod
     def read(cls, data: bytes, clients: int) -> Sets:

@@ -20,10 +20,11 @@ from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of,
 from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.keep import Keeper, KeptTurn
+from umbel.runtimes.node.keyed import KeyedWorker
 from umbel.runtimes.node.receipts import ReceiptBook
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.spending import Purse, Spending
-from umbel.runtimes.node.vault import is_later_step
+from umbel.runtimes.node.vault import is_light
 from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
@@ -110,7 +111,8 @@ class Agent:
         kept_blobs: int = KEPT_BLOBS,
         rng: random.Random | None = None,
     ) -> None:
-        self._connect, self._identity, self._worker, self._keeper = connect, identity, worker, keeper
+        self._connect, self._identity, self._keeper = connect, identity, keeper
+        self._worker = KeyedWorker(worker, identity.name)
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, purse=purse, conditions=conditions)
         self._spending = Spending(purse)
@@ -495,7 +497,8 @@ class Agent:
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
         if self._unsent is not None and self._unsent[:2] == (_turn(letter), about):
             return self._unsent[2]
-        kept = self._keeper.answer(*place, about) if letter.kind == "fit" else None
+        lasts = letter.kind == "fit" and not is_light(letter.own)
+        kept = self._keeper.answer(*place, about) if lasts else None
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")
         done = await self._worked(letter)
@@ -503,10 +506,9 @@ class Agent:
         if done.verdict in ("failed", "refused") and not called_off:
             # Whose client it is reads of it here, and not only who runs the server.
             self._say(f"{letter.kind} in round {letter.round} of run {letter.run} failed: {done.reason}")
-        wanted = letter.kind == "fit" and done.verdict == "done" and not called_off
+        wanted = lasts and done.verdict == "done" and not called_off
         if wanted and not (self._gate and self._gate.policy.why_not_answer(done.nbytes)):
-            counts = not is_later_step(letter.own)
-            keep = partial(self._keeper.keep, KeptTurn(*place, done.state, done.parts, about, counts))
+            keep = partial(self._keeper.keep, KeptTurn(*place, done.state, done.parts, about))
             if done.nbytes > LARGE_BYTES:
                 await asyncio.get_running_loop().run_in_executor(None, keep)
             else:

@@ -78,7 +78,7 @@ class Child:
     def play(self, tree: Mapping[str, Any], blobs: Mapping[str, Arrays]) -> tuple[Answer, bytes | None]:
         assert self._host is not None
         memory = tree["memory"]
-        letter = read_letter(tree["letter"].data)
+        letter = replace(read_letter(tree["letter"].data), mine=tree["mine"])
         try:
             answer, state = self._host.play(letter, blobs, None if memory is None else memory.tobytes())
         except KeyboardInterrupt as error:

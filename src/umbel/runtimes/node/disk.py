@@ -118,7 +118,7 @@ class DiskKeeper:
         place = (done.run, done.round, done.attempt)
         body, rest = _split("answer", place, done.answer)
         statements: list[tuple[str, tuple[Any, ...]]] = [
-            *([(_COUNT, ())] if done.counts else []),
+            (_COUNT, ()),
             ("INSERT OR REPLACE INTO used VALUES (?,?)", (done.run, self._clock())),
             *self._expiry(),
             ("DELETE FROM answers WHERE run=?", (done.run,)),

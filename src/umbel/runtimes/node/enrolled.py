@@ -1,7 +1,7 @@
 """The identity of a node in secure rounds: a key for one run, vouched for by the certificate with which it is enrolled.
 
-The certificate's own key stays with the node. The process of the run's client is given a key that is good for this run
-and name alone.
+The certificate's own key is used once a run, to vouch for one that is good for this run and name alone. Neither is
+ever in the process of the run's client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from umbel.errors import IdentityError, ProtocolError
 
 
 def enrolled(run: str, name: str, ca_pem: bytes, certificate_pem: bytes, key_pem: bytes) -> dict[str, bytes]:
-    """A fresh identity for a run, as plain data for the process that plays it.
+    """A fresh identity for a run, as plain data.
 
     Args:
         name: the node's, as in its certificate.
@@ -51,8 +51,12 @@ def trusts_of(run: str, ca_pem: bytes, now_s: Callable[[], float] = time.time) -
     from umbel.privacy.sa1.fields import parted
 
     ca = x.read_certificate(ca_pem, "the CA")
+    known: dict[tuple[str, bytes, bytes], tuple[float, float]] = {}
+    """From when to when the certificates count that were looked at; the same ones come in each sum."""
 
     def trusts(name: str, identity: bytes, credential: bytes) -> bool:
+        if (valid_s := known.get((name, identity, credential))) is not None:
+            return valid_s[0] <= now_s() <= valid_s[1]
         try:
             der, vouched = parted(credential, 2)
             certificate = x509.load_der_x509_certificate(der)
@@ -65,6 +69,7 @@ def trusts_of(run: str, ca_pem: bytes, now_s: Callable[[], float] = time.time) -
             key.verify(vouched, _words(run, name, identity), ec.ECDSA(SHA256()))
         except (ProtocolError, IdentityError, InvalidSignature, ValueError, TypeError):
             return False
+        known[name, identity, credential] = (first, last)
         return True
 
     return trusts

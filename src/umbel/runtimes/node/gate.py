@@ -13,7 +13,7 @@ from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.promises import separation_of
 from umbel.runtimes.node.rules import IDLE_LOAD, Policy
 from umbel.runtimes.node.spending import Purse, Spending
-from umbel.runtimes.node.vault import is_later_step
+from umbel.runtimes.node.vault import is_light
 
 
 def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]]:
@@ -113,10 +113,15 @@ class Gate:
 
     async def why_not_ask(self, letter: Letter) -> str | None:
         """Why an ask is not worked on; if it is, it counts from now on."""
+        if is_light(letter.own) and letter.own["step"] != "advertise":
+            return None  # what was begun is brought to its end
         facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
         if facts.date != self._date:
             self._date, self._count, self._fitted = facts.date, 0, set()
-        reason = self.policy.why_not_now(facts) or self._why_not_promised(letter)
+        reason = self.policy.why_not_now(facts)
+        if is_light(letter.own):
+            return reason
+        reason = reason or self._why_not_promised(letter)
         if reason is not None or not self._is_new(letter):
             return reason
         reason = self.policy.why_not_round(max(self._done_today(), self._count))
@@ -129,11 +134,8 @@ class Gate:
     def _is_new(self, letter: Letter) -> bool:
         """Whether an ask counts as a round.
 
-        All do but the one evaluation of what was fitted in the round before it, and all steps of a secure round but the
-        first, without which the others are refused.
+        All do but the one evaluation of what was fitted in the round before it.
         """
-        if is_later_step(letter.own):
-            return False
         place = (letter.run, letter.round)
         if letter.kind != "evaluate" or place not in self._fitted:
             return True

@@ -13,10 +13,10 @@ from umbel.local import assemble
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask, Context, Evaluation, Group, Task, Update, checked_examples, numbers, validate
 from umbel.randomness import seed_process
-from umbel.runtimes.halves import restored
+from umbel.runtimes.halves import SECURED, restored
 from umbel.runtimes.mail import Answer, Letter
 from umbel.runtimes.memory import write_memory
-from umbel.runtimes.node.vault import is_later_step, vault_for
+from umbel.runtimes.node.vault import is_step
 from umbel.runtimes.probe import check_capable
 from umbel.runtimes.program import Program
 from umbel.runtimes.threads import one_thread_each
@@ -82,7 +82,6 @@ class Host:
             threads,
             partition=partition,
         )
-        self.vault = vault_for(strategy, name, plan)
         self.facts = self._probe()
 
     def _probe(self) -> dict[str, Any]:
@@ -122,12 +121,10 @@ class Host:
     def _work(self, base: Answer, ask: Ask, memory: bytes | None) -> tuple[Answer, bytes | None]:
         ctx = self.program.context(ask, memory)
         ctx.clock, ctx.ends_at_s = self._time_is(ctx), self.clock.ends_at_s
-        if self.vault is None and is_later_step(ask.own):
-            raise NotSupported("the ask goes on with a secure round, and this run has none")
-        if self.vault is not None and ask.kind in ("fit", "evaluate"):
-            ask = self.vault.filled(base.run, ask)
-            if (reply := self.program.strategy.reply(ask, ctx)) is not None:
-                return replace(base, update=self.vault.emptied(base.run, ask, reply)), None
+        if is_step(ask.own) and not self._masks(ask):
+            raise NotSupported("the ask is a step of a secure round, and this run has none")
+        if self._is_secured and ask.kind in ("fit", "evaluate") and not self._masks(ask):
+            raise NotSupported("this run has secure rounds, and the ask is no step of one")
         one_thread_each(self.program.threads)
         client = self.program.build(ctx)
         one_thread_each(self.program.threads)
@@ -139,6 +136,14 @@ class Host:
         if ask.kind == "properties":
             return replace(base, facts=dict(client.properties(ctx))), None
         return replace(base, update=self._query(ask.task, client, ctx)), None
+
+    @property
+    def _is_secured(self) -> bool:
+        return type(self.program.strategy).__name__ == SECURED
+
+    def _masks(self, ask: Ask) -> bool:
+        """Whether the node made masks for the client's vector."""
+        return self._is_secured and "masks" in ask.own
 
     def _time_is(self, ctx: Context) -> Callable[[], float]:
         """A clock that also looks whether the deadline was moved."""
@@ -158,8 +163,6 @@ class Host:
         state = write_memory(ask.client, memory)
         kept, sentences = numbers(update.metrics)
         update = replace(update, metrics=kept)
-        if self.vault is not None:
-            update = self.vault.emptied(base.run, ask, update)
         return replace(base, update=update, warnings=tuple(sentences)), state if ask.kind == "fit" else None
 
     def _evaluate(self, base: Answer, ask: Ask, client: LocalClient, ctx: Context) -> Answer:

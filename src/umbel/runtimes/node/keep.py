@@ -18,7 +18,6 @@ class KeptTurn:
     Attributes:
         state: the client's afterwards; None if it has none.
         about: says to which ask it is the answer.
-        counts: whether it counts as a round of the day.
     """
 
     run: str
@@ -27,7 +26,6 @@ class KeptTurn:
     state: bytes | None
     answer: Sequence[Bytes]
     about: str
-    counts: bool = True
 
 
 class Keeper(Protocol):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast, final
 
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.promises import epsilon_of, is_own_noise, key_of
-from umbel.runtimes.node.vault import is_later_step
+from umbel.runtimes.node.vault import is_light
 
 
 class Purse(Protocol):
@@ -71,7 +71,7 @@ class Spending:
     def spend(self, run: str) -> None:
         """Keep what a run promises, if it is not kept yet. More rounds of it promise more."""
         key, cost = self._costs.get(run, ("", 0.0))
-        if self._purse is not None and self._purse.promised().get(key, 0.0) < cost:
+        if cost and self._purse is not None and self._purse.promised().get(key, 0.0) < cost:
             self._purse.promise(key, cost)
 
     def released(self, letter: Letter) -> int | None:
@@ -80,7 +80,7 @@ class Spending:
         Who is asked again and again for one round could average the noise away, so it is answers that count. One that
         is kept and sent once more is not worked out again, and is not looked at here.
         """
-        return None if is_later_step(letter.own) else self._released.get(letter.run)
+        return None if is_light(letter.own) else self._released.get(letter.run)
 
     def release(self, run: str) -> None:
         """Keep that one more answer will be worked out."""

@@ -1,59 +1,71 @@
-"""What a node keeps for its client between the steps of a secure round, and never sends: keys, seeds, shares."""
+"""What a node keeps for its client in the secure sums of a run, and never sends: keys, seeds, shares.
+
+All but training happens here, in the node's own process: that of the client is given the masks of one vector.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, final
 
 from umbel.errors import ClientError
-from umbel.message import Ask, Update
-from umbel.privacy.tries import leadership_of
-from umbel.runtimes.halves import SECURED
+from umbel.runtimes.halves import check_cryptography, is_secured, own_noise_in, sharing_in
+from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
 from umbel.runtimes.node.opened_sums import OpenedSums
-from umbel.strategy import Strategy
 
 if TYPE_CHECKING:
+    from umbel.privacy.sa1.member import Member
     from umbel.privacy.sa1.party import Party
+    from umbel.privacy.sa1.purpose import Purpose
+    from umbel.privacy.sa1.replies import Kept
     from umbel.privacy.sa1.sets import Sets
 
 ATTEMPT_STEPS = 8
 """To its node each step of a secure round is an attempt of its own: attempt · 8 + step."""
-Place: TypeAlias = "tuple[str, str, int, int]"
+LIGHT = frozenset({"advertise", "share", "agree", "release", "deal", "open"})
+LONG = frozenset({"mask", "encrypt"})
 
 
-def is_later_step(own: Mapping[str, Any]) -> bool:
-    """Whether an ask goes on with a secure round that was begun."""
-    return own.get("step", "advertise") != "advertise"
+def is_light(own: Mapping[str, Any]) -> bool:
+    """Whether an ask is a step of a secure round for which no client works."""
+    return own.get("step") in LIGHT
 
 
-def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault | None:
-    """A vault, if the strategy is one of secure rounds.
+def is_step(own: Mapping[str, Any]) -> bool:
+    """Whether an ask is any step of a secure round."""
+    return own.get("step") in LIGHT | LONG
+
+
+def vault_for(run: str, name: str, plan: Mapping[str, Any]) -> Vault | None:
+    """A vault, if the plan is one of sums that clients mask.
 
     Args:
         plan: with the identity that the node made for this run, if it is enrolled, and its owner's floors.
+
+    Raises:
+        NotSupported: the plan's noise cannot be told, or the package `cryptography` is not there.
     """
-    if type(strategy).__name__ != SECURED:
+    if not is_secured(plan):
         return None
+    check_cryptography()
     from umbel.privacy.sa1.party import Floors, Party
 
-    floors = Floors(**plan.get("floors", {}))
-    # Noise that is new in each answer hides it in the difference of two sums, too.
-    private: Any = getattr(getattr(strategy, "inner", None), "plan", None)
-    is_new = getattr(private, "noise", "server") != "server"
+    known: dict[str, Any] = {"floors": Floors(**plan.get("floors", {})), "sharing": sharing_in(plan)}
     identity = identity_in(plan)
     if identity is None:
-        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors), is_new=is_new)
-    trusts = trusts_of(str(plan["run"]), identity["ca"])
-    secret, credential = identity["secret"], identity["credential"]
-    return Vault(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors), is_new=is_new)
+        known |= {"secret": os.urandom(32), "trusts": pinning()}
+    else:
+        known |= {"secret": identity["secret"], "credential": identity["credential"]}
+        known["trusts"] = trusts_of(run, identity["ca"])
+    # Noise that is new in each answer hides it in the difference of two sums, too.
+    return Vault(run, Party(name=name, **known), is_new=own_noise_in(plan))
 
 
 @final
 class Vault:
-    """The members of rounds under way, in memory: a node that is killed has dropped out of them, and releases nothing.
+    """The client's part in a run's sums, in memory: a node that is killed has dropped out, and releases nothing.
 
     An enrolled node's identity is vouched for by its certificate, and so have to be those of others. Without enrolment
     identities are pinned where they are first seen: this holds against a server that is curious, not against one that
@@ -64,77 +76,60 @@ class Vault:
         is_new: whether the client's vector is another one each time, as its own noise is in it.
     """
 
-    def __init__(self, party: Party, *, is_new: bool = False) -> None:
-        self.party, self._is_new = party, is_new
-        self._members: dict[Place, bytes] = {}
+    def __init__(self, run: str, party: Party, *, is_new: bool = False) -> None:
+        from umbel.privacy.sa1.replies import Kept
+
+        self._run, self.party, self._is_new = run, party, is_new
+        self._kept: Kept = Kept()
+        self._last: tuple[int, int] | None = None
+        """Of the offer that was taken last: who led, and its number."""
         self._opened = OpenedSums(party.floors.min_cohort)
-        self._names: dict[Place, list[str]] = {}
-        """Of the round's clients, in the order of its header."""
-        self._last: dict[tuple[str, str], tuple[int, int]] = {}
-        self._led: dict[str, int] = {}
-        """Of each run, which leadership made the offer that was taken last."""
 
-    def filled(self, run: str, ask: Ask) -> Ask:
-        """The ask with what the node adds, which the server cannot say."""
-        place = _place(run, ask)
-        own: dict[str, Any] = {key: ask.own.get(key) for key in ("step", "message", "words")}
-        if not isinstance(own["step"], str) or not isinstance(own["message"], bytes):
-            raise ClientError(ask.client, "a secure round's ask names its step and brings a message")
-        if own["step"] == "advertise":
-            self._check_offer(ask.client, place, own["message"])
-            own["last"] = self._last.get(place[:2])
-        elif place in self._members:
-            own["member"] = self._members[place]
-            if own["step"] == "agree":
-                self._check_sum(ask.client, place, own["message"])
-        else:
-            raise ClientError(ask.client, "this node does not know of the secure round; it may have been started anew")
-        return replace(ask, own={**own, "party": self.party})
-
-    def emptied(self, run: str, ask: Ask, update: Update) -> Update:
-        """The answer without what the node keeps. It is kept before the answer leaves."""
-        place, own = _place(run, ask), dict(update.own)
-        member = own.pop("member")
-        if ask.own["step"] == "advertise":
-            self._last[place[:2]], self._led[run] = place[2:], leadership_of(place[3])
-            # Whatever was under way is over: no step of it is taken any more, and its secrets are of use to nobody.
-            self._members = {other: kept for other, kept in self._members.items() if other[0] != run}
-            self._names = {other: kept for other, kept in self._names.items() if other[0] != run}
-        elif ask.own["step"] == "share":
-            self._names[place] = _names_in(ask.own["message"])
-        elif ask.own["step"] == "release":
-            self._note_sum(place, member)
-        self._members[place] = member
-        return replace(update, own=own)
-
-    def _check_sum(self, client: str, place: Place, message: bytes) -> None:
-        """Refuse a sum whose difference to one that was opened would show what single clients sent.
+    def answer(self, letter: Letter) -> dict[str, Any]:
+        """What is answered to a step for which no client works. It is kept before the answer leaves.
 
         Raises:
-            ClientError: says which it must not be.
-            ProtocolError: the message is none of this step.
+            ClientError, ProtocolError: the step cannot be taken.
         """
-        from umbel.privacy.sa1.member import Member
-        from umbel.privacy.sa1.sets import Sets
+        from umbel.privacy.sa1.replies import replied
 
-        member = Member.read(self._members[place])
-        found = Sets.read(message, member.clients)
-        reason = self._opened.why_not((*place[:2], member.offer.model), self._named(place, found))
-        if reason is not None and not self._is_new:
-            raise ClientError(client, reason)
+        step, own = self._own(letter)
+        if step in ("agree", "release") and self._kept.member is not None:
+            _check_turn(letter, self._kept.member.about)
+        kept, told = replied(self.party, self._kept, own, last=self._last, why_not=self._why_not)
+        if step == "release" and kept.member is not None:
+            self._note_sum(kept.member)
+        self._keep(kept)
+        return told
 
-    def _note_sum(self, place: Place, data: bytes) -> None:
-        from umbel.privacy.sa1.member import Member
+    def masks(self, letter: Letter) -> dict[str, Any]:
+        """What the client's process needs to mask its vector, once, and what it is to send with it.
 
-        member = Member.read(data)
-        if member.sets is not None:
-            self._opened.add((*place[:2], member.offer.model), self._named(place, member.sets))
+        Raises:
+            ClientError, ProtocolError: the step cannot be taken.
+        """
+        from umbel.privacy.sa1.masking import purpose_in
+        from umbel.privacy.sa1.replies import received
+        from umbel.privacy.sa1.secured import digest_from
 
-    def _named(self, place: Place, sets: Sets) -> frozenset[str]:
-        return frozenset(self._names[place][index] for index in sets.summed)
+        _, own = self._own(letter)
+        _check_turn(letter, purpose_in(own["message"]))
+        model = digest_from(letter.model, letter.extra, letter.config, letter.shared)
+        kept, masks, told = received(self.party, self._kept, own, model, last=self._last, why_not=self._why_not)
+        self._keep(kept)
+        return {"masks": masks.data, "told": told}
 
-    def _check_offer(self, client: str, place: Place, message: bytes) -> None:
-        """Refuse an offer of another turn than the one that is asked, which would be known by the wrong name.
+    def _own(self, letter: Letter) -> tuple[str, dict[str, Any]]:
+        """The step, and what a server may say in it."""
+        own: dict[str, Any] = {key: letter.own.get(key) for key in ("step", "message", "ahead")}
+        if not isinstance(own["step"], str) or not isinstance(own["message"], bytes):
+            raise ClientError(letter.client, "a secure round's ask names its step and brings a message")
+        if own["step"] == "advertise":
+            self._check_run(letter.client, own["message"])
+        return own["step"], own
+
+    def _check_run(self, client: str, message: bytes) -> None:
+        """Refuse an offer of another run, whose identity this is not.
 
         Raises:
             ClientError: names both.
@@ -142,27 +137,42 @@ class Vault:
         """
         from umbel.privacy.sa1.offer import Offer
 
-        run, kind, number, attempt = place
-        found = Offer.read(message)
-        if (found.run, found.round, found.attempt) != (f"{run}/{kind}", number, attempt):
-            raise ClientError(
-                client,
-                f"the offer is for round {found.round}, attempt {found.attempt} of {found.run!r}, and the ask for "
-                f"round {number}, attempt {attempt} of '{run}/{kind}'; a server sends that of the turn that it asks",
-            )
-        if leadership_of(attempt) < self._led.get(run, 0):
-            raise ClientError(
-                client,
-                "another server leads the run since, and this one's offers are taken no more; if it was set up again "
-                "from a backup, restart the nodes",
-            )
+        found = Offer.read(message).run
+        if found != self._run:
+            raise ClientError(client, f"the offer is of run {found!r}, and the ask of {self._run!r}")
+
+    def _keep(self, kept: Kept) -> None:
+        self._kept = kept
+        orders = [one.offer.order for one in (kept.member, kept.ahead) if one is not None]
+        self._last = max([*orders, *([] if self._last is None else [self._last])])
+
+    def _why_not(self, member: Member, sets: Sets) -> str | None:
+        """Why a sum is not to be opened whose difference to one that was opened would show what single clients sent."""
+        return None if self._is_new else self._opened.why_not(self._about(member), _named(member, sets))
+
+    def _note_sum(self, member: Member) -> None:
+        from umbel.privacy.sa1.sets import Sets
+
+        self._opened.add(self._about(member), _named(member, member.sets or Sets.full(member.clients)))
+
+    def _about(self, member: Member) -> tuple[str, str, bytes]:
+        return self._run, member.about.kind, member.about.model
 
 
-def _names_in(header: bytes) -> list[str]:
-    from umbel.privacy.sa1.offer import Header
-
-    return [advert.name for advert in Header.read(header).adverts]
+def _named(member: Member, sets: Sets) -> frozenset[str]:
+    return frozenset(member.names[index] for index in sets.summed)
 
 
-def _place(run: str, ask: Ask) -> Place:
-    return run, ask.kind, ask.task.round, ask.attempt // ATTEMPT_STEPS
+def _check_turn(letter: Letter, about: Purpose) -> None:
+    """Refuse a sum of another turn than the one that is asked, which would be known by the wrong name.
+
+    Raises:
+        ClientError: names both.
+    """
+    asked = (letter.kind, letter.round, letter.attempt // ATTEMPT_STEPS)
+    if (about.kind, about.round, about.attempt) != asked:
+        raise ClientError(
+            letter.client,
+            f"the sum is of {about.kind} in round {about.round}, attempt {about.attempt}, and the ask of {asked[0]} in "
+            f"round {asked[1]}, attempt {asked[2]}; a server sends that of the turn that it asks",
+        )

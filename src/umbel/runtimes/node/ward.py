@@ -96,6 +96,7 @@ class Ward:
         tree = {
             "do": "play",
             "letter": np.frombuffer(letter.frame, np.uint8),
+            "mine": dict(letter.mine),
             "memory": None if memory is None else np.frombuffer(memory, np.uint8),
             "digests": list(blobs),
             "sizes": [arrays.nbytes for arrays in blobs.values()],

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from umbel.coordinators import Phase, Secure
 from umbel.local_client import LocalClient
 from umbel.message import Ask, Context, Task, Update
-from umbel.privacy.sa1.conversation import STEPS, Conversation
+from umbel.privacy.sa1.conversation import Conversation
 from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.ring import GROUP, WORDS
 from umbel.privacy.sa1.secured import encoded
-from umbel.runtimes.secure import offer_for, secured
+from umbel.runtimes.secure import keyring_for, purpose_for, secured
 from umbel.strategy import Strategy
 
 
@@ -41,7 +41,7 @@ class Transcript:
 
     def decoded(self, client: str) -> Decoded:
         """What a client's upload would say if it were not masked."""
-        return self.talk.server.offer.encoding.decode(self.uploads[client])
+        return self.talk.purpose.encoding.decode(self.uploads[client])
 
 
 def plain_round(clients: Mapping[str, LocalClient], strategy: Strategy, task: Task) -> dict[str, Update]:
@@ -54,38 +54,33 @@ def plain_round(clients: Mapping[str, LocalClient], strategy: Strategy, task: Ta
 
 def secure_round(clients: Mapping[str, LocalClient], strategy: Strategy, task: Task, settings: Secure) -> Transcript:
     """A whole round of SA1: the clients' half and the server's are those of every run."""
-    schema = dict(strategy.schema(task, {}))
-    offer = offer_for(settings, "report", Phase(1, "fit", tuple(clients)), task, schema, bytes(32))
-    story = Transcript(Conversation(offer, tuple(clients)))
-    half, root, members = secured(strategy, settings), os.urandom(32), dict[str, bytes]()
-    for number, step in enumerate(STEPS):
-        for name, message in story.talk.messages(step).items():
-            own: dict[str, Any] = {
-                "step": step,
-                "message": message,
-                "member": members.get(name, b""),
-                "root": root,
-                "words": offer.encoding.length,
-            }
-            ask, ctx = Ask(name, "fit", task, own, number), _context(name, len(clients))
+    purpose = purpose_for(settings, Phase(1, "fit", tuple(clients)), task, dict(strategy.schema(task, {})))
+    story = Transcript(keyring_for(settings, "report").conversation(purpose, tuple(clients)))
+    half, root, kept = secured(strategy, settings), os.urandom(32), dict[str, bytes]()
+    while (turn := story.talk.go_on()) is not None:
+        step, told = turn
+        for name, said in told.items():
+            own = {**said, "step": step, "kept": kept.get(name, b""), "root": root}
+            ask, ctx = Ask(name, "fit", task, own), _context(name, len(clients))
             update = half.reply(ask, ctx) or half.local(ask, clients[name], ctx)[0]
-            members[name] = update.own["member"]
+            answer = dict(update.own)
+            kept[name] = answer.pop("kept")
+            story.messages.extend(value for value in answer.values() if isinstance(value, bytes))
             if step == "mask":
-                _took_upload(story, name, np.array(update.groups[GROUP].arrays[WORDS]))
+                _took_upload(story, name, np.array(update.groups[GROUP].arrays[WORDS]), answer)
             else:
-                story.messages.append(update.own["message"])
-                story.talk.took(step, name, update.own["message"])
+                story.talk.took(name, answer)
     for name, update in plain_round(clients, strategy, task).items():
-        story.bare[name] = encoded(offer.encoding, update)
+        story.bare[name] = encoded(purpose.encoding, update)
     expected = np.sum(list(story.bare.values()), axis=0, dtype=np.uint32)
     story.is_exact = np.array_equal(expected, story.talk.server.result())
     return story
 
 
-def _took_upload(story: Transcript, name: str, upload: NDArray[np.uint32]) -> None:
+def _took_upload(story: Transcript, name: str, upload: NDArray[np.uint32], told: Mapping[str, Any]) -> None:
     story.uploads[name] = upload
     story.messages.append(upload.tobytes())
-    story.talk.server.masked(name, upload)
+    story.talk.masked(name, upload, told)
 
 
 def _context(name: str, count: int) -> Context:

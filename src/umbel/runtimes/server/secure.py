@@ -1,4 +1,4 @@
-"""`SecureNodePlayers`: secure rounds on real nodes, five steps of small messages around one masked upload each."""
+"""`SecureNodePlayers`: secure rounds on real nodes, small messages around one masked upload each."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from umbel.coordinators import Phase, Rounds, Secure
 from umbel.errors import ClientError, ProtocolError, SecureAborted, UmbelError
 from umbel.message import Ask, Receipt, Task, Update, validate
 from umbel.privacy.private import Private
-from umbel.privacy.sa1.conversation import STEPS, Conversation
+from umbel.privacy.sa1.conversation import STEPS, Conversation, Step
 from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.ring import GROUP, words_schema
-from umbel.privacy.sa1.server import Step
 from umbel.privacy.tries import offered
 from umbel.runtimes.mail import Answer, read_answer, write_basis
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
 from umbel.runtimes.privately import check_exact
 from umbel.runtimes.program import turn_key
-from umbel.runtimes.secure import offer_for
+from umbel.runtimes.secure import keyring_for, purpose_for
 from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
 from umbel.runtimes.server.looking import sealed
 from umbel.runtimes.server.opened import Opened
@@ -37,7 +36,7 @@ STEP_S = 60.0
 @final
 @dataclass(frozen=True)
 class _Course:
-    """One secure round under way.
+    """One secure sum under way.
 
     Attributes:
         failed: client → why it dropped out.
@@ -58,11 +57,11 @@ class SecureNodePlayers(NodePlayers):
 
     def __init__(self, settings: Secure, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.settings, self._beacon = settings, bytes(32)
+        self.settings, self._keys = settings, keyring_for(settings, self.run)
         self._is_first = True
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
-        """Play the five steps; a sum that cannot be opened leaves a cohort of failures."""
+        """Play all steps; a sum that cannot be opened leaves a cohort of failures."""
         self._contributed = []
         tally = yield from self._summed(phase, task, dict(self.strategy.schema(task, {})))
         order = {client: position for position, client in enumerate(phase.clients)}
@@ -81,25 +80,25 @@ class SecureNodePlayers(NodePlayers):
         return tally
 
     def _settle(self, phase: Phase, included: set[str]) -> None:
-        """What nodes keep of this round's steps is wanted no more, but for the state that went with a summed vector."""
-        for client in phase.clients:
-            for number, step in enumerate(STEPS):
-                taken = step == "mask" and client in included
-                self._unsettled.append((client, phase.round, self._turn(phase, number), taken))
+        """What nodes keep of this round is wanted no more, but for the state that went with a summed vector."""
+        turn = self._turn(phase, "mask")
+        self._unsettled += [(client, phase.round, turn, client in included) for client in phase.clients]
 
-    def _turn(self, phase: Phase, number: int) -> int:
+    def _turn(self, phase: Phase, step: Step) -> int:
         """What a node knows a step by: no other step of the run, of no other leadership either, has this attempt."""
-        return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + number
+        return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + STEPS.index(step)
 
     def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         if isinstance(self.strategy, Private):
             check_exact(self.strategy, len(phase.clients))
+        self._keys.leadership = self.leadership
         named = replace(phase, attempt=offered(self.leadership, phase.attempt))
-        talk = Conversation(offer_for(self.settings, self.run, named, task, schema, self._beacon), phase.clients)
-        words = words_schema(talk.server.offer.encoding.length)
-        opened = self._begin(task, phase.kind, self._turn(phase, 0), phase.ends_at_s, words, [])
+        purpose = purpose_for(self.settings, named, task, schema)
+        talk = self._keys.conversation(purpose, phase.clients)
+        words = words_schema(purpose.encoding.length)
+        opened = self._begin(task, phase.kind, self._turn(phase, "mask"), phase.ends_at_s, words, [])
         course = _Course(talk, opened)
         try:
             decoded = yield from self._talked(course, phase)
@@ -107,7 +106,7 @@ class SecureNodePlayers(NodePlayers):
             return summed_tally(phase, course.failed, (), error.reason)
         finally:
             self._call_off(opened)
-        self._beacon = talk.server.header.digest
+        self._keys.opened(talk)
         tally = summed_tally(phase, course.failed, talk.summed, "dropped out of the secure round")
         tally.states = {client: state for client, state in course.states.items() if client in set(talk.summed)}
         if phase.kind == "fit":
@@ -119,13 +118,13 @@ class SecureNodePlayers(NodePlayers):
 
     def _talked(self, course: _Course, phase: Phase) -> Steps[Decoded]:
         talk, opened = course.talk, course.opened
-        words = talk.server.offer.encoding.length
-        for number, step in enumerate(STEPS):
-            attempt = self._turn(phase, number)
+        while (turn := talk.go_on()) is not None:
+            step, told = turn
             opened.ends_at_s = phase.ends_at_s if self._takes_long(step) else self._clock() + STEP_S
-            for client, message in talk.messages(step).items():
-                own = {"step": step, "message": message, "words": words}
-                self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
+            for client, own in told.items():
+                said = {"step": step, **own}
+                number, attempt = STEPS.index(step), self._turn(phase, step)
+                self._ask_step(opened, Ask(client, phase.kind, opened.task, said, number, attempt))
             yield from self._step(course, step)
             self._is_first = False
         return talk.decoded()
@@ -192,15 +191,12 @@ class SecureNodePlayers(NodePlayers):
     def _taken_in(
         self, talk: Conversation, step: Step, client: str, update: Update, schema: Mapping[str, Schema]
     ) -> None:
-        if step == "mask":
-            validate(client, update.groups, schema)
-            arrays = update.groups[GROUP].arrays
-            talk.server.masked(client, arrays.flat(arrays.schema.segments[0]))
+        if step != "mask":
+            talk.took(client, update.own)
             return
-        message = update.own.get("message")
-        if not isinstance(message, bytes):
-            raise ProtocolError("an answer in a secure round has a message")
-        talk.took(step, client, message)
+        validate(client, update.groups, schema)
+        arrays = update.groups[GROUP].arrays
+        talk.masked(client, arrays.flat(arrays.schema.segments[0]), update.own)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         return None

@@ -1,0 +1,100 @@
+"""`KeyedWorker`: a worker whose client takes part in secure sums, with a vault beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+from umbel.arrays import Arrays
+from umbel.errors import ClientError, UmbelError
+from umbel.message import Update
+from umbel.runtimes.mail import Answer, Letter, seal_answer
+from umbel.runtimes.node.vault import Vault, is_light, vault_for
+from umbel.runtimes.node.worker import Finished, Worker, without
+
+KEPT_ANSWERS = 8
+
+
+@final
+@dataclass
+class _Sums:
+    """A run's vault, and the answers to the last asks: a step is taken once, and may be asked again if a link broke."""
+
+    vault: Vault
+    answers: dict[tuple[int, int, str, int], Finished] = field(
+        default_factory=dict[tuple[int, int, str, int], Finished]
+    )
+
+
+@final
+class KeyedWorker:
+    """Answers the steps of secure sums for which no client works, and lets the client mask its vector in the others.
+
+    Args:
+        name: the client's id.
+        worker: where the client works.
+    """
+
+    def __init__(self, worker: Worker, name: str) -> None:
+        self._worker, self._name = worker, name
+        self._sums: dict[str, _Sums] = {}
+
+    def room(self, nbytes: int) -> memoryview:
+        return self._worker.room(nbytes)
+
+    async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
+        vault = vault_for(run, self._name, plan)
+        if vault is None:
+            self._sums.pop(run, None)
+            return await self._worker.start(run, plan)
+        told = {key: value for key, value in plan.items() if key not in ("enrolled", "floors")}
+        facts = await self._worker.start(run, told)
+        # A plan comes again after each reconnection, and the sum under way goes on.
+        self._sums.setdefault(run, _Sums(vault))
+        return facts
+
+    async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
+        sums = self._sums.get(run)
+        if "step" not in letter.own or sums is None:
+            return await self._worker.play(run, letter, blobs, memory)
+        place = (letter.round, letter.attempt, letter.kind, letter.key)
+        if place in sums.answers:
+            return sums.answers[place]
+        done = _stepped(sums.vault, letter) if is_light(letter.own) else None
+        if done is None:
+            try:
+                mine = sums.vault.masks(letter)
+            except UmbelError as error:
+                return without(letter, "refused", _reason(error))
+            done = await self._worker.play(run, replace(letter, mine=mine), blobs, memory)
+        if letter.kind != "fit" or is_light(letter.own):
+            # An answer to `fit` itself is kept by the node, durably.
+            sums.answers[place] = done
+            while len(sums.answers) > KEPT_ANSWERS:
+                del sums.answers[next(iter(sums.answers))]
+        return done
+
+    def hurry(self, run: str, left_s: float) -> None:
+        self._worker.hurry(run, left_s)
+
+    def stop(self, run: str) -> None:
+        self._sums.pop(run, None)
+        self._worker.stop(run)
+
+
+def _stepped(vault: Vault, letter: Letter) -> Finished:
+    started = time.perf_counter()
+    try:
+        told = vault.answer(letter)
+    except UmbelError as error:
+        return without(letter, "refused", _reason(error))
+    place = (letter.run, letter.round, letter.attempt, letter.kind, letter.client)
+    update = Update({}, 0.0, own=told)
+    answer = Answer(*place, update=update, seconds=time.perf_counter() - started)
+    return Finished(*seal_answer(answer), answer.verdict)
+
+
+def _reason(error: UmbelError) -> str:
+    return error.reason if isinstance(error, ClientError) else str(error)
