@@ -110,7 +110,7 @@ def run(folder, *, at=NEVER, checkpoint_every=1):
 
 def test_a_server_killed_at_any_step_of_secure_rounds_ends_in_the_bits_of_the_undisturbed_run(tmp_path):
     outcome, visits = run(tmp_path / "undisturbed")
-    # Where keys are made ahead a sum has two steps' messages, and an answer of each client to the one that is not masked;
+    # A sum whose keys were made ahead has two steps' messages, and an answer of each client to the one without a mask;
     # each sum ends with a look whether there are more, and the first one has two steps before.
     assert visits == ROUNDS * 2 * (3 + len(NAMES)) + 2 * (1 + len(NAMES))
     for at in range(STEP, visits, STEP):

@@ -22,6 +22,7 @@ NAMES = ("0", "1", "2", "3")
 SECURE = fl.Secure(clip=4.0, weight_cap=4.0)
 STRATEGY = fl.FedAvg()
 NOW_S = 100.0
+LATER = 10**6
 
 
 class Adds(fl.NumPyClient):
@@ -102,10 +103,22 @@ def test_who_left_after_its_answer_is_not_waited_for_longer_than_who_leaves_with
 def test_an_answer_to_another_step_ends_the_wait_for_its_client_with_the_reason():
     under_way = Round()
     asked = under_way.asked
-    other = write_answer(Answer("run", 1, 7, "fit", "0", update=Update({}, 0.0, own={"message": b""})))
+    other = write_answer(Answer("run", 1, LATER, "fit", "0", update=Update({}, 0.0, own={"message": b""})))
     under_way.send(
         [Came("0", b"".join(map(bytes, other)), 0), *(under_way.answer(name, asked[name]) for name in NAMES[1:])]
     )
     under_way.to_its_end()
     [failed] = under_way.tally.receipts.failures()
     assert (failed.client, failed.reason) == ("0", "an answer in a secure round is that to another step")
+
+
+def test_an_answer_to_an_ask_of_before_a_link_broke_is_not_taken_for_that_to_this_one():
+    under_way = Round(leadership=2)
+    asked = under_way.asked
+    attempt = asked["0"].ask.attempt
+    for place in ((1, 7, "fit"), (0, attempt + 4, "evaluate"), (0, attempt, "fit")):
+        old = write_answer(Answer("run", *place, "0", update=Update({}, 0.0, own={"message": b""})))
+        under_way.send([Came("0", b"".join(map(bytes, old)), 0)])
+    under_way.send([under_way.answer(name, asked[name]) for name in NAMES])
+    under_way.to_its_end()
+    assert under_way.tally.receipts.done == 4

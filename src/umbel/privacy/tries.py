@@ -1,4 +1,4 @@
-"""In which order a client takes the offers of a run's secure rounds: each server that leads it makes later ones."""
+"""What the tries of a run's secure rounds are called, so that those of two servers that led it are told apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ TRIES = 1024
 
 
 def offered(leadership: int, attempt: int) -> int:
-    """The attempt that an offer names: no other server that leads the run ever names it.
+    """The attempt that a secure sum names: no other server that leads the run ever names it.
 
     Args:
         leadership: how many servers have led the run, this one included; 0 where there is none to be killed.
@@ -17,15 +17,5 @@ def offered(leadership: int, attempt: int) -> int:
 
 
 def leadership_of(attempt: int) -> int:
-    """How many servers had led the run when an offer named this attempt."""
+    """How many servers had led the run when a sum named this attempt."""
     return attempt // TRIES
-
-
-def order_of(round: int, attempt: int) -> tuple[int, int, int]:
-    """What grows from one offer of a run to the next, also when a server goes back to an older checkpoint.
-
-    Example:
-        >>> order_of(6, offered(2, 0)) > order_of(9, offered(1, 3))
-        True
-    """
-    return leadership_of(attempt), round, attempt

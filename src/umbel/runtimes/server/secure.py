@@ -13,7 +13,7 @@ from umbel.privacy.private import Private
 from umbel.privacy.sa1.conversation import STEPS, Conversation, Step
 from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.ring import GROUP, words_schema
-from umbel.privacy.tries import offered
+from umbel.privacy.tries import leadership_of, offered
 from umbel.runtimes.mail import Answer, read_answer, write_basis
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
@@ -173,7 +173,13 @@ class SecureNodePlayers(NodePlayers):
             return
         try:
             answer = read_answer(came.data)
-            if (answer.round, answer.attempt, answer.kind) != (ask.task.round, ask.attempt, ask.kind):
+            found, wanted = (
+                _order(answer.round, answer.kind, answer.attempt),
+                _order(ask.task.round, ask.kind, ask.attempt),
+            )
+            if found < wanted:
+                return  # to an ask of before the link broke, or of the server before; that to this one is to come
+            if found != wanted:
                 raise ProtocolError("an answer in a secure round is that to another step")
             self._taken_in(course.talk, step, came.client, _update(answer), opened.schema)
             if step == "mask":
@@ -203,6 +209,11 @@ class SecureNodePlayers(NodePlayers):
 
     def state(self) -> dict[str, Any]:
         return {}
+
+
+def _order(round: int, kind: str, attempt: int) -> tuple[int, int, bool, int]:
+    """What grows from one ask of a run to the next."""
+    return leadership_of(attempt // ATTEMPT_STEPS), round, kind == "evaluate", attempt
 
 
 def _update(answer: Answer) -> Update:
