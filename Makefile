@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-deploy deploy-check test check docs bench chaos fuzz format clean
+.PHONY: demo demo-deploy deploy-check compiled test lint check docs bench chaos fuzz format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
@@ -19,20 +19,26 @@ demo: $(VENV)/ready-core
 demo-deploy: $(VENV)/ready-dev
 	$(BIN)/python examples/deploy/main.py
 
-test: $(VENV)/ready-dev
+# Tests start more than a thousand processes. Where PYTHONDONTWRITEBYTECODE is set each would compile the package anew.
+compiled: $(VENV)/ready-dev
+	$(BIN)/python -m compileall -q src
+
+test: compiled
 	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore $(ON_RAY) --ignore $(WITH_JAX) --ignore $(WITH_TENSEAL)
 	$(BIN)/python -m pytest -n 0 $(ON_RAY)
 	$(BIN)/python -m pytest -n 0 $(WITH_JAX)
 	$(BIN)/python -m pytest -n 0 $(WITH_TENSEAL)
 
-check: $(VENV)/ready-dev
+lint: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+check: lint compiled
 	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py tests/test_structure.py
 
-docs: $(VENV)/ready-dev
+docs: compiled
 	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py
 
 bench: $(VENV)/ready-dev

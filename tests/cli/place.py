@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+from umbel.cli.remote import Remote
+from umbel.errors import LinkError
+
 UMBEL = [sys.executable, "-m", "umbel"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -57,7 +60,21 @@ class Place:
             code = self.fine("invite", "--name", f"h{number}", "--address", address)
             own = ["--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
             self.start(f"h{number}", "node", "hospital", "--join", code, *own, *words)
-        self.until(lambda: f"{count} nodes are connected" in self.call("nodes", *operator(address)).stdout)
+        self.connected(count, *operator(address))
+
+    def connected(self, count, *where):
+        """Until so many nodes are, by the options that name a server. No command is started to see it: a few a second
+        would take the time that the nodes need to start."""
+        user = None if "--insecure" in where else self.folder / where[where.index("--as") + 1]
+        remote = Remote(where[where.index("--server") + 1], user)
+        self.until(lambda: self._nodes(remote) == count)
+
+    @staticmethod
+    def _nodes(remote):
+        try:
+            return len(remote.get("/v1/nodes")["nodes"])
+        except LinkError:
+            return None  # nobody answers, as when a server that stands by takes over
 
     def kill(self, name):
         self.processes[name].kill()

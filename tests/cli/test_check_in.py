@@ -34,4 +34,4 @@ def test_devices_check_in_work_and_stay_away_until_they_are_told(place):
     told = [place.log(f"d{number}").count("coming back in") for number in range(3)]
     assert all(told), told
     # Nobody stays connected.
-    place.until(lambda: "0 nodes are connected" in place.fine("nodes", "--server", address, "--insecure"))
+    place.connected(0, "--server", address, "--insecure")

@@ -34,7 +34,7 @@ def address(place):
         code = place.fine("invite", "--name", f"h{number}", "--address", address)
         words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
         place.start(f"h{number}", "node", "hospital", *words, "--card", card_of(place, f"h{number}", "ch"))
-    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
+    place.connected(4, *operator(address))
     return address
 
 
@@ -121,7 +121,7 @@ def test_a_revoked_node_is_cut_off_at_once_and_stays_out(place, address):
     place.fine("revoke", "h3", *operator(address))
     place.until(lambda: "refuses this node" in place.log("h3"))
     assert place.processes["h3"].wait(timeout=20) != 0
-    place.until(lambda: "3 nodes are connected" in place.call("nodes", *operator(address)).stdout)
+    place.connected(3, *operator(address))
     again = place.call("node", "hospital", "--folder", "at-3", "--partition", "3")
     assert again.returncode != 0
     assert "revoked" in again.stderr

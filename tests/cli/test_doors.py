@@ -56,7 +56,7 @@ def test_nodes_at_three_doors_train_one_model_with_the_bits_of_the_simulation_an
     places = {"a": address, "b": grpc, "c": ws.replace("ws://", "wss://")}
     for number, (name, door) in enumerate(places.items()):
         node(place, name, number, door, address)
-    place.until(lambda: "3 nodes are connected" in place.call("nodes", *at).stdout)
+    place.connected(3, *at)
     place.fine("run", "hospital", *at)
     place.fine("export", "last", "deployed.safetensors", *at)
     place.fine("run", "hospital")
@@ -91,7 +91,7 @@ def test_flower_clients_take_part_in_runs_of_apps_that_say_so_and_in_no_other(pl
     address, flower = place.until(lambda: len(found := pattern.findall(place.log("server"))) == 2 and found)
     at = operator(address)
     threading.Thread(target=guest, args=(flower.removeprefix("flower://"), place.folder), daemon=True).start()
-    place.until(lambda: "1 nodes are connected" in place.call("nodes", *at).stdout)
+    place.connected(1, *at)
     place.start("other", "run", "hospital", "--set", "clients=1", *at)
     place.until(lambda: "waiting for nodes: 0 of 1 are ready" in place.log("other"))
     place.fine("stop", "last", *at)

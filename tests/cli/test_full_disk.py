@@ -87,7 +87,7 @@ def joined(place, *words):
     where = ["--server", address, "--insecure"]
     for name in ("0", "1"):
         place.start(name, "node", "hospital", *where, "--name", name, "--folder", f"at-{name}", "--partition", name)
-    place.until(lambda: "2 nodes are connected" in place.call("nodes", *where).stdout)
+    place.connected(2, *where)
     return where
 
 

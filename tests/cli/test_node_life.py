@@ -252,7 +252,7 @@ def test_runs_that_end_before_a_client_is_built_leave_no_process_behind(tmp_path
         where = ["--server", address, "--insecure"]
         for name in ("0", "1"):
             place.start(name, "node", "hospital", *where, "--name", name, "--folder", name, "--partition", name)
-        place.until(lambda: "2 nodes are connected" in place.call("nodes", *where).stdout)
+        place.connected(2, *where)
         for _ in range(6):
             # One without a round is over as soon as the nodes have heard of it.
             place.fine("run", "hospital", "--set", "num_rounds=0", *where)
@@ -280,7 +280,7 @@ def test_the_owner_reads_in_the_nodes_log_that_its_client_fails(tmp_path):
         where = ["--server", address, "--insecure"]
         log = ["--log-format", "json"]
         place.start("n", "node", "hospital", *where, *log, "--name", "n", "--folder", "n", "--partition", "0")
-        place.until(lambda: "1 nodes are connected" in place.call("nodes", *where).stdout)
+        place.connected(1, *where)
         place.call("run", "hospital", "--set", "num_rounds=1", *where)
         place.until(lambda: "turn_failed" in place.log("n"))
         [line] = [json.loads(text) for text in place.log("n").splitlines() if "turn_failed" in text]
@@ -325,7 +325,7 @@ def test_a_node_that_starts_again_forgets_runs_that_its_policy_does_not_keep_so_
         where = ["--server", address, "--insecure"]
         own = ["node", "hospital", *where, "--name", "n", "--folder", "n", "--partition", "0"]
         place.start("n", *own, "--policy", "keeps.toml")
-        place.until(lambda: "1 nodes are connected" in place.call("nodes", *where).stdout)
+        place.connected(1, *where)
         place.start("run", "run", "hospital", "--set", "num_rounds=100000", *where)
         [run] = place.until(lambda: remembered(place))
         place.kill("server")

@@ -45,7 +45,7 @@ def test_a_private_run_says_what_it_cost_and_a_second_one_is_refused_by_the_node
     # A node that was restarted remembers.
     place.kill("h0")
     place.start("h0", "node", "hospital", "--folder", "at-0", "--partition", "0", "--policy", "policy.toml")
-    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(address)).stdout)
+    place.connected(4, *operator(address))
     place.start("again", "run", "hospital", "--set", "num_rounds=2", *operator(address))
     sentence = "the policy's privacy.epsilon_total is 5, other runs have promised 2.9"
     place.until(lambda: all(sentence in place.log(f"h{number}") for number in range(4)))

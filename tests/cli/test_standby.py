@@ -72,7 +72,7 @@ def test_a_standby_takes_over_from_a_killed_and_from_a_drained_server_with_the_s
         code = place.fine("invite", "--name", f"h{number}", "--address", first)
         words = ["--join", code, "--name", f"h{number}", "--partition", str(number), "--folder", f"at-{number}"]
         place.start(f"h{number}", "node", "hospital", *words, "--server", both)
-    place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(both)).stdout)
+    place.connected(4, *operator(both))
     assert any("this server stands by" in place.log(f"h{n}") for n in range(4))
     code = place.fine("invite", "--role", "viewer", "--name", "vera", "--address", first)
     place.fine("join", code, "--name", "vera", "--as", "vera")

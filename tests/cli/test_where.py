@@ -43,7 +43,7 @@ def test_the_same_program_samples_by_attributes_simulated_and_deployed(place):
     # The owner's word wins over the command line.
     (place.folder / "policy.toml").write_text('[attributes]\nregion = "us"\nbeds = 12\n')
     node(1, "--attribute", "gpu=true", "--attribute", "region=eu", "--policy", "policy.toml")
-    place.until(lambda: "2 nodes are connected" in place.call("nodes", *at).stdout)
+    place.connected(2, *at)
     assert "    beds=12, gpu=true, region=us\n" in place.fine("nodes", *at)
     told = {node["name"]: node["attributes"] for node in json.loads(place.fine("nodes", "--json", *at))}
     assert told == {"0": {"gpu": True, "region": "eu"}, "1": {"gpu": True, "region": "us", "beds": 12}}

@@ -164,6 +164,13 @@ def test_what_is_no_setting_is_refused_with_its_value(make, said):
         make()
 
 
+def test_the_first_argument_may_be_given_without_its_name():
+    assert fl.Buffered(5) == fl.Buffered(concurrency=5)
+    assert fl.FedAsync(5) == fl.FedAsync(concurrency=5)
+    with pytest.raises(ConfigError, match="concurrency must be at least 1, got 'many'"):
+        fl.Buffered("many")
+
+
 @given(key=st.integers(0, 2**60), size=st.integers(1, 60), count=st.integers(0, 60), away=st.sets(st.integers(0, 59)))
 def test_drawing_passes_over_the_excluded_and_finds_all_others(key, size, count, away):
     excluded = {str(n) for n in away}

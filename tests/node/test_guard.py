@@ -319,6 +319,7 @@ def test_an_end_by_a_signal_is_told_by_its_name(app, flag):
     )
     assert told == {"born": True}
     os.kill(ward.number, signal.SIGTERM)  # as a service manager does to all processes of a service
+    asyncio.run(ends(ward.number))
     with pytest.raises(EOFError):
         ward.begin(PLAN)
     assert ward.epitaph() == "was ended by SIGKILL"

@@ -4,7 +4,7 @@ updates arrive. Receipts and times are arguments, asks and verdicts return value
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, TypeAlias, final
 
 from umbel.coordinators.config import ServerConfig
@@ -15,7 +15,7 @@ from umbel.message import is_number, require
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Buffered:
     """FedBuff: `concurrency` clients train at once; every `buffer_size` updates make one step of the server.
 
@@ -43,6 +43,7 @@ class Buffered:
     """
 
     concurrency: int
+    _: KW_ONLY
     buffer_size: int = 10
     staleness_exponent: float = 0.5
     max_staleness: int | None = None
@@ -58,7 +59,7 @@ class Buffered:
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FedAsync:
     """Each update moves the server's model at once, towards the client's: x ← (1 - α)·x + α·xᵢ, α = mixing·s(τ).
 
@@ -78,6 +79,7 @@ class FedAsync:
     """
 
     concurrency: int
+    _: KW_ONLY
     mixing: float = 0.6
     staleness_exponent: float = 0.5
     max_staleness: int | None = None
