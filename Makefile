@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo demo-deploy deploy-check compiled test lint check docs bench chaos fuzz format clean
+.PHONY: demo demo-deploy deploy-check compiled test check docs bench chaos fuzz format clean
 
 demo: $(VENV)/ready-core
 	$(BIN)/python examples/hospitals/main.py
@@ -29,17 +29,15 @@ test: compiled
 	$(BIN)/python -m pytest -n 0 $(WITH_JAX)
 	$(BIN)/python -m pytest -n 0 $(WITH_TENSEAL)
 
-lint: $(VENV)/ready-dev
+# The tests of docs and structure are among those of `make test`, and alone `make docs`.
+check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-check: lint compiled
-	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py tests/test_structure.py
-
 docs: compiled
-	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py
+	$(BIN)/python -m pytest -n 0 -q tests/test_docs.py tests/test_structure.py
 
 bench: $(VENV)/ready-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)

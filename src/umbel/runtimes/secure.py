@@ -1,4 +1,4 @@
-"""Secure rounds of virtual clients: the five steps of SA1, each played by the engine that plays everything else."""
+"""Secure rounds of virtual clients: the steps of SA1, each played by the engine that plays everything else."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def keyring_for(settings: Secure, run: str) -> Keyring:
 
 @final
 class SecurePlayers(SummedPlayers):
-    """Sums that the clients mask, in five steps."""
+    """Sums that the clients mask, step after step."""
 
     def __init__(self, virtual: VirtualPlayers, strategy: Strategy, settings: Secure) -> None:
         super().__init__(virtual, strategy, settings)
