@@ -80,7 +80,12 @@ class Ckks:
     @property
     def most_bytes(self) -> int:
         """More than a ciphertext can have."""
-        return 2 * self.poly_modulus_degree * 8 * (len(self.coeff_mod_bits) - 1) + 4096
+        return 2 * self.poly_modulus_degree * 8 * (len(self.coeff_mod_bits) - 1) + 1024
+
+    @property
+    def most_key_bytes(self) -> int:
+        """More than a secret key can have."""
+        return self.poly_modulus_degree * 8 * len(self.coeff_mod_bits) + 4096
 
 
 def ckks(poly_modulus_degree: int = 8192, *, coeff_mod_bits: Sequence[int] = (60, 60), scale_bits: int = 27) -> Ckks:

@@ -6,14 +6,27 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 from umbel.errors import SecureRefused
-from umbel.privacy.sa1.offer import Offer
+from umbel.privacy.sa1.encoding import Encoding
 from umbel.privacy.sharing import default_threshold
 
 Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
 """Whether a name belongs to an Ed25519 key, by the credential that came with it."""
+
+
+class Offered(Protocol):
+    """What floors look at in an offer, of whatever kind of sum."""
+
+    @property
+    def clients(self) -> int: ...
+    @property
+    def neighbourhood(self) -> int: ...
+    @property
+    def threshold(self) -> int: ...
+    @property
+    def encoding(self) -> Encoding: ...
 
 
 @final
@@ -32,7 +45,7 @@ class Floors:
     min_threshold_share: float = 2 / 3
     max_weight_cap: float = math.inf
 
-    def check(self, name: str, offer: Offer) -> None:
+    def check(self, name: str, offer: Offered) -> None:
         """Refuse an offer below the floors.
 
         Raises:

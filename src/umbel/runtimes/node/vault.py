@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from umbel.errors import ClientError
 from umbel.message import Ask, Update
 from umbel.privacy.tries import leadership_of
-from umbel.runtimes.halves import SECURED
+from umbel.runtimes.halves import CIPHERED, SECURED
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
 from umbel.runtimes.node.opened_sums import OpenedSums
 from umbel.strategy import Strategy
@@ -18,6 +18,7 @@ from umbel.strategy import Strategy
 if TYPE_CHECKING:
     from umbel.privacy.sa1.party import Party
     from umbel.privacy.sa1.sets import Sets
+    from umbel.runtimes.node.ciphers import Ciphers
 
 ATTEMPT_STEPS = 8
 """To its node each step of a secure round is an attempt of its own: attempt · 8 + step."""
@@ -29,14 +30,18 @@ def is_later_step(own: Mapping[str, Any]) -> bool:
     return own.get("step", "advertise") != "advertise"
 
 
-def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault | None:
+def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault | Ciphers | None:
     """A vault, if the strategy is one of secure rounds.
 
     Args:
         plan: with the identity that the node made for this run, if it is enrolled, and its owner's floors.
     """
-    if type(strategy).__name__ != SECURED:
+    kind = type(strategy).__name__
+    if kind not in (SECURED, CIPHERED):
         return None
+    from umbel.runtimes.node.ciphers import ciphers_for
+
+    made = ciphers_for if kind == CIPHERED else Vault
     from umbel.privacy.sa1.party import Floors, Party
 
     floors = Floors(**plan.get("floors", {}))
@@ -45,10 +50,10 @@ def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault |
     is_new = getattr(private, "noise", "server") != "server"
     identity = identity_in(plan)
     if identity is None:
-        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors), is_new=is_new)
+        return made(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors), is_new=is_new)
     trusts = trusts_of(str(plan["run"]), identity["ca"])
     secret, credential = identity["secret"], identity["credential"]
-    return Vault(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors), is_new=is_new)
+    return made(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors), is_new=is_new)
 
 
 @final
