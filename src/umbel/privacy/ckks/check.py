@@ -1,8 +1,8 @@
 """A linear check of vectors: whoever does not know its key cannot make a false sum that passes.
 
-Whoever has ciphertexts can add them, and multiply them by polynomials of his choice as well. So each client says, sealed
-for the other clients alone, Σ ρ_k·w_k modulo 2^61 - 1 of its words, with ρ from a key that no server has. The words
-that an opener finds have to have the sum of these: others pass with a chance of 2^-61.
+Whoever has ciphertexts can add them, and multiply them by polynomials as well. So each client says, sealed for the
+other clients alone, Σ ρ_k·w_k modulo 2^61 - 1 of its words, with ρ from a key that no server has. The words that an
+opener finds have to have the sum of these: others pass with a chance of 2^-61.
 
 References:
     J. L. Carter, M. N. Wegman, "Universal Classes of Hash Functions", Journal of Computer and System Sciences 18, 1979.
