@@ -342,12 +342,14 @@ def test_a_header_that_is_not_in_order_is_refused():
     about = offer()
     members, header = header_of(about)
     uninvited = Advert.read(advertise(party("basel"), offer(names=(*NAMES, "basel")).data)[1])
+    other = Advert.read(advertise(party("hungary"), about.data)[1])
     adverts = header.adverts
     for changed_header, words in (
         (Header(offer(round=2), adverts), "of another offer"),
         (Header(about, adverts[:2]), "2 clients are in the header; at least 3 have to be"),
         (Header(about, (*adverts, uninvited)), "client basel is in the header and was not asked"),
         (Header(about, (adverts[0], adverts[2], adverts[3])), "does not have the key that this client sent"),
+        (Header(about, (adverts[0], other, *adverts[2:])), "does not have the key that this client sent"),
     ):
         with pytest.raises(SecureRefused, match=words):
             deal(party("hungary"), members["hungary"], changed_header.data)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from umbel.errors import ProtocolError, SecureRefused
 from umbel.privacy.ckks.check import MODULUS, check, check_key, sealed, unsealed
 from umbel.privacy.ckks.member import Member, at
-from umbel.privacy.ckks.tenseal import I64, LIMIT, Key
+from umbel.privacy.ckks.tenseal import Key
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.keys import is_signed, signature
 from umbel.privacy.sa1.party import Party
@@ -91,26 +91,24 @@ def opened(party: Party, member: Member, message: bytes, total: bytes) -> tuple[
     told = [
         unsealed(member.dealt, digest, index, one) for index, one in zip(there, parted(checks, len(there)), strict=True)
     ]
-    numbers = _decrypted(member, total)
-    words = numbers.astype(np.int32)
-    fits = bool(np.all(np.abs(numbers) < LIMIT))
-    # One sentence for both, as an opener says no more of what it was sent than whether it is the sum.
-    if not fits or check(check_key(member.dealt, digest), words) != sum(told) % MODULUS:
+    words = _decrypted(member, total)
+    if check(check_key(member.dealt, digest), words) != sum(told) % MODULUS:
         raise SecureRefused(party.name, "what is to be opened is not the sum of the vectors of those who signed it")
     return replace(member, stage="opened", secret=b"", dealt=b"", key=b""), words.view(np.uint32)
 
 
-def _decrypted(member: Member, total: bytes) -> I64:
+def _decrypted(member: Member, total: bytes) -> NDArray[np.int32]:
     offer = member.offer
     key, parts = Key.read(offer.settings, member.key), parted(total, offer.parts)
-    return np.concatenate([key.decrypt(part, size) for part, size in zip(parts, offer.sizes, strict=True)])
+    found = [key.decrypt(part, size) for part, size in zip(parts, offer.sizes, strict=True)]
+    return np.concatenate(found).astype(np.int32)
 
 
 def _check_signed(party: Party, member: Member, sets: Sets, signatures: bytes) -> None:
     message, adverts, good = sets.signed(member.known.digest), member.known.adverts, {member.index}
     for part in parted(signatures):
         index = int.from_bytes(part[:4], "little")
-        if index not in sets.summed or index in good:
+        if index not in sets.summed:
             continue
         if not is_signed(adverts[index].identity, part[4:], message):
             raise SecureRefused(
