@@ -4,6 +4,7 @@ All processes are real ones, forked from one that has imported what they need, s
 """
 
 import asyncio
+import importlib
 import multiprocessing
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +41,10 @@ def visiting(fuse, work):
     return visited
 
 
-def serve(path, listen, checkpoint_every, at, pipe):
+def serve(path, listen, checkpoint_every, at, secure_sum, pipe):
     """A server's process: says where it listens, and at its end what came out."""
-    from umbel.privacy.sa1.conversation import Conversation
-
+    how = "sa1" if secure_sum is None else "ckks"
+    Conversation = importlib.import_module(f"umbel.privacy.{how}.conversation").Conversation
     fuse = Fuse(at)
     for name in ("go_on", "took"):
         setattr(Conversation, name, visiting(fuse, getattr(Conversation, name)))
@@ -51,7 +52,7 @@ def serve(path, listen, checkpoint_every, at, pipe):
     history = fl.server.start_server(
         listen,
         strategy=fl.Scaffold(),
-        coordinator=fl.Secure(clip=16.0, weight_cap=64.0),
+        coordinator=fl.Secure(clip=16.0, weight_cap=64.0, secure_sum=secure_sum),
         config=fl.ServerConfig(
             ROUNDS, seed=3, min_available_clients=len(NAMES), checkpoint_every=checkpoint_every, round_timeout=WITHIN_S
         ),
@@ -73,7 +74,7 @@ def take_part(address, name, folder, pipe):
         asyncio.run(agent.run())
 
 
-def run(folder, *, at=NEVER, checkpoint_every=1):
+def run(folder, *, at=NEVER, checkpoint_every=1, secure_sum=None):
     """(outcome, the server's visits) of a run whose server is killed at a visit and started again."""
     folder.mkdir()
     forking = multiprocessing.get_context("forkserver")
@@ -90,13 +91,13 @@ def run(folder, *, at=NEVER, checkpoint_every=1):
         return mine
 
     try:
-        told = start(serve, folder / "runs.db", "127.0.0.1:0", checkpoint_every, at)
+        told = start(serve, folder / "runs.db", "127.0.0.1:0", checkpoint_every, at, secure_sum)
         address = heard(told)
         for name in NAMES:
             start(take_part, address, name, folder)
         outcome = heard(told)
         if outcome is None:
-            told = start(serve, folder / "runs.db", address, checkpoint_every, NEVER)
+            told = start(serve, folder / "runs.db", address, checkpoint_every, NEVER, secure_sum)
             assert heard(told) == address
             outcome = heard(told)
         return outcome

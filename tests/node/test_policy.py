@@ -121,6 +121,11 @@ PLANS = [
         GOOD["client_half"]["inner"],
         "require_secure_aggregation is set, and the plan's client half masks",
     ),
+    (
+        "client_half",
+        {**GOOD["client_half"], "name": "Ciphered"},
+        "require_secure_aggregation is true, and the plan encrypts in the place of masking",
+    ),
     ("client_half", {"name": "Secured", "inner": {"name": "Scaffold"}}, "strategies.allow does not have 'Scaffold'"),
     (
         "client_half",
@@ -169,6 +174,15 @@ def test_a_hostile_or_mistaken_plan_is_refused_with_the_right_reason(strict, key
 
 def refused(reason):
     assert reason is None, reason
+
+
+@pytest.mark.parametrize("half", ["Secured", "Ciphered"])
+def test_who_lets_encryption_do_takes_masks_as_well_and_nothing_else(tmp_path, half):
+    text = STRICT.replace("require_secure_aggregation = true", 'require_secure_aggregation = "encrypted"')
+    policy = policy_of(tmp_path, text)
+    assert policy.why_not_plan({**GOOD, "client_half": {**GOOD["client_half"], "name": half}}) is None
+    reason = policy.why_not_plan({**GOOD, "client_half": GOOD["client_half"]["inner"]})
+    assert "the plan's client half masks nothing" in reason
 
 
 def test_the_table_is_long_enough_to_mean_something():
@@ -330,7 +344,10 @@ FILES = [
     ("[privacy]\nmin_cohort = 0", "privacy.min_cohort is a whole number of at least 1, got 0"),
     ("[privacy]\nmin_cohort = true", "privacy.min_cohort is a whole number of at least 1, got True"),
     ("[privacy]\nmin_cohort = 5.0", "privacy.min_cohort is a whole number"),
-    ('[privacy]\nrequire_secure_aggregation = "yes"', "privacy.require_secure_aggregation is true or false, got 'yes'"),
+    (
+        '[privacy]\nrequire_secure_aggregation = "yes"',
+        "privacy.require_secure_aggregation is true, false or \"encrypted\", got 'yes'",
+    ),
     ("[privacy]\nrequire_differential_privacy = 1", "privacy.require_differential_privacy is true or false, got 1"),
     ("[limits]\nrounds_per_day = -1", "limits.rounds_per_day is a whole number of at least 0, got -1"),
     ("[limits]\nmax_upload_mb = 0", "limits.max_upload_mb is a number above 0, got 0"),

@@ -12,7 +12,7 @@ import umbel as fl
 from umbel.arrays import Arrays
 from umbel.message import Ask, Task
 from umbel.runtimes.mail import Answer, blobs_of, read_answer, write_letter
-from umbel.runtimes.node.agent import Agent, Identity
+from umbel.runtimes.node.agent import KEPT_BLOBS, Agent, Identity
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.policy import Conditions
 from umbel.runtimes.node.rules import Limits, Policy, Privacy, When
@@ -125,10 +125,12 @@ class World:
         self.desk.uploads.release(token)
         return answer
 
-    def send(self, kind="fit", round=1, *, size=1000, run="r", attempt=0) -> None:
-        task = Task(round, Arrays.of([np.zeros(size)]))
+    def send(self, kind="fit", round=1, *, size=1000, run="r", attempt=0, beside=()) -> None:
+        extra = {str(more): Arrays.of([np.zeros(more)]) for more in beside}
+        task = Task(round, Arrays.of([np.zeros(size)]), extra)
         ask = Ask("node", kind, task, attempt=attempt, key=7)
-        parts = write_letter(run, ask, {"": task.arrays.digest}, None, 100.0)
+        digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in extra.items()}}
+        parts = write_letter(run, ask, digests, None, 100.0)
         self.desk.do("r", Deliver("node", ask, parts, blobs_of(task)))
 
 
@@ -301,6 +303,16 @@ def test_of_large_models_a_node_holds_the_one_it_works_with(monkeypatch):
             held = sum(blob.nbytes for blob in world.agent._blobs.values())
             assert held <= max(10_000, 8 * size + 500)
         assert len(world.agent._blobs) > 0
+
+    play(None, story)
+
+
+def test_what_an_ask_needs_is_not_let_go_of_for_what_comes_with_it():
+    async def story(world):
+        for size in range(1, KEPT_BLOBS + 1):
+            await world.ask(round=size, size=size)
+        # The oldest one is here, and the other comes and takes somebody's place.
+        assert (await world.ask(round=9, size=1, beside=(5000,))).verdict == "done"
 
     play(None, story)
 

@@ -1,5 +1,6 @@
-"""A secure round over a plain one: the hospitals as real nodes at real servers, mutual TLS, runs in turn."""
+"""Masked and encrypted rounds over plain ones: the hospitals as real nodes at real servers, mutual TLS, in turn."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,7 +15,10 @@ from umbelbench.options import Options
 
 NAME = "secure_tls"
 NODES, ROUNDS, WARM = 4, 12, 2
-SECURE = "coordinator=fl.Secure(clip=8.0, weight_cap=500), "
+SECURE = "coordinator=fl.Secure(clip=8.0, weight_cap=500{}), "
+KINDS = {"plain": "", "secure": SECURE.format("")}
+if importlib.util.find_spec("tenseal") is not None:
+    KINDS["encrypted"] = SECURE.format(", secure_sum=fl.ckks()")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
@@ -58,11 +62,11 @@ class Federation:
         )
         return done.stdout
 
-    def rounds_s(self, *settings: str) -> list[float]:
-        """The seconds of each round of a run, without the first ones."""
+    def rounds(self, *settings: str) -> list[dict]:
+        """The rounds of a run, without the first ones."""
         self.call("run", "hospital", "--set", f"num_rounds={ROUNDS}", *settings, *self._where)
         rounds = json.loads(self.call("show", "last", "--json", *self._where))["rounds"]
-        return [entry["seconds"] for entry in rounds if entry["round"] > WARM]
+        return [entry for entry in rounds if entry["round"] > WARM]
 
     def end(self) -> None:
         for process in reversed(self._processes):
@@ -77,15 +81,16 @@ def run(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         there: dict[str, Federation] = {}
         try:
-            for kind, changed in (("plain", ""), ("secure", SECURE)):
+            for kind, changed in KINDS.items():
                 there[kind] = Federation(options.python, Path(name) / kind, changed)
-            pairs = [{kind: one.rounds_s() for kind, one in there.items()} for _ in range(max(3, options.pairs // 3))]
+            turns = [{kind: one.rounds() for kind, one in there.items()} for _ in range(max(3, options.pairs // 3))]
         finally:
             for one in there.values():
                 one.end()
-    seconds = {kind: [s for pair in pairs for s in pair[kind]] for kind in there}
-    quotients = [b / a for pair in pairs for a, b in zip(pair["plain"], pair["secure"], strict=True)]
+    ms = {kind: [1e3 * entry["seconds"] for turn in turns for entry in turn[kind]] for kind in KINDS}
+    over = {kind: [b / a for a, b in zip(ms["plain"], ms[kind], strict=True)] for kind in KINDS}
     return [
-        *(Row(NAME, f"{kind} round", estimate([s * 1e3 for s in of]), "ms/round") for kind, of in seconds.items()),
-        Row(NAME, "secure / plain round", estimate(quotients), at_most=1.5),
+        *(Row(NAME, f"{kind} round", estimate(of), "ms/round") for kind, of in ms.items()),
+        Row(NAME, "secure / plain round", estimate(over["secure"]), at_most=1.5),
+        *(Row(NAME, f"{kind} / plain round", estimate(of)) for kind, of in over.items() if kind == "encrypted"),
     ]

@@ -30,8 +30,8 @@ class Secure:
             clip · n · 2^-31 of n clients with full weight.
         weight_cap: weights (numbers of examples) beyond this count as this; above 0. A client of weight w has
             weight_cap / w times coarser values.
-        threshold_share: more than this share of a neighbourhood has to stay until the end, or the round is thrown
-            away; from 0.5 to below 1.
+        threshold_share: more than this share of a neighbourhood, or of all where vectors are encrypted, has to stay
+            until the end, or the round is thrown away; from 0.5 to below 1.
         neighbours: with how many others each client masks, even; 0 is all, which up to 60 clients is what is done
             anyhow.
         metrics: names of metrics that are summed under the masks; others are not sent. "loss" is that of fit, and in
@@ -39,8 +39,8 @@ class Secure:
         metric_clip: metrics beyond ± this are cut.
         min_cohort: clients refuse to be part of a smaller sum, at least 2.
         suite: "SA1", or "SA1-C" for processors without AES instructions.
-        secure_sum: None masks; `ckks()` encrypts, in simulations so far, for up to 64 clients: one client that shares
-            its key with the server then opens all, so take it only where masks cannot be.
+        secure_sum: None masks; `ckks()` encrypts, for up to 64 clients: one client that shares its key with the server
+            then opens all, so take it only where masks cannot be.
 
     Example:
         >>> Secure(clip=0.5, weight_cap=500).threshold_share

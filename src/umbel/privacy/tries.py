@@ -19,3 +19,13 @@ def offered(leadership: int, attempt: int) -> int:
 def leadership_of(attempt: int) -> int:
     """How many servers had led the run when a sum named this attempt."""
     return attempt // TRIES
+
+
+def order_of(round: int, attempt: int) -> tuple[int, int, int]:
+    """What grows from one sum of a run to the next, also when a server goes back to an older checkpoint.
+
+    Example:
+        >>> order_of(6, offered(2, 0)) > order_of(9, offered(1, 3))
+        True
+    """
+    return leadership_of(attempt), round, attempt

@@ -1,25 +1,22 @@
-"""Encrypted rounds of virtual clients: the four steps of a sum under CKKS, each played by the engine."""
+"""Encrypted rounds of virtual clients: the five steps of a sum under CKKS, each played by the engine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, final
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import final
 
 from umbel.coordinators import Phase, Secure
-from umbel.errors import ProtocolError
+from umbel.errors import ConfigError, ProtocolError, SecureAborted
 from umbel.message import Ask, Task
-from umbel.privacy.ckks.ciphered import Ciphered, table, tabled
-from umbel.privacy.ckks.parameters import MOST_CLIENTS
-from umbel.privacy.ckks.round import Sum, added
+from umbel.privacy.ckks.ciphered import TOTAL, Ciphered, carried
+from umbel.privacy.ckks.conversation import STEPS, Conversation, Step
+from umbel.privacy.ckks.offer import Offer
 from umbel.privacy.ckks.tenseal import library
-from umbel.privacy.sa1.encoding import Decoded, Encoding
-from umbel.privacy.sa1.fields import joined, parted
+from umbel.privacy.sa1.encoding import Decoded
 from umbel.privacy.sa1.party import Floors
-from umbel.privacy.sa1.secured import digest_of
+from umbel.privacy.sharing import default_threshold
 from umbel.runtimes.players import VirtualPlayers
 from umbel.runtimes.secure import NOTHING, purpose_for
 from umbel.runtimes.summed import SummedPlayers, check_linear, summed_tally
@@ -35,106 +32,91 @@ def encrypted(strategy: Strategy, settings: Secure) -> Ciphered:
         NotSupported: its reducer needs to see single updates.
         ConfigError: `tenseal` is not installed.
     """
-    assert settings.secure_sum is not None
     check_linear(strategy)
     library()
-    return Ciphered(inner=strategy, settings=settings.secure_sum, floors=Floors(min_cohort=settings.min_cohort))
+    return Ciphered(inner=strategy, floors=Floors(min_cohort=settings.min_cohort, min_threshold_share=0.5))
 
 
-def _first(answers: Iterable[dict[str, bytes]]) -> dict[str, bytes]:
-    """The first answer that there is, of clients that are asked one after the other.
+def conversation(settings: Secure, run: str, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Conversation:
+    """The encrypted sum of a phase, before anybody is asked.
+
+    Args:
+        schema: of the groups that are summed; empty for an evaluation.
 
     Raises:
-        ProtocolError: nobody answers.
+        SecureAborted: such a sum cannot be.
     """
-    found = next(filter(None, answers), None)
-    if found is None:
-        raise ProtocolError("no client is left who would deal or open the encrypted sum")
-    return found
+    assert settings.secure_sum is not None
+    purpose, clients = purpose_for(settings, phase, task, schema), len(phase.clients)
+    try:
+        offer = Offer(
+            run=f"{run}/{phase.kind}",
+            round=phase.round,
+            attempt=phase.attempt,
+            model=purpose.model,
+            encoding=purpose.encoding,
+            settings=settings.secure_sum,
+            names=tuple(phase.clients),
+            threshold=max(2, default_threshold(clients, settings.threshold_share)),
+        )
+    except ConfigError as error:
+        raise SecureAborted(phase.round, str(error)) from None
+    return Conversation(offer)
 
 
-@final
-@dataclass
-class _Talk:
-    """One sum as the server has it: what everybody is told of it, who remembers what, who is gone and why."""
-
-    phase: Phase
-    task: Task
-    common: dict[str, Any]
-    about: Sum
-    members: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    failed: dict[str, str] = field(default_factory=dict[str, str])
-    states: dict[str, bytes] = field(default_factory=dict[str, bytes])
+def sent_in(step: Step, talk: Conversation, task: Task) -> Task:
+    """The task as it is sent in a step that needs no model."""
+    bare = replace(task, arrays=NOTHING, extra={}, shared=())
+    return replace(bare, extra={TOTAL: carried(talk.total)}) if step == "open" else bare
 
 
 @final
 class EncryptedPlayers(SummedPlayers):
-    """Sums that the clients encrypt, in four steps."""
+    """Sums that the clients encrypt, in five steps."""
 
     def __init__(self, virtual: VirtualPlayers, strategy: Strategy, settings: Secure) -> None:
         super().__init__(virtual, strategy, settings)
         self._root = os.urandom(32)
 
     def summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Tally:
-        if not 2 <= len(phase.clients) <= MOST_CLIENTS:
-            reason = f"an encrypted sum is of 2 to {MOST_CLIENTS} clients, {len(phase.clients)} are asked; use masks"
-            return summed_tally(phase, {}, (), reason)
-        talk = self._begun(phase, task, schema)
+        failed, states = dict[str, str](), dict[str, bytes]()
+        if len(phase.clients) < 2:
+            reason = f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked"
+            return summed_tally(phase, failed, (), reason)
         try:
-            decoded, who = self._talked(talk)
-        except ProtocolError as error:
-            return summed_tally(phase, talk.failed, (), str(error))
-        return self.full(phase, schema, decoded, who, talk.failed, talk.states)
+            talk = conversation(self.settings, self.virtual.run, phase, task, schema)
+            decoded = self._talked(talk, phase, task, failed, states)
+        except SecureAborted as error:
+            return summed_tally(phase, failed, (), error.reason)
+        return self.full(phase, schema, decoded, talk.summed, failed, states)
 
-    def _begun(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> _Talk:
-        assert self.settings.secure_sum is not None
-        encoding = purpose_for(self.settings, phase, task, schema).encoding
-        place = joined(self.virtual.run.encode(), phase.kind.encode(), f"{phase.round} {phase.attempt}".encode())
-        told = {"place": place, "encoding": encoding.data, "model": digest_of(task)}
-        about = Sum(
-            settings=self.settings.secure_sum,
-            about=joined(*told.values()),
-            clients=phase.clients,
-            length=encoding.length,
-        )
-        common: dict[str, Any] = {**told, "clients": list(phase.clients), "root": self._root}
-        return _Talk(phase, task, common, about)
-
-    def _talked(self, talk: _Talk) -> tuple[Decoded, tuple[str, ...]]:
-        """All steps; returns what the sum says and who is in it.
-
-        Raises:
-            ProtocolError: nobody is left who could open it.
-        """
-        adverts = self._said(talk, "advertise", dict.fromkeys(talk.phase.clients, b""))
-        dealt = _first(self._said(talk, "deal", {client: tabled(adverts)}) for client in adverts)
-        ((dealer, boxes),) = dealt.items()
-        sealed = {name: joined(dealer.encode(), adverts[dealer], box) for name, box in table(boxes).items()}
-        ciphertexts = self._said(talk, "encrypt", {dealer: b"", **sealed})
-        total, refused = added(talk.about, ciphertexts)
-        talk.failed |= refused
-        answer = next(iter(_first(self._said(talk, "open", {client: total}) for client in ciphertexts).values()))
-        words, *who = parted(answer)
-        return Encoding.read(talk.common["encoding"]).decode(np.frombuffer(words, np.uint32)), tuple(
-            name.decode() for name in who
-        )
-
-    def _said(self, talk: _Talk, step: str, messages: Mapping[str, bytes]) -> dict[str, bytes]:
-        """What these clients answer in a step; why the others do not is kept."""
-        bare = replace(talk.task, arrays=NOTHING, extra={}, shared=())
-        asks = [
-            Ask(
-                client,
-                talk.phase.kind,
-                talk.task if step == "encrypt" else bare,
-                {**talk.common, "step": step, "message": message, "member": talk.members.get(client, b"")},
-                ("advertise", "deal", "encrypt", "open").index(step),
-                talk.phase.attempt,
-            )
-            for client, message in messages.items()
-        ]
-        tally = self.virtual.play(asks, talk.phase.round)
-        talk.failed.update({receipt.client: receipt.reason for receipt in tally.receipts.failures()})
-        talk.members.update({client: own["member"] for client, own in tally.own.items()})
-        talk.states.update(tally.states)
-        return {client: tally.own[client]["message"] for client in messages if client in tally.own}
+    def _talked(
+        self, talk: Conversation, phase: Phase, task: Task, failed: dict[str, str], states: dict[str, bytes]
+    ) -> Decoded:
+        """Play all steps; returns the opened sum."""
+        members = dict[str, bytes]()
+        for step in talk.turns:
+            messages = talk.messages(step)
+            sent = task if step == "encrypt" else sent_in(step, talk, task)
+            asks = [
+                Ask(
+                    client,
+                    phase.kind,
+                    sent,
+                    {"step": step, "message": message, "member": members.get(client, b""), "root": self._root},
+                    STEPS.index(step),
+                    phase.attempt,
+                )
+                for client, message in messages.items()
+            ]
+            tally = self.virtual.play(asks, phase.round)
+            failed.update({receipt.client: receipt.reason for receipt in tally.receipts.failures()})
+            members.update({client: own["member"] for client, own in tally.own.items()})
+            states.update(tally.states)
+            for client in messages:
+                if client in tally.own:
+                    try:
+                        talk.took(step, client, tally.own[client]["message"])
+                    except ProtocolError as error:
+                        failed[client] = str(error)
+        return talk.decoded()

@@ -28,7 +28,9 @@ from umbel.privacy.training import DpSgdTraining
 from umbel.strategies.averaging import Averaging
 from umbel.strategy import Strategy
 
-SECURED = "Secured"
+SECURED, CIPHERED = "Secured", "Ciphered"
+_SUMS = {SECURED: "umbel.privacy.sa1.secured", CIPHERED: "umbel.privacy.ckks.ciphered"}
+"""Client halves of secure rounds, which need cryptography, and where they are."""
 _CLIENT_METHODS = ("local", "correction", "answer", "weight", "corrects", "needs")
 _KINDS: set[type[Any]] = {
     kind
@@ -42,8 +44,8 @@ _KNOWN = {kind.__name__: kind for kind in _KINDS}
 def client_half(strategy: Strategy) -> dict[str, Any]:
     """The client half of `strategy` as plain data."""
     kind = type(strategy)
-    if kind.__name__ == SECURED and kind is _secured():
-        return {"name": SECURED, "inner": client_half(cast("Any", strategy).inner)}
+    if kind.__name__ in _SUMS and kind is _secured(kind.__name__):
+        return {"name": kind.__name__, "inner": client_half(cast("Any", strategy).inner)}
     if isinstance(strategy, Promised):
         # Nodes clip, and add their part of noise that is made together.
         return {**describe(strategy), "inner": client_half(strategy.inner)}
@@ -67,17 +69,16 @@ def _can_be_made(described: Any, reducer: Any) -> bool:
         return False
 
 
-def _secured() -> Any:
+def _secured(name: str) -> Any:
     """The client half of a secure round.
 
     Raises:
         NotSupported: the package `cryptography` is not there.
     """
     try:
-        from umbel.privacy.sa1.secured import Secured
+        return getattr(importlib.import_module(_SUMS[name]), name)
     except ImportError:
         raise NotSupported("a secure round needs the package cryptography: pip install 'umbel[identity]'") from None
-    return Secured
 
 
 def check_cryptography() -> None:
@@ -86,13 +87,22 @@ def check_cryptography() -> None:
     Raises:
         NotSupported: the package `cryptography` is not there.
     """
-    _secured()
+    _secured(SECURED)
 
 
 def is_secured(plan: Any) -> bool:
     """Whether a plan is one of secure rounds."""
+    return is_masked(plan) or _half_in(plan) == CIPHERED
+
+
+def is_masked(plan: Any) -> bool:
+    """Whether a plan is one of secure rounds whose clients mask their vectors, and do not encrypt them."""
+    return _half_in(plan) == SECURED
+
+
+def _half_in(plan: Any) -> Any:
     half: Any = plan.get("client_half") if isinstance(plan, Mapping) else None  # pyright: ignore
-    return isinstance(half, Mapping) and half.get("name") == SECURED  # pyright: ignore
+    return half.get("name") if isinstance(half, Mapping) else None  # pyright: ignore
 
 
 def sharing_in(plan: Mapping[str, Any]) -> Sharing | None:
@@ -166,7 +176,7 @@ def _made(value: Any, packages: Collection[str]) -> Any:
     if "name" not in table:
         return table
     name = str(table.pop("name"))
-    kind = _secured() if name == SECURED else _KNOWN.get(name) or _from_app(name, packages)
+    kind = _secured(name) if name in _SUMS else _KNOWN.get(name) or _from_app(name, packages)
     try:
         return kind(**{key: _made(item, packages) for key, item in table.items()})
     except (TypeError, ValueError) as error:

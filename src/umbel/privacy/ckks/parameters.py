@@ -80,18 +80,22 @@ class Ckks:
     @property
     def most_bytes(self) -> int:
         """More than a ciphertext can have."""
-        return 2 * self.poly_modulus_degree * 8 * (len(self.coeff_mod_bits) - 1) + 4096
+        return 2 * self.poly_modulus_degree * 8 * (len(self.coeff_mod_bits) - 1) + 1024
+
+    @property
+    def most_key_bytes(self) -> int:
+        """More than a secret key can have."""
+        return self.poly_modulus_degree * 8 * len(self.coeff_mod_bits) + 4096
 
 
 def ckks(poly_modulus_degree: int = 8192, *, coeff_mod_bits: Sequence[int] = (60, 60), scale_bits: int = 27) -> Ckks:
     """Secure sums by encryption: `Secure(secure_sum=ckks())`, with the extra `ckks`.
 
-    Guarantee: a server that follows the protocol, and has no client on its side, learns the sum over at least
-    `min_cohort` clients, and nothing else of any. Clients do not agree on who is in the sum: a server that has two of
-    them open two sums of the same round learns their difference, which may be one client's update. One client that
-    shares the secret key with the server opens everybody's updates to it. Masks (`Secure()` without this) allow
-    neither: take masks unless you cannot. About 32 bytes per parameter instead of 4. Parameters under 128 bits of
-    security are refused.
+    Guarantee: a server that has no client on its side learns the sum over at least `min_cohort` clients of which more
+    than half have signed that they are in it, and nothing else of any. It voids it that one client shares the secret
+    key with the server, which then opens everybody's updates, or that the server's operator enrols a client of its own.
+    A client that opens a sum is believed. Masks (`Secure()` without this) allow neither: take masks unless you cannot.
+    About 32 bytes per parameter instead of 4. Parameters under 128 bits of security are refused.
 
     Args:
         poly_modulus_degree: the ring's dimension.

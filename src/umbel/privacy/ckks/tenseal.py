@@ -7,6 +7,7 @@ decryption is a linear equation in the secret key, and no caller ever sees it.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any, final
 
@@ -17,14 +18,21 @@ from umbel.errors import ConfigError, ProtocolError
 from umbel.privacy.ckks.parameters import Ckks
 
 I64 = NDArray[np.int64]
+LIMIT = 2**31
 
 
 def library() -> Any:
     """The package.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or cannot work in this process.
     """
+    if "torch" in sys.modules and "grpc_tools._protoc_compiler" in sys.modules:
+        # Its first error would end the process: the libraries' C++ parts get into each other's way.
+        raise ConfigError(
+            "secure_sum=ckks() cannot work in a process that has loaded torch and gRPC's compiler (grpc_tools); keep "
+            "the compiler out of it, which gRPC itself does without"
+        )
     try:
         return importlib.import_module("tenseal")
     except ImportError:
@@ -65,13 +73,14 @@ class Key:
         return self._library.ckks_vector(self._context, values.astype(np.float64).tolist()).serialize()
 
     def decrypt(self, data: bytes, count: int) -> I64:
-        """The integers in a sum.
+        """The integers in a sum; what is no number below 2^31 comes out as 2^31.
 
         Raises:
             ProtocolError: it is no ciphertext of so many.
         """
         vector = _vector(self._settings, self._context, data, count)
-        return np.rint(np.array(_checked(vector.decrypt))).astype(np.int64)
+        numbers = np.rint(np.array(_checked(vector.decrypt)))
+        return np.where(np.abs(numbers) < LIMIT, numbers, LIMIT).astype(np.int64)
 
 
 @final

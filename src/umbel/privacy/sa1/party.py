@@ -7,17 +7,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from umbel.errors import SecureRefused
 from umbel.privacy.sa1.encoding import Encoding
-from umbel.privacy.sa1.offer import Offer
 from umbel.privacy.sharing import Sharing, default_threshold
 
 Trusts: TypeAlias = Callable[[str, bytes, bytes], bool]
 """Whether a name belongs to an Ed25519 key, by the credential that came with it."""
+
+
+class Offered(Protocol):
+    """What floors look at in an offer, of whatever kind of sum."""
+
+    @property
+    def clients(self) -> int: ...
+    @property
+    def neighbourhood(self) -> int: ...
+    @property
+    def threshold(self) -> int: ...
 
 
 @final
@@ -36,7 +46,7 @@ class Floors:
     min_threshold_share: float = 2 / 3
     max_weight_cap: float = math.inf
 
-    def check(self, name: str, offer: Offer) -> None:
+    def check(self, name: str, offer: Offered) -> None:
         """Refuse an offer below the floors.
 
         Raises:

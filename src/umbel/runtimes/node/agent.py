@@ -552,6 +552,8 @@ class Agent:
         self._needed_blobs = len(letter.digests)
         while True:
             missing = [digest for digest in letter.digests if digest not in self._blobs]
+            for digest in self._blobs.keys() & letter.digests:
+                self._blobs.move_to_end(digest)  # what comes now takes the place of what has been here longest
             if _turn(letter) in self._cancelled:
                 raise NotSupported("no answer is wanted any more")
             if not missing:
@@ -571,8 +573,6 @@ class Agent:
                     await self._came.wait()
             except TimeoutError:
                 continue
-        for digest in letter.digests:
-            self._blobs.move_to_end(digest)
         self._let_go_of_large()
         return {digest: self._blobs[digest] for digest in letter.digests}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from umbel.arrays import Arrays
 from umbel.errors import ClientError, NotSupported, UmbelError
@@ -13,7 +13,7 @@ from umbel.local import assemble
 from umbel.local_client import LocalClient, StepClient
 from umbel.message import Ask, Context, Evaluation, Group, Task, Update, checked_examples, numbers, validate
 from umbel.randomness import seed_process
-from umbel.runtimes.halves import SECURED, restored
+from umbel.runtimes.halves import CIPHERED, SECURED, restored
 from umbel.runtimes.mail import Answer, Letter
 from umbel.runtimes.memory import write_memory
 from umbel.runtimes.node.vault import is_step
@@ -21,6 +21,10 @@ from umbel.runtimes.probe import check_capable
 from umbel.runtimes.program import Program
 from umbel.runtimes.threads import one_thread_each
 from umbel.runtimes.turn import sentence
+from umbel.strategy import Strategy
+
+if TYPE_CHECKING:
+    from umbel.runtimes.node.ciphers import Ciphers
 
 PARAMETERS = "umbel.parameters"
 
@@ -82,6 +86,7 @@ class Host:
             threads,
             partition=partition,
         )
+        self.ciphers = _ciphers_for(strategy, name, plan)
         self.facts = self._probe()
 
     def _probe(self) -> dict[str, Any]:
@@ -121,9 +126,14 @@ class Host:
     def _work(self, base: Answer, ask: Ask, memory: bytes | None) -> tuple[Answer, bytes | None]:
         ctx = self.program.context(ask, memory)
         ctx.clock, ctx.ends_at_s = self._time_is(ctx), self.clock.ends_at_s
-        if is_step(ask.own) and not self._masks(ask):
+        turns = ask.kind in ("fit", "evaluate")
+        if self.ciphers is not None and turns:
+            ask = self.ciphers.filled(base.run, ask)
+            if (reply := self.program.strategy.reply(ask, ctx)) is not None:
+                return replace(base, update=self.ciphers.emptied(base.run, ask, reply)), None
+        elif is_step(ask.own) and not self._masks(ask):
             raise NotSupported("the ask is a step of a secure round, and this run has none")
-        if self._is_secured and ask.kind in ("fit", "evaluate") and not self._masks(ask):
+        elif self._is_secured and turns and not self._masks(ask):
             raise NotSupported("this run has secure rounds, and the ask is no step of one")
         one_thread_each(self.program.threads)
         client = self.program.build(ctx)
@@ -163,6 +173,8 @@ class Host:
         state = write_memory(ask.client, memory)
         kept, sentences = numbers(update.metrics)
         update = replace(update, metrics=kept)
+        if self.ciphers is not None:
+            update = self.ciphers.emptied(base.run, ask, update)
         return replace(base, update=update, warnings=tuple(sentences)), state if ask.kind == "fit" else None
 
     def _evaluate(self, base: Answer, ask: Ask, client: LocalClient, ctx: Context) -> Answer:
@@ -176,3 +188,11 @@ class Host:
         if task.config.get("query") == PARAMETERS:
             return Update({"answer": Group(client.parameters(ctx), 1.0)}, 1.0)
         return client.answer(task, ctx)
+
+
+def _ciphers_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Ciphers | None:
+    if type(strategy).__name__ != CIPHERED:
+        return None
+    from umbel.runtimes.node.ciphers import ciphers_for
+
+    return ciphers_for(str(plan["run"]), name, plan)

@@ -10,8 +10,9 @@ from typing import Any, final
 from umbel.arrays import Arrays
 from umbel.errors import ClientError, UmbelError
 from umbel.message import Update
+from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import Answer, Letter, seal_answer
-from umbel.runtimes.node.vault import Vault, is_light, vault_for
+from umbel.runtimes.node.vault import Vault, is_light, is_step, vault_for
 from umbel.runtimes.node.worker import Finished, Worker, without
 
 KEPT_ANSWERS = 8
@@ -20,9 +21,13 @@ KEPT_ANSWERS = 8
 @final
 @dataclass
 class _Sums:
-    """A run's vault, and the answers to the last asks: a step is taken once, and may be asked again if a link broke."""
+    """The answers to the last asks of a run: a step is taken once, and may be asked again if a link broke.
 
-    vault: Vault
+    Attributes:
+        vault: None where the client's process encrypts.
+    """
+
+    vault: Vault | None
     answers: dict[tuple[int, int, str, int], Finished] = field(
         default_factory=dict[tuple[int, int, str, int], Finished]
     )
@@ -46,35 +51,41 @@ class KeyedWorker:
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
         vault = vault_for(run, self._name, plan)
-        if vault is None:
-            self._sums.pop(run, None)
-            return await self._worker.start(run, plan)
-        told = {key: value for key, value in plan.items() if key not in ("enrolled", "floors")}
-        facts = await self._worker.start(run, told)
-        # A plan comes again after each reconnection, and the sum under way goes on.
-        self._sums.setdefault(run, _Sums(vault))
+        if vault is not None:
+            plan = {key: value for key, value in plan.items() if key not in ("enrolled", "floors")}
+        facts = await self._worker.start(run, plan)
+        if is_secured(plan):
+            # A plan comes again after each reconnection, and the sum under way goes on.
+            self._sums.setdefault(run, _Sums(vault))
         return facts
 
     async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         sums = self._sums.get(run)
-        if "step" not in letter.own or sums is None:
+        if sums is None or not is_step(letter.own):
             return await self._worker.play(run, letter, blobs, memory)
         place = (letter.round, letter.attempt, letter.kind, letter.key)
         if place in sums.answers:
             return sums.answers[place]
-        done = _stepped(sums.vault, letter) if is_light(letter.own) else None
-        if done is None:
-            try:
-                mine = sums.vault.masks(letter)
-            except UmbelError as error:
-                return without(letter, "refused", _reason(error))
-            done = await self._worker.play(run, replace(letter, mine=mine), blobs, memory)
+        done = await self._done(sums.vault, letter, blobs, memory)
         if letter.kind != "fit" or is_light(letter.own):
             # An answer to `fit` itself is kept by the node, durably.
             sums.answers[place] = done
             while len(sums.answers) > KEPT_ANSWERS:
                 del sums.answers[next(iter(sums.answers))]
         return done
+
+    async def _done(
+        self, vault: Vault | None, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
+    ) -> Finished:
+        if vault is None:
+            return await self._worker.play(letter.run, letter, blobs, memory)
+        if is_light(letter.own):
+            return _stepped(vault, letter)
+        try:
+            mine = vault.masks(letter)
+        except UmbelError as error:
+            return without(letter, "refused", _reason(error))
+        return await self._worker.play(letter.run, replace(letter, mine=mine), blobs, memory)
 
     def hurry(self, run: str, left_s: float) -> None:
         self._worker.hurry(run, left_s)

@@ -102,6 +102,12 @@ def _truth(value: Any) -> bool:
     return value
 
 
+def _secure(value: Any) -> bool | str:
+    if not isinstance(value, bool) and value != "encrypted":
+        raise ValueError('is true, false or "encrypted"')
+    return value
+
+
 def _whole(least: int) -> Reader:
     def read(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -181,7 +187,7 @@ _KEYS: Mapping[str, Mapping[str, Reader]] = {
         "min_cohort": _whole(1),
         "min_threshold_share": _share,
         "max_weight_cap": _positive,
-        "require_secure_aggregation": _truth,
+        "require_secure_aggregation": _secure,
         "require_differential_privacy": _truth,
         "epsilon_total": _positive,
         "delta": _chance,

@@ -14,6 +14,7 @@ from umbel.privacy.accounting import MOST_RELEASES, renyi_epsilon
 from umbel.privacy.accounting import epsilon as spent
 from umbel.privacy.mechanism import DpSgd, Mechanism
 from umbel.privacy.plan import LEAST_SAMPLED_NOISE
+from umbel.runtimes.halves import CIPHERED, SECURED
 
 Plan: TypeAlias = "Mapping[str, Any]"
 MOST_EPSILON = 200.0
@@ -52,8 +53,8 @@ def why_not_backed(plan: Plan) -> str | None:
     """
     promised = _table(_table(plan, "privacy"), "differential_privacy")
     half = _table(plan, "client_half")
-    is_masked = half.get("name") == "Secured"
-    half = _table(half, "inner") if is_masked else half
+    is_masked = half.get("name") == SECURED
+    half = _table(half, "inner") if half.get("name") in (SECURED, CIPHERED) else half
     by_step = promised.get("noise") == "dp-sgd"
     if half.get("name") != ("DpSgdTraining" if by_step else "Private"):
         lacks = "adds no noise to its steps" if by_step else "clips nothing"

@@ -12,12 +12,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast, final
+from typing import Any, Literal, TypeAlias, cast, final
 
 from umbel.errors import printable
 from umbel.message import is_number
 from umbel.privacy.psi.consent import Consent
-from umbel.runtimes.halves import is_secured
+from umbel.runtimes.halves import CIPHERED, SECURED, is_masked, is_secured
 from umbel.runtimes.node.conditions import Conditions
 from umbel.runtimes.node.promises import epsilon_of, why_not_backed
 
@@ -26,7 +26,8 @@ MEGABYTE = 10**6
 # Above this load per processor somebody else is at work.
 IDLE_LOAD = 0.5
 _PROMISED = {"name", "inner", "plan", "mechanism"}
-_WRAPPERS = {"Secured": {"name", "inner"}, "Private": _PROMISED, "DpSgdTraining": _PROMISED}
+_SUMMED = {"name", "inner"}
+_WRAPPERS = {SECURED: _SUMMED, CIPHERED: _SUMMED, "Private": _PROMISED, "DpSgdTraining": _PROMISED}
 """Client halves that wrap another one, with all that they may say."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Window: TypeAlias = "tuple[int, int]"
@@ -55,12 +56,16 @@ class Strategies:
 @final
 @dataclass(frozen=True)
 class Privacy:
-    """What a plan has to promise."""
+    """What a plan has to promise.
+
+    `require_secure_aggregation`: True asks for masks, which a server does not see through with the help of one client;
+    "encrypted" lets encryption do as well, which it does.
+    """
 
     min_cohort: int | None = None
     min_threshold_share: float | None = None
     max_weight_cap: float | None = None
-    require_secure_aggregation: bool = False
+    require_secure_aggregation: bool | Literal["encrypted"] = False
     require_differential_privacy: bool = False
     epsilon_total: float | None = None
     delta: float | None = None
@@ -252,6 +257,11 @@ def _why_not_private(policy: Policy, plan: Plan) -> str | None:
         return "the policy's privacy.require_secure_aggregation is set, and the plan does not promise it"
     if wanted.require_secure_aggregation and not is_secured(plan):
         return "the policy's privacy.require_secure_aggregation is set, and the plan's client half masks nothing"
+    if wanted.require_secure_aggregation is True and not is_masked(plan):
+        return (
+            "the policy's privacy.require_secure_aggregation is true, and the plan encrypts in the place of masking: "
+            'one client that helps the server would open every update; "encrypted" in the place of true lets it in'
+        )
     if wanted.require_differential_privacy and not _is_promise(promises.get("differential_privacy")):
         return "the policy's privacy.require_differential_privacy is set, and the plan does not promise it"
     reason = _why_not_promised(wanted, plan, promises.get("differential_privacy"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from umbel.errors import ClientError
-from umbel.runtimes.halves import check_cryptography, is_secured, own_noise_in, sharing_in
+from umbel.runtimes.halves import check_cryptography, is_masked, own_noise_in, sharing_in
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
 from umbel.runtimes.node.opened_sums import OpenedSums
@@ -47,9 +47,19 @@ def vault_for(run: str, name: str, plan: Mapping[str, Any]) -> Vault | None:
     Raises:
         NotSupported: the plan's noise cannot be told, or the package `cryptography` is not there.
     """
-    if not is_secured(plan):
+    if not is_masked(plan):
         return None
     check_cryptography()
+    # Noise that is new in each answer hides it in the difference of two sums, too.
+    return Vault(run, party_for(run, name, plan), is_new=own_noise_in(plan))
+
+
+def party_for(run: str, name: str, plan: Mapping[str, Any]) -> Party:
+    """The client as its owner set it up, for one run.
+
+    Args:
+        plan: as for `vault_for`.
+    """
     from umbel.privacy.sa1.party import Floors, Party
 
     known: dict[str, Any] = {"floors": Floors(**plan.get("floors", {})), "sharing": sharing_in(plan)}
@@ -59,8 +69,7 @@ def vault_for(run: str, name: str, plan: Mapping[str, Any]) -> Vault | None:
     else:
         known |= {"secret": identity["secret"], "credential": identity["credential"]}
         known["trusts"] = trusts_of(run, identity["ca"])
-    # Noise that is new in each answer hides it in the difference of two sums, too.
-    return Vault(run, Party(name=name, **known), is_new=own_noise_in(plan))
+    return Party(name=name, **known)
 
 
 @final

@@ -115,8 +115,6 @@ class Conduct:
         check_stopping(order.config, central=order.hooks.evaluate_fn is not None)
         if isinstance(order.coordinator, Secure):
             check_secure(order.coordinator, order.config, per_client=order.hooks.per_client)
-            if order.coordinator.secure_sum is not None:
-                raise NotSupported("secure_sum=ckks() is for simulations so far; leave it out, and real nodes mask")
         elif order.coordinator is not None:
             _check_asynchronous(order, order.coordinator, self._memory)
         info = keeping.found(store, order.resume)

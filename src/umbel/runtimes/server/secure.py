@@ -1,4 +1,4 @@
-"""`SecureNodePlayers`: secure rounds on real nodes, small messages around one masked upload each."""
+"""`SecureNodePlayers`: secure rounds on real nodes, small messages around one masked or encrypted upload each."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any, final
 
 from umbel.coordinators import Phase, Rounds, Secure
 from umbel.errors import ClientError, ProtocolError, SecureAborted, UmbelError
-from umbel.message import Ask, Receipt, Task, Update, validate
+from umbel.message import Ask, Receipt, Task, Update
 from umbel.privacy.private import Private
-from umbel.privacy.sa1.conversation import STEPS, Conversation, Step
 from umbel.privacy.sa1.encoding import Decoded
-from umbel.privacy.sa1.ring import GROUP, words_schema
 from umbel.privacy.tries import leadership_of, offered
-from umbel.runtimes.mail import Answer, read_answer, write_basis
+from umbel.runtimes.mail import Answer, blobs_of, read_answer, write_basis
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.players import Steps
 from umbel.runtimes.privately import check_exact
 from umbel.runtimes.program import turn_key
-from umbel.runtimes.secure import keyring_for, purpose_for
+from umbel.runtimes.secure import keyring_for
 from umbel.runtimes.server.events import Came, Joined, Left, Release, Spoiled, Stalled
 from umbel.runtimes.server.looking import sealed
 from umbel.runtimes.server.opened import Opened
 from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.spool import Sheet
+from umbel.runtimes.server.sums import Masked, SecureSum
 from umbel.runtimes.summed import fill, summed_tally, warn
 from umbel.runtimes.tally import Tally
 from umbel.schema import Schema
@@ -36,19 +35,19 @@ STEP_S = 60.0
 @final
 @dataclass(frozen=True)
 class _Course:
-    """One secure sum under way.
+    """One secure round under way.
 
     Attributes:
         failed: client → why it dropped out.
         states: client → where its node keeps the state that went with its vector.
-        masked: client → the receipt of its masked vector.
+        vectors: client → the receipt of its masked or encrypted vector.
     """
 
-    talk: Conversation
+    talk: SecureSum
     opened: Opened
     failed: dict[str, str] = field(default_factory=dict[str, str])
     states: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    masked: dict[str, Receipt] = field(default_factory=dict[str, "Receipt"])
+    vectors: dict[str, Receipt] = field(default_factory=dict[str, "Receipt"])
 
 
 @final
@@ -58,6 +57,7 @@ class SecureNodePlayers(NodePlayers):
     def __init__(self, settings: Secure, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.settings, self._keys = settings, keyring_for(settings, self.run)
+        self._kind = _kind_of(settings)
         self._is_first = True
 
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
@@ -81,24 +81,26 @@ class SecureNodePlayers(NodePlayers):
 
     def _settle(self, phase: Phase, included: set[str]) -> None:
         """What nodes keep of this round is wanted no more, but for the state that went with a summed vector."""
-        turn = self._turn(phase, "mask")
+        turn = self._turn(phase, self._kind.trains_in)
         self._unsettled += [(client, phase.round, turn, client in included) for client in phase.clients]
 
-    def _turn(self, phase: Phase, step: Step) -> int:
+    def _turn(self, phase: Phase, step: str) -> int:
         """What a node knows a step by: no other step of the run, of no other leadership either, has this attempt."""
-        return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + STEPS.index(step)
+        return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + self._kind.steps.index(step)
 
     def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         if isinstance(self.strategy, Private):
             check_exact(self.strategy, len(phase.clients))
-        self._keys.leadership = self.leadership
         named = replace(phase, attempt=offered(self.leadership, phase.attempt))
-        purpose = purpose_for(self.settings, named, task, schema)
-        talk = self._keys.conversation(purpose, phase.clients)
-        words = words_schema(purpose.encoding.length)
-        opened = self._begin(task, phase.kind, self._turn(phase, "mask"), phase.ends_at_s, words, [])
+        self._keys.leadership = self.leadership
+        try:
+            talk = self._kind(self.settings, self.run, named, task, schema, self._keys)
+        except SecureAborted as error:
+            return summed_tally(phase, {}, (), error.reason)
+        opened = self._begin(task, phase.kind, self._turn(phase, self._kind.steps[0]), phase.ends_at_s, {}, [])
+        opened.answer_bytes = talk.answer_bytes
         course = _Course(talk, opened)
         try:
             decoded = yield from self._talked(course, phase)
@@ -106,39 +108,46 @@ class SecureNodePlayers(NodePlayers):
             return summed_tally(phase, course.failed, (), error.reason)
         finally:
             self._call_off(opened)
-        self._keys.opened(talk)
+        talk.ended(self._keys)
         tally = summed_tally(phase, course.failed, talk.summed, "dropped out of the secure round")
         tally.states = {client: state for client, state in course.states.items() if client in set(talk.summed)}
         if phase.kind == "fit":
             for client in talk.summed:
-                self._contributes(course.masked[client])
+                self._contributes(course.vectors[client])
         fill(tally, decoded, schema, len(talk.summed))
         warn(self._say, self.settings, phase.round, decoded, len(talk.summed))
         return tally
 
     def _talked(self, course: _Course, phase: Phase) -> Steps[Decoded]:
-        talk, opened = course.talk, course.opened
-        while (turn := talk.go_on()) is not None:
-            step, told = turn
-            opened.ends_at_s = phase.ends_at_s if self._takes_long(step) else self._clock() + STEP_S
-            for client, own in told.items():
-                said = {"step": step, **own}
-                number, attempt = STEPS.index(step), self._turn(phase, step)
-                self._ask_step(opened, Ask(client, phase.kind, opened.task, said, number, attempt))
+        talk, opened, task = course.talk, course.opened, course.opened.task
+        for step in talk.turns:
+            attempt, messages = self._turn(phase, step), talk.messages(step)
+            self._sends(opened, talk.task(step, task))
+            opened.ends_at_s = phase.ends_at_s if self._takes_long(step) else self._clock() + STEP_S + talk.more_s(step)
+            for client, own in messages.items():
+                number = talk.steps.index(step)
+                self._ask_step(opened, Ask(client, phase.kind, opened.task, own, number, attempt))
             yield from self._step(course, step)
             self._is_first = False
         return talk.decoded()
 
-    def _takes_long(self, step: Step) -> bool:
+    def _sends(self, opened: Opened, task: Task) -> None:
+        if task is opened.task:
+            return
+        opened.task, opened.blobs = task, blobs_of(task)
+        opened.digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in task.extra.items()}}
+        self._keep_blobs()
+
+    def _takes_long(self, step: str) -> bool:
         """Whether a client may have to train before it answers: also for a server that led the run before this one."""
-        return step == "mask" or (self._is_first and self.leadership > 1)
+        return step == self._kind.trains_in or (self._is_first and self.leadership > 1)
 
     def _ask_step(self, opened: Opened, ask: Ask) -> None:
         opened.asks[ask.client] = replace(ask, key=turn_key(self._seed, ask))
         opened.asked_s[ask.client] = self._clock()
         self._deliver(opened, ask.client)
 
-    def _step(self, course: _Course, step: Step) -> Steps[None]:
+    def _step(self, course: _Course, step: str) -> Steps[None]:
         """Take answers in until all that were asked have answered, are given up, or time is up."""
         opened, failed = course.opened, course.failed
         # Who left after its last answer is asked all the same: it may be back at once.
@@ -164,7 +173,7 @@ class SecureNodePlayers(NodePlayers):
             failed.setdefault(client, f"did not answer in step {step!r} of the secure round")
             self._call_off(opened, [client])
 
-    def _took(self, course: _Course, step: Step, came: Came) -> None:
+    def _took(self, course: _Course, step: str, came: Came) -> None:
         """Look at an answer and take it in; whatever is wrong with it makes its client one that dropped out."""
         self.outbox.append(Release(came.token))
         opened, failed = course.opened, course.failed
@@ -173,17 +182,15 @@ class SecureNodePlayers(NodePlayers):
             return
         try:
             answer = read_answer(came.data)
-            found, wanted = (
-                _order(answer.round, answer.kind, answer.attempt),
-                _order(ask.task.round, ask.kind, ask.attempt),
-            )
+            found = _order(answer.round, answer.kind, answer.attempt)
+            wanted = _order(ask.task.round, ask.kind, ask.attempt)
             if found < wanted:
                 return  # to an ask of before the link broke, or of the server before; that to this one is to come
             if found != wanted:
                 raise ProtocolError("an answer in a secure round is that to another step")
-            self._taken_in(course.talk, step, came.client, _update(answer), opened.schema)
-            if step == "mask":
-                course.masked[came.client] = Receipt(
+            course.talk.took(step, came.client, _update(answer))
+            if step == self._kind.trains_in:
+                course.vectors[came.client] = Receipt(
                     came.client, answer.round, answer.attempt, "done", update=sealed(came)
                 )
             if answer.has_state:
@@ -193,16 +200,6 @@ class SecureNodePlayers(NodePlayers):
         except UmbelError as error:
             failed[came.client] = str(error)
         opened.asks.pop(came.client, None)
-
-    def _taken_in(
-        self, talk: Conversation, step: Step, client: str, update: Update, schema: Mapping[str, Schema]
-    ) -> None:
-        if step != "mask":
-            talk.took(client, update.own)
-            return
-        validate(client, update.groups, schema)
-        arrays = update.groups[GROUP].arrays
-        talk.masked(client, arrays.flat(arrays.schema.segments[0]), update.own)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         return None
@@ -220,3 +217,11 @@ def _update(answer: Answer) -> Update:
     if answer.verdict != "done" or answer.update is None:
         raise ClientError(answer.client, answer.reason or "sent nothing")
     return answer.update
+
+
+def _kind_of(settings: Secure) -> type[SecureSum]:
+    if settings.secure_sum is None:
+        return Masked
+    from umbel.runtimes.server.encrypted import Encrypted
+
+    return Encrypted
