@@ -29,6 +29,11 @@ def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]
     return report
 
 
+def why_not_addressed(letter: Letter, name: str) -> str | None:
+    """Why an ask is for somebody else: as whom a node works decides when its turn is, and what it draws."""
+    return None if letter.client == name else f"the ask is for client {letter.client!r:.100}, and this node is {name!r}"
+
+
 @final
 class Gate:
     """Asks the policy before anything is done for a server, and before anything leaves.
@@ -58,6 +63,12 @@ class Gate:
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
+        self._judging = asyncio.Lock()
+
+    async def why_not_begin(self, run: str, plan: Any) -> str | None:
+        """As `why_not_plan`, off the event loop: what a plan costs can take a while to tell. One plan at a time."""
+        async with self._judging:
+            return await asyncio.get_running_loop().run_in_executor(None, self.why_not_plan, run, plan)
 
     def why_not_plan(self, run: str, plan: Any) -> str | None:
         """Why a run is not taken part in; nothing is spent yet."""
@@ -116,7 +127,8 @@ class Gate:
         facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
         if facts.date != self._date:
             self._date, self._count, self._fitted = facts.date, 0, set()
-        reason = self.policy.why_not_now(facts) or self._why_not_promised(letter)
+        reason = self.policy.why_not_kind(letter.kind) or self.policy.why_not_now(facts)
+        reason = reason or self._why_not_promised(letter)
         if reason is not None or not self._is_new(letter):
             return reason
         reason = self.policy.why_not_round(max(self._done_today(), self._count))
@@ -132,7 +144,7 @@ class Gate:
         All do but the one evaluation of what was fitted in the round before it, and all steps of a secure round but the
         first, without which the others are refused.
         """
-        if is_later_step(letter.own):
+        if letter.kind in ("fit", "evaluate") and is_later_step(letter.own):
             return False
         place = (letter.run, letter.round)
         if letter.kind != "evaluate" or place not in self._fitted:

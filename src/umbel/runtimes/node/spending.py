@@ -50,9 +50,10 @@ class Spending:
             return
         known = cast("Mapping[str, Any]", plan)
         cost = epsilon_of(known)
-        self._costs.pop(run, None)
         if cost is not None:
-            self._costs[run] = key_of(run, known), cost
+            self._costs[run] = key_of(run, known), cost  # at once, as the run may be asked meanwhile
+        else:
+            self._costs.pop(run, None)
         if is_own_noise(known):
             self._released.setdefault(run, 0 if self._purse is None else self._purse.released(run))
 

@@ -12,12 +12,10 @@ from umbel.message import Ask, Update
 from umbel.privacy.tries import leadership_of
 from umbel.runtimes.halves import SECURED
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
-from umbel.runtimes.node.opened_sums import OpenedSums
 from umbel.strategy import Strategy
 
 if TYPE_CHECKING:
     from umbel.privacy.sa1.party import Party
-    from umbel.privacy.sa1.sets import Sets
 
 ATTEMPT_STEPS = 8
 """To its node each step of a secure round is an attempt of its own: attempt · 8 + step."""
@@ -40,15 +38,12 @@ def vault_for(strategy: Strategy, name: str, plan: Mapping[str, Any]) -> Vault |
     from umbel.privacy.sa1.party import Floors, Party
 
     floors = Floors(**plan.get("floors", {}))
-    # Noise that is new in each answer hides it in the difference of two sums, too.
-    private: Any = getattr(getattr(strategy, "inner", None), "plan", None)
-    is_new = getattr(private, "noise", "server") != "server"
     identity = identity_in(plan)
     if identity is None:
-        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors), is_new=is_new)
+        return Vault(Party(name=name, secret=os.urandom(32), trusts=pinning(), floors=floors))
     trusts = trusts_of(str(plan["run"]), identity["ca"])
     secret, credential = identity["secret"], identity["credential"]
-    return Vault(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors), is_new=is_new)
+    return Vault(Party(name=name, secret=secret, trusts=trusts, credential=credential, floors=floors))
 
 
 @final
@@ -61,15 +56,11 @@ class Vault:
 
     Args:
         party: the client as its owner set it up.
-        is_new: whether the client's vector is another one each time, as its own noise is in it.
     """
 
-    def __init__(self, party: Party, *, is_new: bool = False) -> None:
-        self.party, self._is_new = party, is_new
+    def __init__(self, party: Party) -> None:
+        self.party = party
         self._members: dict[Place, bytes] = {}
-        self._opened = OpenedSums(party.floors.min_cohort)
-        self._names: dict[Place, list[str]] = {}
-        """Of the round's clients, in the order of its header."""
         self._last: dict[tuple[str, str], tuple[int, int]] = {}
         self._led: dict[str, int] = {}
         """Of each run, which leadership made the offer that was taken last."""
@@ -85,8 +76,6 @@ class Vault:
             own["last"] = self._last.get(place[:2])
         elif place in self._members:
             own["member"] = self._members[place]
-            if own["step"] == "agree":
-                self._check_sum(ask.client, place, own["message"])
         else:
             raise ClientError(ask.client, "this node does not know of the secure round; it may have been started anew")
         return replace(ask, own={**own, "party": self.party})
@@ -99,39 +88,8 @@ class Vault:
             self._last[place[:2]], self._led[run] = place[2:], leadership_of(place[3])
             # Whatever was under way is over: no step of it is taken any more, and its secrets are of use to nobody.
             self._members = {other: kept for other, kept in self._members.items() if other[0] != run}
-            self._names = {other: kept for other, kept in self._names.items() if other[0] != run}
-        elif ask.own["step"] == "share":
-            self._names[place] = _names_in(ask.own["message"])
-        elif ask.own["step"] == "release":
-            self._note_sum(place, member)
         self._members[place] = member
         return replace(update, own=own)
-
-    def _check_sum(self, client: str, place: Place, message: bytes) -> None:
-        """Refuse a sum whose difference to one that was opened would show what single clients sent.
-
-        Raises:
-            ClientError: says which it must not be.
-            ProtocolError: the message is none of this step.
-        """
-        from umbel.privacy.sa1.member import Member
-        from umbel.privacy.sa1.sets import Sets
-
-        member = Member.read(self._members[place])
-        found = Sets.read(message, member.clients)
-        reason = self._opened.why_not((*place[:2], member.offer.model), self._named(place, found))
-        if reason is not None and not self._is_new:
-            raise ClientError(client, reason)
-
-    def _note_sum(self, place: Place, data: bytes) -> None:
-        from umbel.privacy.sa1.member import Member
-
-        member = Member.read(data)
-        if member.sets is not None:
-            self._opened.add((*place[:2], member.offer.model), self._named(place, member.sets))
-
-    def _named(self, place: Place, sets: Sets) -> frozenset[str]:
-        return frozenset(self._names[place][index] for index in sets.summed)
 
     def _check_offer(self, client: str, place: Place, message: bytes) -> None:
         """Refuse an offer of another turn than the one that is asked, which would be known by the wrong name.
@@ -156,12 +114,6 @@ class Vault:
                 "another server leads the run since, and this one's offers are taken no more; if it was set up again "
                 "from a backup, restart the nodes",
             )
-
-
-def _names_in(header: bytes) -> list[str]:
-    from umbel.privacy.sa1.offer import Header
-
-    return [advert.name for advert in Header.read(header).adverts]
 
 
 def _place(run: str, ask: Ask) -> Place:
