@@ -235,7 +235,10 @@ class Conduct:
     def waits_for(self) -> str | None:
         """What the run waits for before it can begin, in a sentence."""
         wanted, there = 0 if self.config.arrivals else self.config.min_available_clients or 1, self.nodes.size
-        return None if there >= wanted else f"waiting for nodes: {there} of {wanted} {self.are_what}"
+        if there >= wanted:
+            return None
+        refusals = "" if self.leader.refusals is None else f"; refused by {self.leader.refusals}"
+        return f"waiting for nodes: {there} of {wanted} {self.are_what}{refusals}"
 
     @property
     def are_what(self) -> str:
