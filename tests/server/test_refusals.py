@@ -66,6 +66,22 @@ def test_with_a_time_limit_it_ends_with_what_they_say(ready):
     assert isinstance(world.outcome, TooFewClients)
     assert f"round_timeout=60 s nodes have refused ({ready}: the policy's privacy.min_cohort" in str(world.outcome)
     assert "umbel agree" in str(world.outcome)
+    (run,) = world.store.runs()
+    (ended,) = [event for event in world.store.events(run.id) if event["kind"] == "ended"]
+    assert (run.status, ended["reason"]) == ("failed", f"failed: {world.outcome}")
+
+
+def test_one_that_is_stopped_while_it_waits_says_so_in_its_log():
+    world = site()
+
+    async def story():
+        world.node("0", policy=STRICT)
+        await world.until(lambda: world.conduct.leader.refusals)
+
+    world.play(story)
+    (run,) = world.store.runs()
+    (ended,) = [event for event in world.store.events(run.id) if event["kind"] == "ended"]
+    assert (run.status, ended["reason"]) == ("interrupted", "interrupted")
 
 
 def test_the_limit_begins_anew_when_a_node_comes_that_has_not_decided():
