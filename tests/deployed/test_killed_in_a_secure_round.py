@@ -46,7 +46,7 @@ def serve(path, listen, checkpoint_every, at, secure_sum, pipe):
     how = "sa1" if secure_sum is None else "ckks"
     Conversation = importlib.import_module(f"umbel.privacy.{how}.conversation").Conversation
     fuse = Fuse(at)
-    for name in ("go_on", "took"):
+    for name in ("messages" if how == "ckks" else "go_on", "took"):
         setattr(Conversation, name, visiting(fuse, getattr(Conversation, name)))
     store = SQLiteStore(path)
     history = fl.server.start_server(

@@ -43,4 +43,4 @@ class AtNode:
 
     @property
     def vault(self):
-        return self.worker._sums["run"].vault
+        return self.worker._sums["run"].keeper

@@ -4,6 +4,7 @@ import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from umbel.arrays import Arrays
 from umbel.message import Ask, Task
 from umbel.runtimes.mail import Answer, blobs_of, read_answer, write_letter
 from umbel.runtimes.node.agent import KEPT_BLOBS, Agent, Identity
+from umbel.runtimes.node.host import PARAMETERS
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.policy import Conditions
 from umbel.runtimes.node.rules import Limits, Policy, Privacy, When
@@ -20,6 +22,7 @@ from umbel.runtimes.node.worker import LocalWorker
 from umbel.runtimes.server.desk import Desk
 from umbel.runtimes.server.events import CallOff, Deliver
 from umbel.transports.memory import MemoryTransport
+from umbel.wire import pack_parts
 
 PLAN = {
     "run": "r",
@@ -87,8 +90,8 @@ class Lead:
 class World:
     """A desk, a node, and what both said."""
 
-    def __init__(self, policy, *, facts=NIGHT, done_today=lambda: 0, keeper=None, plan=None):
-        self.client, self.said = Counting(), []
+    def __init__(self, policy, *, facts=NIGHT, done_today=lambda: 0, keeper=None, plan=None, review=None):
+        self.client, self.said, self._review = Counting(), [], review and partial(review, self)
         self.lead = Lead(plan=plan or dict(PLAN))
         self.facts = facts
         self.desk = Desk("server", say=self.said.append)
@@ -109,6 +112,7 @@ class World:
             policy=self._policy,
             done_today=self._done_today,
             conditions=lambda: self.facts,
+            review=self._review,
         )
         self._running = asyncio.ensure_future(agent.run())
         self.ready: Answer = await asyncio.wait_for(self.lead.ready.get(), 20)
@@ -125,10 +129,12 @@ class World:
         self.desk.uploads.release(token)
         return answer
 
-    def send(self, kind="fit", round=1, *, size=1000, run="r", attempt=0, beside=()) -> None:
+    def send(
+        self, kind="fit", round=1, *, size=1000, run="r", attempt=0, beside=(), client="node", own=None, config=None
+    ) -> None:
         extra = {str(more): Arrays.of([np.zeros(more)]) for more in beside}
-        task = Task(round, Arrays.of([np.zeros(size)]), extra)
-        ask = Ask("node", kind, task, attempt=attempt, key=7)
+        task = Task(round, Arrays.of([np.zeros(size)]), extra, config or {})
+        ask = Ask(client, kind, task, own or {}, attempt=attempt, key=7)
         digests = {"": task.arrays.digest, **{name: arrays.digest for name, arrays in extra.items()}}
         parts = write_letter(run, ask, digests, None, 100.0)
         self.desk.do("r", Deliver("node", ask, parts, blobs_of(task)))
@@ -281,6 +287,68 @@ def test_an_answer_that_found_no_connection_is_not_that_to_another_attempt():
         assert [(await world.ask(attempt=attempt)).attempt for attempt in (3, 2)] == [3, 2]
 
     assert play(None, story).client.asked == ["fit", "fit", "fit"]
+
+
+def test_where_only_sums_may_leave_no_query_is_answered():
+    """A client that is one object has the weights that it trained, and its parameters would be these."""
+    secured = {"name": "Secured", "inner": {"name": "FedAvg"}}
+    plan = {**PLAN, "client_half": secured, "privacy": {"secure_aggregation": True}}
+
+    async def story(world):
+        assert world.ready.verdict == "done"
+        answer = await world.ask("query", config={"query": PARAMETERS})
+        assert (answer.verdict, answer.update) == ("unwilling", None)
+        assert "a query asks for what this node has alone" in answer.reason
+        # As a later step of a secure round it would not even count.
+        answer = await world.ask("query", 2, config={"query": PARAMETERS}, own={"step": "mask"})
+        assert answer.verdict == "unwilling"
+
+    play(Policy(privacy=Privacy(require_secure_aggregation=True)), story, plan=plan)
+
+
+def test_what_says_that_it_goes_on_with_a_secure_round_counts_unless_it_is_one():
+    plan = {**PLAN, "client_half": {"name": "Secured", "inner": {"name": "FedAvg"}}}
+
+    async def story(world):
+        asked = [
+            await world.ask("query", number, config={"query": PARAMETERS}, own={"step": "mask"}) for number in (1, 2)
+        ]
+        assert [answer.verdict for answer in asked] == ["done", "unwilling"]
+
+    play(Policy(limits=Limits(rounds_per_day=1)), story, plan=plan)
+
+
+def test_an_ask_for_a_client_of_another_name_is_not_worked_on():
+    """By its name a client has its turns: under another one it would have those of others, too."""
+
+    async def story(world):
+        answer = await world.ask(client="other")
+        assert answer.verdict == "unwilling"
+        assert "is for client 'other', and this node is 'node'" in answer.reason
+
+    for policy in (None, Policy()):
+        assert play(policy, story).client.asked == []
+
+
+def test_a_plan_that_another_came_after_is_not_begun_when_its_owner_has_read_it():
+    """What is counted, the later plan, is what is played; here it is refused, and nothing is."""
+    came = asyncio.Event()
+
+    async def review(world, plan):
+        if plan["name"] == "another":
+            came.set()
+            await asyncio.sleep(0.05)
+            return "its owner will not have it"
+        another = {**PLAN, "name": "another"}
+        world.desk.nodes["node"].stream.send("plan", pack_parts("plan", {"plan": another}), run="r")
+        await came.wait()
+        return None
+
+    async def story(world):
+        assert (world.ready.verdict, world.ready.reason) == ("unwilling", "its owner will not have it")
+        assert (await world.ask()).reason == "run r was not begun here"
+
+    assert play(Policy(), story, review=review).client.asked == []
 
 
 def test_a_node_that_is_told_to_reconnect_comes_back_and_goes_on():

@@ -11,14 +11,15 @@ from tests.server.site import Site
 
 import umbel as fl
 from umbel.errors import ConfigError
-from umbel.privacy.accounting import epsilon
-from umbel.privacy.mechanism import Mechanism
+from umbel.privacy import accounting
+from umbel.privacy.accounting import epsilon, renyi_epsilon
+from umbel.privacy.mechanism import DpSgd, Mechanism
 from umbel.runtimes.halves import client_half, restored
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.conditions import Conditions
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.gate import Gate
-from umbel.runtimes.node.promises import gaussian_delta
+from umbel.runtimes.node.promises import _why_not_trained, gaussian_delta
 from umbel.runtimes.node.rules import Policy, Privacy
 from umbel.runtimes.node.spending import Spending
 from umbel.runtimes.privately import Parts, promise
@@ -331,6 +332,38 @@ def test_steps_that_are_worth_nothing_are_not_reckoned_for_long(keeper):
     for table in (plan["client_half"]["mechanism"], plan["privacy"]["differential_privacy"]):
         table["noise_multiplier"] = 2.0**-6
     assert "nothing above 200 is reckoned" in gate(keeper).why_not_plan("one", plan)
+
+
+@pytest.mark.parametrize(
+    ("more", "noise"), [({"sample_rate": 0.5, "local_steps": 2**20}, 500.0), ({"sample_rate": 0.5}, 0.1)]
+)
+def test_steps_that_take_minutes_to_reckon_are_told_by_a_rough_account(more, noise):
+    """With distributions the first take 100 seconds, the others 30."""
+    private = {"sample_rate": 0.1, "local_steps": 1, **more}
+    mechanism = Mechanism(noise_multiplier=noise, sampling="every", cohort=1, clients=1, dp_sgd=DpSgd(**private))
+    rough = renyi_epsilon(mechanism, 2, 1e-5)
+    assert "by a rough account" in _why_not_trained(2, 0.99 * rough, 1e-5, noise, private)
+    assert _why_not_trained(2, rough, 1e-5, noise, private) is None
+
+
+def test_what_a_plan_costs_is_told_off_the_event_loop(keeper):
+    """It takes a while; the node's link and its other runs go on meanwhile."""
+
+    plan = stepping_plan()
+    epsilon.cache_clear()
+    accounting._loss.cache_clear()
+
+    async def story():
+        judged = asyncio.ensure_future(gate(keeper).why_not_begin("one", plan))
+        turns = 0
+        while not judged.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        return turns, judged.result()
+
+    turns, reason = asyncio.run(story())
+    assert reason is None
+    assert turns > 5
 
 
 def test_a_target_that_all_rounds_keep_is_backed_by_noise_of_the_nodes(keeper):

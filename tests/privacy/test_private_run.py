@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_the_run_stops_at_its_budget_with_a_sentence() -> None:
     assert 0 < len(history.privacy) < 40
     assert history.privacy[-1].epsilon <= 6.0
     assert any("budget is spent" in warning for warning in history.warnings)
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "fixed"])
+def test_a_budget_below_one_round_is_refused_with_what_one_costs(sampling: str) -> None:
+    given: Any = {"clip": 1.0, "noise_multiplier": 1.0, "delta": 1e-5, "sampling": sampling}
+    with pytest.raises(NotSupported, match="does not pay for one round") as refused:
+        run(plan=fl.PrivacyPlan(target_epsilon=0.01, **given))
+    least = float(re.search(r"costs epsilon=(\S+) ", str(refused.value))[1])
+    with pytest.raises(NotSupported, match="does not pay for one round"):
+        run(plan=fl.PrivacyPlan(target_epsilon=0.998 * least, **given))
+    history = run(plan=fl.PrivacyPlan(target_epsilon=least, **given), rounds=5)
+    assert (history.ended, len(history.rounds)) == ("budget", 1)
+    assert history.privacy[-1].epsilon <= least
+    assert run(plan=fl.PrivacyPlan(target_epsilon=0.01, **given), rounds=0).privacy == history.privacy[:0]
 
 
 def test_a_target_alone_gives_the_noise_that_all_rounds_can_pay() -> None:

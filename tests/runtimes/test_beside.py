@@ -229,6 +229,21 @@ def test_a_next_round_that_fails_takes_nothing_from_the_one_before():
     assert pool[0][-1]["reason"].startswith("failed")
 
 
+def test_nor_does_one_in_which_a_function_of_the_users_raises(monkeypatch):
+    tasked = fl.FedAvg.task
+
+    def task(self, state, round):
+        if round == 3:
+            raise ZeroDivisionError("no task")
+        return tasked(self, state, round)
+
+    monkeypatch.setattr(fl.FedAvg, "task", task)
+    pool, serial = (told(engine, catch=ZeroDivisionError) for engine in ("pool", "serial"))
+    assert pool == serial
+    assert [event["round"] for event in pool[0] if event["kind"] == "round"] == [0, 1, 2]
+    assert pool[0][-1]["reason"] == "failed: ZeroDivisionError: no task"
+
+
 @dataclass(frozen=True)
 class Tires(Selector):
     """Draws nobody from the third round on."""

@@ -54,7 +54,7 @@ def test_a_word_that_comes_after_the_end_is_signed():
 
 
 @pytest.mark.parametrize("words", [0, 1])
-def test_a_run_that_was_stopped_before_it_began_is_not_said_to_be_whole(words):
+def test_a_run_that_was_stopped_before_it_began_says_so_and_is_not_whole_without(words):
     site = made(initial=None)
 
     async def story():
@@ -64,6 +64,10 @@ def test_a_run_that_was_stopped_before_it_began_is_not_said_to_be_whole(words):
 
     site.play(story)
     status, found = verdict(site)
-    assert status == "interrupted"
-    assert ("has no events" if words == 0 else "its log does not say so") in found.problem
-    assert (found.tree_heads, found.covered) == (words, words)
+    assert (status, found.problem) == ("interrupted", None)
+    assert (found.tree_heads, found.covered) == (1, words + 1)
+    [info] = site.store.runs()
+    log, check = site.store.log(info.id), link.signatures(key=KEY.public)
+    assert [event["kind"] for event in log] == [*["warning"] * words, "ended", "tree_head"]
+    problem = looked(info, log[:words], check=check, trusts=True).problem
+    assert ("has no events" if words == 0 else "its log does not say so") in problem

@@ -16,7 +16,8 @@ from umbel.cli.options import find_run, opened, with_json
 from umbel.cli.place import Place, with_place
 from umbel.errors import NotSupported
 from umbel.runtimes.annex import added
-from umbel.runtimes.forgetting.gone import family, in_order, left_out
+from umbel.runtimes.family import family
+from umbel.runtimes.forgetting.gone import in_order, left_out
 from umbel.runtimes.replay import rounds_in
 from umbel.runtimes.worth.contributions import METHODS, OF, PERMUTATIONS, contributions
 from umbel.runtimes.worth.participation import participation

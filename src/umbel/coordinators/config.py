@@ -31,7 +31,8 @@ class ServerConfig:
         over_selection: ask this share more than wanted and keep the first to answer, at least 0.
         quorum: share of the wanted clients that must answer for the round to count, 0 to 1. One is always needed.
         round_timeout: seconds after which a round closes with what it has; in a simulation it needs a system model.
-            Also after which another node is asked for a first model, too; None is a minute in which nothing comes.
+            Also after which another node is asked for a first model, too (None is a minute in which nothing comes), and
+            a run on nodes that refuse it ends.
         client_timeout: seconds after which a simulated client is given up.
         accept_failures: False ends the round as failed on the first client that fails.
         round_retries: how often a round with too few answers is tried again with a new cohort, before the run ends

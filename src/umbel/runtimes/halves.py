@@ -120,11 +120,6 @@ def sharing_in(plan: Mapping[str, Any]) -> Sharing | None:
     return made
 
 
-def own_noise_in(plan: Mapping[str, Any]) -> bool:
-    """Whether each of a client's answers under a plan of secure sums has noise of its own in it."""
-    return _table(_promised_in(plan), "plan").get("noise", "server") != "server"
-
-
 def _promised_in(plan: Mapping[str, Any]) -> Mapping[str, Any]:
     """The half within a plan of secure sums that keeps a plan's privacy; empty if none does."""
     half: Any = plan["client_half"].get("inner")

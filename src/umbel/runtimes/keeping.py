@@ -16,6 +16,7 @@ from umbel.coordinators import Coordinator
 from umbel.errors import ConfigError, StoreError
 from umbel.plan import check_same
 from umbel.runtimes import checkpoint
+from umbel.runtimes.family import family
 from umbel.runtimes.session import Hooks, Session
 from umbel.stores import MemoryStore, RunInfo, Store, store_for
 from umbel.stores.link import PLAN, named_plan, plan_digest
@@ -150,6 +151,7 @@ def kept(
     if before is not None:
         check_same(before.plan, plan)
         _check_not_forgotten(store, before.id)
+        _check_without(store, before)
         store.claim(before.id)
         # It may go on with more rounds than before, and be killed while it does.
         found = Kept(store, before.id, before, plan_digest(plan), log_key)
@@ -183,3 +185,19 @@ def _check_not_forgotten(store: Store, run: str) -> None:
                 f"client {event['client']} of run {run} was to be forgotten, which broke off, so it does not go on; "
                 "give the same umbel forget once more"
             )
+
+
+def _check_without(store: Store, info: RunInfo) -> None:
+    """Nor does one that shares its beginning with a run of which a client was forgotten, and would train that one."""
+    without = set(info.plan.get("without", ()))
+    for other in family(store, info):
+        for event in store.log(other.id) if other.id != info.id else ():
+            gone = event.get("kind") == FORGETTING or (
+                event.get("kind") == FORGOTTEN and event.get("guarantee") != NOTHING
+            )
+            if gone and event["client"] not in without:
+                raise ConfigError(
+                    f"client {event['client']} was forgotten in run {other.id}, with which run {info.id} shares its "
+                    f"beginning, and would be trained again, so it does not go on; forget {event['client']} of run "
+                    f"{info.id} as well (umbel forget), which makes a run without it"
+                )

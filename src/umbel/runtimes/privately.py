@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ def _mechanism(
             f"count_noise={plan.adaptive.count_noise} takes the whole budget of noise_multiplier={noise:g}; it must be "
             "above half of that"
         )
-    return Mechanism(
+    made = Mechanism(
         noise_multiplier=noise,
         sampling=plan.sampling,
         cohort=cohort,
@@ -158,6 +159,27 @@ def _mechanism(
         alone=plan.noise == "local" and plan.unit == "client",
         correlation=correlation,
         dp_sgd=plan.dp_sgd,
+    )
+    if config.num_rounds and plan.noise_multiplier is not None and plan.target_epsilon is not None:
+        _check_target(plan.target_epsilon, made, plan.delta)
+    return made
+
+
+def _check_target(target: float, mechanism: Mechanism, delta: float) -> None:
+    """Refuse a budget that would be spent before the first round.
+
+    Raises:
+        NotSupported: says how much one round takes.
+    """
+    least = epsilon(mechanism, 1, delta)
+    if least <= target:
+        return
+    digits = 3 - math.floor(math.log10(least))
+    told = f"{least + 10.0**-digits / 2:.4g}"  # rounded up
+    raise NotSupported(
+        f"target_epsilon={target:g} does not pay for one round, which costs epsilon={told} at delta={delta:g} with "
+        f"noise_multiplier={mechanism.noise_multiplier:g}; allow that much, or leave noise_multiplier out to have as "
+        "much noise as the target needs"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast, final
 
@@ -12,7 +13,7 @@ from umbel.audit.contribution import Contribution
 from umbel.audit.notary import Notary
 from umbel.coordinators import Coordinator, Ended, Phase
 from umbel.dtypes import finite
-from umbel.errors import ConfigError, RoundError, StoreError, UmbelError, said
+from umbel.errors import ConfigError, RoundError, StoreError, UmbelError, printable, said
 from umbel.message import Receipt, Task
 from umbel.runtimes import checkpoint
 from umbel.runtimes.budget import Budget
@@ -74,6 +75,12 @@ class Hooks:
     def per_client(self) -> bool:
         """Whether a function wants to see each client's metrics."""
         return self.fit_metrics is not None or self.evaluate_metrics is not None
+
+
+def broken_off(error: Exception) -> str:
+    """Why a run ended that failed, in one line for its log."""
+    kind = "" if isinstance(error, UmbelError) else f"{type(error).__name__}: "
+    return printable(f"failed: {kind}{said(error)}")
 
 
 @final
@@ -147,8 +154,14 @@ class Session:
         except StoreError:
             raise
         except UmbelError as error:
-            self._end(f"failed: {error}")
+            self._end(broken_off(error))
             self.store.set_status(self.run, "failed")
+            raise
+        except Exception as error:
+            # A function of the user's raised; what it says is not lost to a store that cannot be written.
+            with suppress(StoreError):
+                self._end(broken_off(error))
+                self.store.set_status(self.run, "failed")
             raise
         return reason
 
@@ -174,7 +187,7 @@ class Session:
     def _rounds(self) -> Steps[str]:
         try:
             return (yield from self._each_round())
-        except (UmbelError, KeyboardInterrupt, Interrupted):
+        except (Exception, KeyboardInterrupt):
             # The next round could not be had; this one was, and is written down as if nothing had come after it.
             self._settle()
             raise

@@ -1,7 +1,10 @@
 """What a node keeps between the steps of an encrypted round never leaves; no step goes on with what is not there."""
 
+import itertools
+
 import numpy as np
 import pytest
+from tests.node.at_node import AtNode
 
 import umbel as fl
 from umbel.arrays import Arrays
@@ -13,7 +16,6 @@ from umbel.runtimes.encrypted import conversation, encrypted
 from umbel.runtimes.halves import client_half, restored
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.ciphers import ATTEMPT_STEPS
-from umbel.runtimes.node.host import Host
 from umbel.runtimes.node.rules import Privacy
 
 from .talk import SMALL
@@ -26,13 +28,17 @@ NAMES = ("north", "south", "west", "east", "hill", "coast")
 HALF = client_half(encrypted(fl.FedAvg(), SECURE))
 
 
+KEYS = itertools.count()
+"""An ask that comes again has the same key, and is answered as before."""
+
+
 class Adds(fl.NumPyClient):
     def fit(self, parameters, config):
         return [parameters[0] + 0.5], 1, {}
 
 
-def host_of(name="north", **plan) -> Host:
-    return Host(lambda: Adds(), {"client_half": HALF, "run": "run", **plan}, name)
+def host_of(name="north", **plan) -> AtNode:
+    return AtNode(lambda: Adds(), {"client_half": HALF, "run": "run", **plan}, name)
 
 
 def conversed(names=NAMES, *, round=1, attempt=0, kind="fit", model=MODEL, secure=SECURE):
@@ -50,14 +56,14 @@ class Round:
 
     def letter(self, name, step, message):
         number, turn = ("advertise", "deal", "encrypt", "agree", "open").index(step), self.turn
-        place = ("run", turn["round"], turn["attempt"] * ATTEMPT_STEPS + number, number, turn["kind"], name, 0)
+        place = ("run", turn["round"], turn["attempt"] * ATTEMPT_STEPS + number, number, turn["kind"], name, next(KEYS))
         own = {"step": step, "message": message}
         extra = {TOTAL: "total"} if step == "open" else {}
         return Letter(*place, own, {}, (), self.model.digest, extra, None, float("inf"))
 
     def asked(self, name, step, message, total=b""):
         blobs = {self.model.digest: self.model, "total": carried(total or b" ")}
-        return self.hosts[name].play(self.letter(name, step, message), blobs, None)[0]
+        return self.hosts[name].answer(self.letter(name, step, message), blobs)
 
     def step(self, step, silent=()):
         total = self.talk.total if step == "open" else b""
@@ -92,7 +98,7 @@ def test_a_sum_is_opened_and_nothing_but_messages_leaves():
         assert set(answer.update.own) == (set() if large else {"message"})
         assert set(answer.update.groups) == ({CARRIED} if large else set())
     opener = next(name for name, step in under_way.answers if step == "open")
-    assert [len(host.ciphers._members) for host in under_way.hosts.values()] == [int(n != opener) for n in NAMES]
+    assert [len(host.host.ciphers._members) for host in under_way.hosts.values()] == [int(n != opener) for n in NAMES]
 
 
 def test_a_step_that_goes_on_with_an_unknown_round_is_refused():
@@ -146,7 +152,7 @@ def test_of_what_was_under_way_no_step_is_answered_after_a_newer_offer():
     newer = Round(hosts, attempt=offered(1, 0))
     newer.step("advertise")
     assert "does not know of the secure round" in under_way.asked("north", "agree", sets).reason
-    assert [len(host.ciphers._members) for host in hosts.values()] == [1] * len(NAMES)
+    assert [len(host.host.ciphers._members) for host in hosts.values()] == [1] * len(NAMES)
 
 
 @pytest.mark.parametrize("other", [{"round": 2}, {"attempt": 1}, {"kind": "evaluate"}])
@@ -192,14 +198,14 @@ def test_what_was_not_signed_does_not_count():
     under_way.step("encrypt", silent={"north"})
     under_way.step("agree")
     assert "at least 6 have to be in it" in under_way.reasons["coast"]
-    assert not strict.ciphers._signed._sums
+    assert not strict.worker._opened._book._sums
 
 
 def test_a_party_of_the_servers_making_is_not_taken():
     under_way = Round({"north": host_of()}, NAMES)
     letter = under_way.letter("north", "advertise", under_way.talk.offer.data)
     letter.own.update(root=bytes(32), member=b"whatever", party=None, last=(9, 9))
-    ask = under_way.hosts["north"].ciphers.filled("run", letter.ask({MODEL.digest: MODEL}))
+    ask = under_way.hosts["north"].host.ciphers.filled("run", letter.ask({MODEL.digest: MODEL}))
     assert set(ask.own) == {"step", "message", "last", "party"}
     assert ask.own["last"] is None
 
@@ -218,7 +224,7 @@ def test_a_step_that_is_none_or_comes_without_a_sum_is_refused(step):
     letter = under_way.letter("north", "open", b"")
     letter.own["step"] = step
     letter.extra.clear()
-    answer = under_way.hosts["north"].play(letter, {MODEL.digest: MODEL}, None)[0]
+    answer = under_way.hosts["north"].answer(letter, {MODEL.digest: MODEL})
     assert f"has no step '{step}', or not without a sum to open" in answer.reason
 
 

@@ -210,11 +210,12 @@ def test_only_a_vector_in_the_sum_is_settled_as_taken():
     assert {one.client for one in settled} == set(NAMES)
 
 
-def test_an_answer_to_an_earlier_step_counts_for_none():
+def test_an_answer_to_an_earlier_step_is_not_taken_for_that_to_this_one():
     found = Round()
     answers = [found.answer(one) for one in found.delivered()]
     found.send(answers)
     [dealer] = found.delivered()
     found.send([one for one in answers if one.client == dealer.client])
-    [other] = found.delivered()
-    assert (other.ask.own["step"], other.client != dealer.client) == ("deal", True)
+    assert found.delivered() == []
+    found.send([found.answer(dealer)])
+    assert {one.ask.own["step"] for one in found.delivered()} == {"encrypt"}

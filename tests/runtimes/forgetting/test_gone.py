@@ -3,7 +3,7 @@
 import pytest
 
 import umbel as fl
-from umbel.errors import NotSupported
+from umbel.errors import ConfigError, NotSupported
 from umbel.runtimes.forgetting.branch import branched
 from umbel.runtimes.forgetting.influence import FROM_NOTHING
 
@@ -127,3 +127,26 @@ def test_the_same_command_gives_the_same_run_also_where_names_have_two_digits():
     once, again = (forgotten(store, second, "2", toy.client, 12, **ALL).history for _ in range(2))
     assert once.plan["without"] == ["2", "10"]
     assert once.run == again.run
+
+
+def test_a_run_that_shares_its_beginning_does_not_go_on_with_who_was_forgotten_in_the_other():
+    store = fl.MemoryStore()
+    first = ran(store, **ALL)
+    second = forgotten(store, first.run, "1", **ALL).history.run
+    more = {"config": config(fraction_fit=1.0, num_rounds=ALL["config"].num_rounds + 1)}
+    forgotten(store, first.run, "3", **ALL)
+    with pytest.raises(ConfigError, match=f"client 3 was forgotten in run {first.run}, with which run {second} shares"):
+        ran(store, resume=second, **more)
+    assert store.find(second).status == "finished"
+    building = Building()
+    third = forgotten(store, second, "3", building, **ALL).history
+    assert building.built == {"0", "2"}
+    assert ran(store, resume=third.run, **more).plan["without"] == ["1", "3"]
+
+
+def test_a_run_of_another_beginning_goes_on_though_its_client_was_forgotten_elsewhere():
+    store = fl.MemoryStore()
+    first, other = ran(store, **ALL), ran(store, **ALL)
+    forgotten(store, first.run, "1", **ALL)
+    more = {"config": config(fraction_fit=1.0, num_rounds=ALL["config"].num_rounds + 1)}
+    assert len(ran(store, resume=other.run, **more).rounds) == more["config"].num_rounds

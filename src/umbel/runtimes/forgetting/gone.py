@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from umbel.runtimes.family import family
 from umbel.runtimes.keeping import FORGETTING, FORGOTTEN
 from umbel.stores import RunInfo, RunReader
 
@@ -16,21 +17,6 @@ def left_out(store: RunReader, info: RunInfo) -> frozenset[str]:
         found |= set(one.plan.get("without", ()))
         found |= {event["client"] for event in store.log(one.id) if event.get("kind") in (FORGETTING, FORGOTTEN)}
     return frozenset(found)
-
-
-def family(store: RunReader, info: RunInfo) -> list[RunInfo]:
-    """The runs that go back to the same one as this, itself included, oldest first."""
-    first, runs = root(store, info), store.runs()
-    return [one for one in runs if root(store, one) == first]
-
-
-def root(store: RunReader, info: RunInfo) -> str:
-    """The run that this one goes back to, over all runs that it was made from."""
-    origin = info.plan.get("origin")
-    if origin is None:
-        return info.id
-    before = store.find(origin["run"])
-    return str(origin["run"]) if before is None else root(store, before)
 
 
 def in_order(clients: frozenset[str] | set[str]) -> list[str]:

@@ -9,7 +9,7 @@ from umbel.arrays import Arrays
 from umbel.audit.unlearning import KIND, signed_report
 from umbel.errors import StoreError
 from umbel.runtimes.annex import added
-from umbel.runtimes.forgetting.gone import root
+from umbel.runtimes.family import root
 from umbel.runtimes.forgetting.influence import Influence, influence, whole_log
 from umbel.runtimes.history import History
 from umbel.runtimes.keeping import FORGETTING, FORGOTTEN, NOTHING
@@ -33,6 +33,8 @@ def out_of_reach(influence: Influence) -> list[str]:
     return [
         f"the models of rounds {influence.first} and later that were sent to other clients and nodes",
         "models that were exported, fetched from a server or handed out by fl.simulate, and runs that began from them",
+        "runs that begin anew or go back to another one (other_runs are those here): they train with the client unless "
+        "they leave it out",
         "copies and backups of the store, and what a disk keeps of blocks that were written anew",
         "files of coalitions beside the store: what models with its data were worth, where contributions were asked "
         "for",

@@ -18,14 +18,15 @@ from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, St
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
-from umbel.runtimes.node.gate import Gate
+from umbel.runtimes.node.gate import Gate, why_not_addressed
 from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.keyed import KeyedWorker
+from umbel.runtimes.node.opened_sums import OpenedSums, SumBook
 from umbel.runtimes.node.receipts import ReceiptBook
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.spending import Purse, Spending
-from umbel.runtimes.node.vault import is_light
-from umbel.runtimes.node.worker import Finished, NotBegun, Worker, without
+from umbel.runtimes.node.vault import is_light_step
+from umbel.runtimes.node.worker import Finished, NotBegun, Worker, forgetful, without
 from umbel.runtimes.stream import Stream
 from umbel.transports import Link
 from umbel.wire import unpack, zstd
@@ -83,6 +84,7 @@ class Agent:
         policy: what the data's owner lets a server ask; None asks nobody.
         done_today: how many rounds were worked on today, for the policy.
         purse: what runs have promised, for the policy, or for one that comes later.
+        sums: which secure sums this node has helped to open; None keeps them in this process.
         conditions: what the machine is doing, for the policy.
         check_in: tells how the machine is; the node then connects for a moment, takes a task or comes back when the
             server says. None stays connected.
@@ -103,6 +105,7 @@ class Agent:
         policy: Policy | None = None,
         done_today: Callable[[], int] = lambda: 0,
         purse: Purse | None = None,
+        sums: SumBook | None = None,
         conditions: Callable[[], Conditions] = read_conditions,
         review: Callable[[Any], Awaitable[str | None]] | None = None,
         check_in: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
@@ -112,7 +115,7 @@ class Agent:
         rng: random.Random | None = None,
     ) -> None:
         self._connect, self._identity, self._keeper = connect, identity, keeper
-        self._worker = KeyedWorker(worker, identity.name)
+        self._worker = KeyedWorker(worker, identity.name, OpenedSums(sums))
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, purse=purse, conditions=conditions)
         self._spending = Spending(purse)
@@ -320,7 +323,7 @@ class Agent:
             if self._begun.get(message.run, plan) != plan:
                 self._worker.stop(message.run)  # what is played has to be what is counted
             self._begun[message.run] = plan
-            self._spawn(self._begin(message.run, data))
+            self._spawn(self._begin(message.run, data, plan))
         elif message.kind == "ask":
             self._asked(read_letter(data))
         elif message.kind == "retire":
@@ -377,23 +380,27 @@ class Agent:
         self._came.set()
         return True
 
-    async def _begin(self, run: str, data: memoryview) -> None:
-        """Make ready for a run and say what its client can, or why it cannot take part."""
+    async def _begin(self, run: str, data: memoryview, digest: bytes) -> None:
+        """Make ready for a run and say what its client can, or why it cannot take part.
+
+        Between two steps of this another plan of the run may come: that one is counted then, and has to be played.
+        """
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
             plan = unpack("plan", data)["plan"]
-            reason = self._gate.why_not_plan(run, plan) if self._gate else self._spending.note(run, plan)
+            reason = await self._gate.why_not_begin(run, plan) if self._gate else self._spending.note(run, plan)
             if not reason and self._review is not None:
                 reason = await self._review(plan)
+            if self._begun.get(run) != digest:
+                return  # it is over, or another, before it was begun
             if reason:
                 raise NotSupported(reason)
             if is_secured(plan):
                 # The node's word on who it is and what its owner insists on, never the server's.
                 floors = self._gate.policy.privacy.floors if self._gate else {}
                 plan = {**plan, "run": run, "enrolled": self._enrolled(run), "floors": floors}
-            # It may be over before it was begun, or before its owner had answered.
-            facts = await self._worker.start(run, plan) if run in self._begun else {}
-            if run not in self._begun:
+            facts = await self._worker.start(run, plan)
+            if self._begun.get(run) != digest:
                 self._worker.stop(run)
                 return
             answer = Answer(run, 0, 0, "properties", self._identity.name, facts=facts)
@@ -401,7 +408,7 @@ class Agent:
             self._say(f"run {run} is not taken: {error}")
             answer = Answer(run, 0, 0, "properties", base.client, verdict="unwilling", reason=str(error))
         except NotBegun as error:
-            if run not in self._begun:
+            if self._begun.get(run) != digest:
                 return
             self._say(f"run {run} cannot begin here: {error}")
             answer = Answer(run, 0, 0, "properties", base.client, verdict="failed", reason=str(error))
@@ -431,15 +438,10 @@ class Agent:
 
     def _receive(self, event: Settled, book: ReceiptBook) -> None:
         """Keep a receipt; what is wrong with it is for the data's owner to know."""
-        place = event.run, event.round, event.attempt
         card = self._identity.about.get("card", {}).get("digest")
-        expected = dict(zip(("run", "round", "attempt"), place, strict=True))
-        expected |= {"client": self._identity.name, "card": card}
-        try:
-            # After a restart of the node it is not known what was sent before.
-            problem = book.take(bytes(event.receipt), expected, self._seals.pop(place, None))
-        except StoreError as error:
-            problem = str(error)
+        # After a restart of the node it is not known what was sent before.
+        sent = self._seals.pop((event.run, event.round, event.attempt), None)
+        problem = book.settled(event, self._identity.name, card, sent)
         if problem is not None:
             self._say(f"the receipt for round {event.round} of run {event.run} is not in order: {problem}")
 
@@ -497,7 +499,7 @@ class Agent:
         about, place = _about(letter), (letter.run, letter.round, letter.attempt)
         if self._unsent is not None and self._unsent[:2] == (_turn(letter), about):
             return self._unsent[2]
-        lasts = letter.kind == "fit" and not is_light(letter.own)
+        lasts = letter.kind == "fit" and not is_light_step(letter)
         kept = self._keeper.answer(*place, about) if lasts else None
         if kept is not None:
             return Finished(kept, _sha256(*kept), "done")
@@ -518,13 +520,15 @@ class Agent:
     async def _worked(self, letter: Letter) -> Finished:
         """The outcome of an ask; what cannot be worked on gets an answer, too."""
         try:
-            reason = await self._gate.why_not_ask(letter) if self._gate else self._spending.count(letter)
+            reason = why_not_addressed(letter, self._identity.name)
+            if not reason:
+                reason = await self._gate.why_not_ask(letter) if self._gate else self._spending.count(letter)
             if reason:
                 self._say(f"round {letter.round} of run {letter.run} is not worked on: {reason}")
                 return without(letter, "unwilling", reason)
             memory = self._keeper.state(letter.run, letter.basis)
             if letter.basis is not None and memory is None:
-                return _forgetful(letter)
+                return forgetful(letter)
             arrays = await self._arrays(letter)
             leaves = None
             if self._check_in is not None:
@@ -591,12 +595,3 @@ def _turn(letter: Letter) -> Turn:
 def _about(letter: Letter) -> str:
     """What makes an answer the answer to this ask and no other."""
     return json.dumps([letter.kind, letter.client, letter.digests, letter.basis, letter.key])
-
-
-def _forgetful(letter: Letter) -> Finished:
-    assert letter.basis is not None
-    reason = (
-        f"this node does not have its client's state of round {letter.basis[0]} (was its folder removed?); "
-        "start a new run, or put the folder back"
-    )
-    return without(letter, "failed", reason)

@@ -9,14 +9,10 @@ from typing import Any, TypeAlias, final
 from umbel.errors import ClientError
 from umbel.message import Ask, Group, Update
 from umbel.privacy.ckks.ciphered import CARRIED, CARRIES, carried
-from umbel.privacy.ckks.member import Member
 from umbel.privacy.ckks.offer import Offer
 from umbel.privacy.ckks.tenseal import library
 from umbel.privacy.sa1.party import Party
-from umbel.privacy.sa1.sets import Sets
 from umbel.privacy.tries import leadership_of
-from umbel.runtimes.halves import own_noise_in
-from umbel.runtimes.node.opened_sums import OpenedSums
 from umbel.runtimes.node.vault import ATTEMPT_STEPS, party_for
 
 Place: TypeAlias = "tuple[str, str, int, int]"
@@ -32,25 +28,22 @@ def ciphers_for(run: str, name: str, plan: Mapping[str, Any]) -> Ciphers:
         ConfigError: nothing can be encrypted here.
     """
     library()
-    return Ciphers(party_for(run, name, plan), is_new=own_noise_in(plan))
+    return Ciphers(party_for(run, name, plan))
 
 
 @final
 class Ciphers:
     """The members of encrypted sums under way, in memory: a node that is killed has dropped out of them.
 
-    What a client has signed to be in a sum may be opened from then on, by any of its clients: so of sums over one model
-    no second one is signed that would show single clients by its difference. What is opened is tried once.
+    What is opened is tried once. Which sums are signed at all the node itself watches (`SignedSums`).
 
     Args:
         party: the client as its owner set it up.
-        is_new: whether the client's vector is another one each time, as its own noise is in it.
     """
 
-    def __init__(self, party: Party, *, is_new: bool = False) -> None:
-        self.party, self._is_new = party, is_new
+    def __init__(self, party: Party) -> None:
+        self.party = party
         self._members: dict[Place, bytes] = {}
-        self._signed = OpenedSums(party.floors.min_cohort)
         self._last: dict[tuple[str, str], tuple[int, int]] = {}
         self._led: dict[str, int] = {}
         """Of each run, which leadership made the offer that was taken last."""
@@ -71,8 +64,6 @@ class Ciphers:
             own["member"] = self._members.pop(place)
         else:
             own["member"] = self._members[place]
-            if step == "agree":
-                self._check_sum(ask.client, place, own["message"])
         return replace(ask, own={**own, "party": self.party})
 
     def emptied(self, run: str, ask: Ask, update: Update) -> Update:
@@ -83,31 +74,11 @@ class Ciphers:
             self._last[place[:2]], self._led[run] = place[2:], leadership_of(place[3])
             # Whatever was under way is over: no step of it is taken any more, and its keys are of use to nobody.
             self._members = {other: kept for other, kept in self._members.items() if other[0] != run}
-        elif step == "agree":
-            self._note_sum(place, member)
         if step != "open":
             self._members[place] = member
         if step in CARRIES:
             groups = {CARRIED: Group(carried(own.pop("message")), 1.0)}
         return replace(update, own=own, groups=groups)
-
-    def _check_sum(self, client: str, place: Place, message: bytes) -> None:
-        """Refuse a sum whose difference to one that was signed would show what single clients sent.
-
-        Raises:
-            ClientError: says which it must not be.
-            ProtocolError: the message is none of this step.
-        """
-        member = Member.read(self._members[place])
-        found = Sets.read(message, member.clients)
-        reason = self._signed.why_not((*place[:2], member.offer.model), _named(member, found))
-        if reason is not None and not self._is_new:
-            raise ClientError(client, reason)
-
-    def _note_sum(self, place: Place, data: bytes) -> None:
-        member = Member.read(data)
-        if member.sets is not None:
-            self._signed.add((*place[:2], member.offer.model), _named(member, member.sets))
 
     def _check_offer(self, client: str, place: Place, message: bytes) -> None:
         """Refuse an offer of another turn than the one that is asked, or of a server that leads no more.
@@ -130,10 +101,6 @@ class Ciphers:
                 "another server leads the run since, and this one's offers are taken no more; if it was set up again "
                 "from a backup, restart the nodes",
             )
-
-
-def _named(member: Member, sets: Sets) -> frozenset[str]:
-    return frozenset(member.known.adverts[index].name for index in sets.summed)
 
 
 def _place(run: str, ask: Ask) -> Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, final
 
 from umbel.runtimes.mail import Basis
 from umbel.runtimes.node.keep import KeptTurn
+from umbel.runtimes.node.opened_sums import KEPT_SUM_BYTES, KEPT_SUMS
 from umbel.stores.file import SQLiteFile
 from umbel.wire.protobuf import Bytes
 
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS answers
 CREATE TABLE IF NOT EXISTS days (day TEXT PRIMARY KEY, rounds INTEGER);
 CREATE TABLE IF NOT EXISTS promises (key TEXT PRIMARY KEY, epsilon REAL);
 CREATE TABLE IF NOT EXISTS releases (run TEXT PRIMARY KEY, count INTEGER);
+CREATE TABLE IF NOT EXISTS sums (at INTEGER PRIMARY KEY, about BLOB, members TEXT, UNIQUE (about, members));
 CREATE TABLE IF NOT EXISTS used (run TEXT PRIMARY KEY, at_s REAL);
 CREATE TABLE IF NOT EXISTS rest (kind TEXT, run TEXT, round INTEGER, attempt INTEGER, part INTEGER, body BLOB);
 CREATE INDEX IF NOT EXISTS rests ON rest (kind, run, round, attempt, part);
@@ -107,6 +110,21 @@ class DiskKeeper:
     def release(self, run: str) -> None:
         """Keep that one more will be, before anything is done for it."""
         self._do(("INSERT INTO releases VALUES (?, 1) ON CONFLICT (run) DO UPDATE SET count = count + 1", (run,)))
+
+    def sums(self, about: bytes) -> list[frozenset[str]]:
+        """Who was in the secure sums over what has this digest, that this node helped to open; of all its runs."""
+        rows = self._file.rows("SELECT members FROM sums WHERE about = ?", about)
+        return [frozenset(json.loads(members)) for (members,) in rows]
+
+    def add_sum(self, about: bytes, members: frozenset[str]) -> None:
+        """Keep one more, before what opens it leaves; of too many the oldest are forgotten."""
+        newest = "OVER (ORDER BY at DESC)"
+        total = f"SELECT at, SUM(LENGTH(members)) {newest} AS bytes, ROW_NUMBER() {newest} AS number FROM sums"
+        old = f"SELECT at FROM ({total}) WHERE number > 1 AND (bytes > ? OR number > ?)"
+        self._do(
+            ("INSERT OR REPLACE INTO sums (about, members) VALUES (?,?)", (about, json.dumps(sorted(members)))),
+            (f"DELETE FROM sums WHERE at IN ({old})", (KEPT_SUM_BYTES, KEPT_SUMS)),
+        )
 
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:

@@ -13,7 +13,7 @@ from umbel.runtimes.node.conditions import Conditions, read_conditions
 from umbel.runtimes.node.promises import separation_of
 from umbel.runtimes.node.rules import IDLE_LOAD, Policy
 from umbel.runtimes.node.spending import Purse, Spending
-from umbel.runtimes.node.vault import is_light
+from umbel.runtimes.node.vault import is_light_step
 
 
 def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]]:
@@ -27,6 +27,11 @@ def reporter(policy: Policy | None) -> Callable[[], Awaitable[Mapping[str, Any]]
         return {**told, "willing": willing}
 
     return report
+
+
+def why_not_addressed(letter: Letter, name: str) -> str | None:
+    """Why an ask is for somebody else: as whom a node works decides when its turn is, and what it draws."""
+    return None if letter.client == name else f"the ask is for client {letter.client!r:.100}, and this node is {name!r}"
 
 
 @final
@@ -58,6 +63,12 @@ class Gate:
         self._done_today, self._conditions = done_today, conditions
         self._date, self._count = "", 0
         self._fitted: set[tuple[str, int]] = set()
+        self._judging = asyncio.Lock()
+
+    async def why_not_begin(self, run: str, plan: Any) -> str | None:
+        """As `why_not_plan`, off the event loop: what a plan costs can take a while to tell. One plan at a time."""
+        async with self._judging:
+            return await asyncio.get_running_loop().run_in_executor(None, self.why_not_plan, run, plan)
 
     def why_not_plan(self, run: str, plan: Any) -> str | None:
         """Why a run is not taken part in; nothing is spent yet."""
@@ -113,13 +124,13 @@ class Gate:
 
     async def why_not_ask(self, letter: Letter) -> str | None:
         """Why an ask is not worked on; if it is, it counts from now on."""
-        if is_light(letter.own) and letter.own["step"] != "advertise":
+        if is_light_step(letter) and letter.own["step"] != "advertise":
             return None  # what was begun is brought to its end
         facts = await asyncio.get_running_loop().run_in_executor(None, self._conditions)
         if facts.date != self._date:
             self._date, self._count, self._fitted = facts.date, 0, set()
-        reason = self.policy.why_not_now(facts)
-        if is_light(letter.own):
+        reason = self.policy.why_not_kind(letter.kind) or self.policy.why_not_now(facts)
+        if is_light_step(letter):
             return reason
         reason = reason or self._why_not_promised(letter)
         if reason is not None or not self._is_new(letter):

@@ -12,7 +12,10 @@ from umbel.errors import ClientError, UmbelError
 from umbel.message import Update
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import Answer, Letter, seal_answer
-from umbel.runtimes.node.vault import Vault, is_light, is_step, vault_for
+from umbel.runtimes.node.opened_sums import OpenedSums
+from umbel.runtimes.node.promises import hides_clients
+from umbel.runtimes.node.signed_sums import SignedSums
+from umbel.runtimes.node.vault import Vault, floors_in, is_light, is_step, vault_for
 from umbel.runtimes.node.worker import Finished, Worker, without
 
 KEPT_ANSWERS = 8
@@ -24,10 +27,10 @@ class _Sums:
     """The answers to the last asks of a run: a step is taken once, and may be asked again if a link broke.
 
     Attributes:
-        vault: None where the client's process encrypts.
+        keeper: of keys; where the client's process encrypts, of what it signs alone.
     """
 
-    vault: Vault | None
+    keeper: Vault | SignedSums
     answers: dict[tuple[int, int, str, int], Finished] = field(
         default_factory=dict[tuple[int, int, str, int], Finished]
     )
@@ -40,23 +43,27 @@ class KeyedWorker:
     Args:
         name: the client's id.
         worker: where the client works.
+        opened: the sums that this node has helped to open; None remembers them here.
     """
 
-    def __init__(self, worker: Worker, name: str) -> None:
-        self._worker, self._name = worker, name
+    def __init__(self, worker: Worker, name: str, opened: OpenedSums | None = None) -> None:
+        self._worker, self._name, self._opened = worker, name, opened or OpenedSums()
         self._sums: dict[str, _Sums] = {}
 
     def room(self, nbytes: int) -> memoryview:
         return self._worker.room(nbytes)
 
     async def start(self, run: str, plan: Mapping[str, Any]) -> dict[str, Any]:
-        vault = vault_for(run, self._name, plan)
-        if vault is not None:
+        keeper: Vault | SignedSums | None = vault_for(run, self._name, plan, self._opened)
+        if keeper is not None:
             plan = {key: value for key, value in plan.items() if key not in ("enrolled", "floors")}
+        elif is_secured(plan):
+            least = floors_in(plan).min_cohort
+            keeper = SignedSums(self._opened.for_run(least=least, is_hidden=hides_clients(plan)))
         facts = await self._worker.start(run, plan)
-        if is_secured(plan):
+        if keeper is not None:
             # A plan comes again after each reconnection, and the sum under way goes on.
-            self._sums.setdefault(run, _Sums(vault))
+            self._sums.setdefault(run, _Sums(keeper))
         return facts
 
     async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
@@ -66,7 +73,7 @@ class KeyedWorker:
         place = (letter.round, letter.attempt, letter.kind, letter.key)
         if place in sums.answers:
             return sums.answers[place]
-        done = await self._done(sums.vault, letter, blobs, memory)
+        done = await self._done(sums.keeper, letter, blobs, memory)
         if letter.kind != "fit" or is_light(letter.own):
             # An answer to `fit` itself is kept by the node, durably.
             sums.answers[place] = done
@@ -75,14 +82,20 @@ class KeyedWorker:
         return done
 
     async def _done(
-        self, vault: Vault | None, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
+        self, keeper: Vault | SignedSums, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None
     ) -> Finished:
-        if vault is None:
-            return await self._worker.play(letter.run, letter, blobs, memory)
+        if isinstance(keeper, SignedSums):
+            reason = keeper.why_not(letter)
+            if reason is not None:
+                return without(letter, "refused", reason)
+            done = await self._worker.play(letter.run, letter, blobs, memory)
+            if done.verdict == "done":
+                keeper.worked(letter)
+            return done
         if is_light(letter.own):
-            return _stepped(vault, letter)
+            return _stepped(keeper, letter)
         try:
-            mine = vault.masks(letter)
+            mine = keeper.masks(letter)
         except UmbelError as error:
             return without(letter, "refused", _reason(error))
         return await self._worker.play(letter.run, replace(letter, mine=mine), blobs, memory)

@@ -142,6 +142,7 @@ class NodeLife:
                 policy=self._policy(),
                 done_today=keeper.done_today,
                 purse=keeper,
+                sums=keeper,
                 review=self._reviewer(),
                 receipts=self._receipts(),
                 enrolled=self._enrolled if self.secure else lambda run: None,

@@ -18,6 +18,10 @@ from umbel.runtimes.halves import CIPHERED, SECURED
 
 Plan: TypeAlias = "Mapping[str, Any]"
 MOST_EPSILON = 200.0
+LEAST_HIDING_NOISE = 0.5
+"""Of a sum, in clips: the difference of two has more of it, and is about one client's update."""
+MOST_RECKONED_STEPS, LEAST_RECKONED_NOISE = 2**20, 0.25
+"""Beyond these a privacy loss distribution takes minutes; Rényi divergences, which tell no less, are quick."""
 SLACK = 1.001
 """What rounding may make of a δ."""
 
@@ -30,6 +34,19 @@ def epsilon_of(plan: Plan) -> float | None:
 def is_own_noise(plan: Plan) -> bool:
     """Whether what leaves the node is a release, as its own noise is in it: each answer costs, not each round."""
     return _table(_table(plan, "privacy"), "differential_privacy").get("noise", "server") != "server"
+
+
+def hides_clients(plan: Plan) -> bool:
+    """Whether each answer of a client half has so much new noise that no two of them tell of each other.
+
+    It is the half that counts, which is what the node really does, and not what the plan says about it.
+    """
+    half = _table(plan, "client_half")
+    half = _table(half, "inner") if half.get("name") in ("Secured", "Ciphered") else half
+    private = _table(half, "plan")
+    noise = _positive(_table(half, "mechanism"), "noise_multiplier")
+    is_own = half.get("name") == "Private" and private.get("noise", "server") != "server"
+    return is_own and private.get("unit") == "client" and noise is not None and noise >= LEAST_HIDING_NOISE
 
 
 def separation_of(plan: Plan) -> int | None:
@@ -149,12 +166,21 @@ def _why_not_trained(rounds: int, epsilon: float, delta: float, noise: float, pr
         require(
             rough <= MOST_EPSILON, f"it is about epsilon={rough:.3g}, and nothing above {MOST_EPSILON:g} is reckoned"
         )
-        cost = spent(mechanism, rounds, delta)
+        if rough <= epsilon:
+            return None
+        is_quick = rounds * mechanism.steps <= MOST_RECKONED_STEPS and noise >= LEAST_RECKONED_NOISE
+        cost = spent(mechanism, rounds, delta) if is_quick or mechanism.probability == 1 else rough
     except ConfigError as error:
         return f"what the plan's steps cost cannot be told: {error}"
-    if cost > epsilon * SLACK:
-        return f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
-    return None
+    if cost <= epsilon * SLACK:
+        return None
+    reason = f"the plan promises epsilon={epsilon:g}, which its noise does not give over {rounds} rounds"
+    if is_quick:
+        return reason
+    return (
+        f"{reason} by a rough account, of {rough:.4g}; a node has a finer one for at most {MOST_RECKONED_STEPS} steps "
+        f"with noise of at least {LEAST_RECKONED_NOISE}"
+    )
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any, final
 from umbel.audit.receipt import read_receipt, receipt_bytes, why_no_receipt
 from umbel.errors import ConfigError, StoreError
 from umbel.stores.link import Check, signatures
+from umbel.wire.packets import Settled
 
 FILE = "receipts.jsonl"
 MOST_BYTES = 16 * 2**20
@@ -39,6 +40,18 @@ class ReceiptBook:
     def __init__(self, path: Path, check: Check | None = None, *, most_bytes: int = MOST_BYTES) -> None:
         self.path, self._check, self._most_bytes = path, check, most_bytes
         self._stands: OrderedDict[tuple[str, int], str] = OrderedDict()
+
+    def settled(self, event: Settled, client: str, card: str | None, sent: Collection[str] | None) -> str | None:
+        """As `take`, of an answer's receipt as it came.
+
+        Args:
+            client, card: who this node is, and the digest of its data card.
+        """
+        expected: dict[str, Any] = {name: getattr(event, name) for name in ("run", "round", "attempt")}
+        try:
+            return self.take(bytes(event.receipt), {**expected, "client": client, "card": card}, sent)
+        except StoreError as error:
+            return str(error)
 
     def take(self, data: bytes, expected: Mapping[str, Any], sent: Collection[str] | None = None) -> str | None:
         """Keep a receipt, even a wrong one: it is evidence.

@@ -151,6 +151,15 @@ class Policy:
         reasons = (_why_not_app, _why_not_strategy, _why_not_private, _why_not_data, _why_not_unread)
         return next((reason for judge in reasons if (reason := judge(self, plan)) is not None), None)
 
+    def why_not_kind(self, kind: str) -> str | None:
+        """Why what an ask of this kind wants is not given: the answer to a query is one node's, and has no mask."""
+        if kind != "query" or not self.privacy.require_secure_aggregation:
+            return None
+        return (
+            "the policy's privacy.require_secure_aggregation is set, and a query asks for what this node has alone; if "
+            "it was for the first model, give the server initial_parameters"
+        )
+
     def why_not_now(self, facts: Conditions) -> str | None:
         """Why nothing is worked on at this moment."""
         when = self.when

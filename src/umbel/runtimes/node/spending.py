@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast, final
 
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.promises import epsilon_of, is_own_noise, key_of
-from umbel.runtimes.node.vault import is_light
+from umbel.runtimes.node.vault import is_light_step
 
 
 class Purse(Protocol):
@@ -50,9 +50,10 @@ class Spending:
             return
         known = cast("Mapping[str, Any]", plan)
         cost = epsilon_of(known)
-        self._costs.pop(run, None)
         if cost is not None:
-            self._costs[run] = key_of(run, known), cost
+            self._costs[run] = key_of(run, known), cost  # at once, as the run may be asked meanwhile
+        else:
+            self._costs.pop(run, None)
         if is_own_noise(known):
             self._released.setdefault(run, 0 if self._purse is None else self._purse.released(run))
 
@@ -80,7 +81,7 @@ class Spending:
         Who is asked again and again for one round could average the noise away, so it is answers that count. One that
         is kept and sent once more is not worked out again, and is not looked at here.
         """
-        return None if is_light(letter.own) else self._released.get(letter.run)
+        return None if is_light_step(letter) else self._released.get(letter.run)
 
     def release(self, run: str) -> None:
         """Keep that one more answer will be worked out."""

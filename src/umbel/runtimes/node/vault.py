@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from umbel.errors import ClientError
-from umbel.runtimes.halves import check_cryptography, is_masked, own_noise_in, sharing_in
+from umbel.runtimes.halves import check_cryptography, is_masked, sharing_in
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
-from umbel.runtimes.node.opened_sums import OpenedSums
+from umbel.runtimes.node.opened_sums import OpenedSums, RunSums
+from umbel.runtimes.node.promises import hides_clients
 
 if TYPE_CHECKING:
     from umbel.privacy.sa1.member import Member
-    from umbel.privacy.sa1.party import Party
+    from umbel.privacy.sa1.party import Floors, Party
     from umbel.privacy.sa1.purpose import Purpose
     from umbel.privacy.sa1.replies import Kept
     from umbel.privacy.sa1.sets import Sets
@@ -33,16 +34,22 @@ def is_light(own: Mapping[str, Any]) -> bool:
     return own.get("step") in LIGHT
 
 
+def is_light_step(letter: Letter) -> bool:
+    """Whether an ask is one of those, and not another kind of ask that says so."""
+    return letter.kind in ("fit", "evaluate") and is_light(letter.own)
+
+
 def is_step(own: Mapping[str, Any]) -> bool:
     """Whether an ask is any step of a secure round."""
     return own.get("step") in LIGHT | LONG
 
 
-def vault_for(run: str, name: str, plan: Mapping[str, Any]) -> Vault | None:
+def vault_for(run: str, name: str, plan: Mapping[str, Any], opened: OpenedSums) -> Vault | None:
     """A vault, if the plan is one of sums that clients mask.
 
     Args:
         plan: with the identity that the node made for this run, if it is enrolled, and its owner's floors.
+        opened: the sums of all runs.
 
     Raises:
         NotSupported: the plan's noise cannot be told, or the package `cryptography` is not there.
@@ -50,8 +57,15 @@ def vault_for(run: str, name: str, plan: Mapping[str, Any]) -> Vault | None:
     if not is_masked(plan):
         return None
     check_cryptography()
-    # Noise that is new in each answer hides it in the difference of two sums, too.
-    return Vault(run, party_for(run, name, plan), is_new=own_noise_in(plan))
+    party = party_for(run, name, plan)
+    return Vault(run, party, opened.for_run(least=party.floors.min_cohort, is_hidden=hides_clients(plan)))
+
+
+def floors_in(plan: Mapping[str, Any]) -> Floors:
+    """What the client's owner insists on; the node has put it into the plan."""
+    from umbel.privacy.sa1.party import Floors
+
+    return Floors(**plan.get("floors", {}))
 
 
 def party_for(run: str, name: str, plan: Mapping[str, Any]) -> Party:
@@ -60,9 +74,9 @@ def party_for(run: str, name: str, plan: Mapping[str, Any]) -> Party:
     Args:
         plan: as for `vault_for`.
     """
-    from umbel.privacy.sa1.party import Floors, Party
+    from umbel.privacy.sa1.party import Party
 
-    known: dict[str, Any] = {"floors": Floors(**plan.get("floors", {})), "sharing": sharing_in(plan)}
+    known: dict[str, Any] = {"floors": floors_in(plan), "sharing": sharing_in(plan)}
     identity = identity_in(plan)
     if identity is None:
         known |= {"secret": os.urandom(32), "trusts": pinning()}
@@ -82,17 +96,16 @@ class Vault:
 
     Args:
         party: the client as its owner set it up.
-        is_new: whether the client's vector is another one each time, as its own noise is in it.
+        opened: what this run may open.
     """
 
-    def __init__(self, run: str, party: Party, *, is_new: bool = False) -> None:
+    def __init__(self, run: str, party: Party, opened: RunSums) -> None:
         from umbel.privacy.sa1.replies import Kept
 
-        self._run, self.party, self._is_new = run, party, is_new
+        self._run, self.party, self._opened = run, party, opened
         self._kept: Kept = Kept()
         self._last: tuple[int, int] | None = None
         """Of the offer that was taken last: who led, and its number."""
-        self._opened = OpenedSums(party.floors.min_cohort)
 
     def answer(self, letter: Letter) -> dict[str, Any]:
         """What is answered to a step for which no client works. It is kept before the answer leaves.
@@ -107,7 +120,7 @@ class Vault:
             _check_turn(letter, self._kept.member.about)
         kept, told = replied(self.party, self._kept, own, last=self._last, why_not=self._why_not)
         if step == "release" and kept.member is not None:
-            self._note_sum(kept.member)
+            self._open(kept.member)
         self._keep(kept)
         return told
 
@@ -157,15 +170,22 @@ class Vault:
 
     def _why_not(self, member: Member, sets: Sets) -> str | None:
         """Why a sum is not to be opened whose difference to one that was opened would show what single clients sent."""
-        return None if self._is_new else self._opened.why_not(self._about(member), _named(member, sets))
+        return self._opened.why_not(member.about.kind, member.about.model, _named(member, sets))
 
-    def _note_sum(self, member: Member) -> None:
+    def _open(self, member: Member) -> None:
+        """Look again, as other runs may have come so far meanwhile, and remember the sum.
+
+        Raises:
+            ClientError: says why it is not to be opened.
+            StoreError: it cannot be remembered.
+        """
         from umbel.privacy.sa1.sets import Sets
 
-        self._opened.add(self._about(member), _named(member, member.sets or Sets.full(member.clients)))
-
-    def _about(self, member: Member) -> tuple[str, str, bytes]:
-        return self._run, member.about.kind, member.about.model
+        sets = member.sets or Sets.full(member.clients)
+        reason = self._why_not(member, sets)
+        if reason is not None:
+            raise ClientError(self.party.name, reason)
+        self._opened.add(member.about.kind, member.about.model, _named(member, sets))
 
 
 def _named(member: Member, sets: Sets) -> frozenset[str]:

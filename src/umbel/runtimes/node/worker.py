@@ -52,6 +52,16 @@ def without(letter: Letter, verdict: str, reason: str) -> Finished:
     return Finished(*seal_answer(Answer(*place, verdict=verdict, reason=reason)), verdict, reason=reason)
 
 
+def forgetful(letter: Letter) -> Finished:
+    """The answer to an ask that goes on from a state of the client's that is not here."""
+    assert letter.basis is not None
+    reason = (
+        f"this node does not have its client's state of round {letter.basis[0]} (was its folder removed?); "
+        "start a new run, or put the folder back"
+    )
+    return without(letter, "failed", reason)
+
+
 class Worker(Protocol):
     """Plays the clients of runs, one turn at a time."""
 

@@ -27,7 +27,7 @@ from umbel.coordinators import (
     leader,
     read_where,
 )
-from umbel.errors import ConfigError, NotSupported, RoundError, StoreError
+from umbel.errors import ConfigError, NotSupported, RoundError, StoreError, TooFewClients, UmbelError
 from umbel.plan import FORMAT, describe
 from umbel.privacy.plan import PrivacyPlan
 from umbel.privacy.promised import Promised
@@ -45,7 +45,7 @@ from umbel.runtimes.server.memory import Memory
 from umbel.runtimes.server.nodes import Nodes
 from umbel.runtimes.server.players import NodePlayers
 from umbel.runtimes.server.streams import StreamPlayers
-from umbel.runtimes.session import Hooks, Observer
+from umbel.runtimes.session import Hooks, Observer, broken_off
 from umbel.runtimes.stopping import check_stopping
 from umbel.stores import Store
 from umbel.strategy import Strategy
@@ -233,7 +233,10 @@ class Conduct:
     def waits_for(self) -> str | None:
         """What the run waits for before it can begin, in a sentence."""
         wanted, there = 0 if self.config.arrivals else self.config.min_available_clients or 1, self.nodes.size
-        return None if there >= wanted else f"waiting for nodes: {there} of {wanted} {self.are_what}"
+        if there >= wanted:
+            return None
+        refusals = "" if self.leader.refusals is None else f"; refused by {self.leader.refusals}"
+        return f"waiting for nodes: {there} of {wanted} {self.are_what}{refusals}"
 
     @property
     def are_what(self) -> str:
@@ -287,8 +290,10 @@ class Conduct:
             try:
                 least = config.min_available_clients or 1
                 params, giver = await self.leader.initial(players, given, least=least, timeout_s=config.round_timeout)
-            except RoundError:
-                kept.store.set_status(self.run, "interrupted")
+            except StoreError:
+                raise
+            except UmbelError as error:
+                await self._offload(partial(self._end_early, error))
                 raise
         # The notary reads the log once, in which nothing may be on its way meanwhile.
         while under_way := [note for note in self._notes if not note.done()]:
@@ -308,6 +313,16 @@ class Conduct:
         ended = await self.leader.lead(session, players)
         log = kept.store.log(self.run)
         return replace(History.of(log, session.state.params, self.run, self.plan), ended=ended)
+
+    def _end_early(self, error: UmbelError) -> None:
+        """Write down that the run ended before it began: it was stopped, or failed."""
+        is_stopped = isinstance(error, RoundError) and not isinstance(error, TooFewClients)
+        reason = "interrupted" if is_stopped else broken_off(error)
+        store, event = self._kept.store, {"format": FORMAT, "kind": "ended", "round": 0, "reason": reason}
+        store.append(self.run, event)
+        store.set_status(self.run, "interrupted" if is_stopped else "failed")
+        if self._notary is not None:
+            self._notary.noted(event)
 
     def _players(self, loop: asyncio.AbstractEventLoop) -> tuple[Rounds | Overlapping, NodePlayers]:
         """Who leads, and who plays the clients."""

@@ -44,6 +44,7 @@ Offload: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 DONE = object()
 SPOOLED_LEAST_BYTES = 2**16
 PATIENCE_S = 60.0
+TOLD_REFUSALS = 3
 
 
 @final
@@ -78,6 +79,8 @@ class Leader:
         self.run, self.nodes = run, nodes
         self._plan, self._desk, self._offload = plan, desk, offload
         self._allowed, self._why_not, self._say = allowed, why_not, say
+        self.refusals: str | None = None
+        """Which nodes refuse the run and why, where all that are there have decided and some do."""
         self._judged: WeakKeyDictionary[Node, str | None] = WeakKeyDictionary()
         self._players: NodePlayers | None = None
         self._inbox: deque[Any] = deque()
@@ -127,6 +130,7 @@ class Leader:
             node.refused[self.run] = answer.reason
             self._invited.discard(node.name)
             self._say(f"node {node.name} does not take part: {answer.reason}")
+            self._bell.set()
             return
         try:
             can = {str(name) for name in answer.facts.get("capabilities", ())}
@@ -164,6 +168,7 @@ class Leader:
         self._tell(Stalled(node.name, round, attempt))
 
     def left(self, node: Node) -> None:
+        self._bell.set()
         self._invited.discard(node.name)
         if self._there.get(node.name) is node:
             del self._there[node.name]
@@ -216,7 +221,8 @@ class Leader:
             while (name := next_client(set())) is None:
                 if len(unable) >= least:
                     raise UmbelError(f"there are no initial parameters, and {next(iter(unable.values()))}")
-                for event in await self._events(math.inf):
+                self._look_for_refusals()
+                for event in await self._events(players.refused_until(0, self.refusals)):
                     if isinstance(event, Stopped):
                         raise RoundError(0, f"it was not begun: {event.reason}")
             if given is not None:
@@ -246,6 +252,7 @@ class Leader:
             TooFewClients, RoundError, StoreError: as `Session.steps`.
         """
         session.players = players
+        players.refusals = lambda: self.refusals
         return await self._follow(players, session.steps())
 
     async def _follow(self, players: NodePlayers, steps: Steps[Result]) -> Result:
@@ -253,6 +260,7 @@ class Leader:
         self._players = players
         events: list[Any] | None = None
         while True:
+            self._look_for_refusals()
             outcome, value = await self._offload(lambda events=events: _advance(steps, events))
             if events is not None:
                 events.clear()  # an update that is folded is held by nobody, before the next one is let in
@@ -263,6 +271,15 @@ class Leader:
             if outcome is DONE:
                 return value
             events = [*await self._events(value), *self._moved(players)]
+
+    def _look_for_refusals(self) -> None:
+        there = [node for node in self._desk.nodes.values() if self._allowed(node)]
+        refused = {node.name: node.refused[self.run] for node in there if self.run in node.refused}
+        decided = len(refused) + sum(self.run in node.ready for node in there)
+        found = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items())[:TOLD_REFUSALS])
+        more = f"; and {len(refused) - TOLD_REFUSALS} more" if len(refused) > TOLD_REFUSALS else ""
+        is_open = not refused or decided < len(there) or bool(self.arrivals_per_s)
+        self.refusals = None if is_open else found + more
 
     def _moved(self, players: NodePlayers) -> list[Moved]:
         """Of which queried nodes more has come since the last look."""

@@ -15,7 +15,7 @@ from typing import Any
 from umbel.arrays import Arrays
 from umbel.audit.contribution import Contribution
 from umbel.coordinators import Phase
-from umbel.errors import ClientError, ProtocolError, UmbelError
+from umbel.errors import ClientError, ProtocolError, TooFewClients, UmbelError
 from umbel.message import Ask, Receipt, Task, Update, checked_examples, numbers
 from umbel.runtimes.mail import Answer, Basis, blobs_of, left_s, read_answer, read_basis, write_basis, write_letter
 from umbel.runtimes.players import Interrupted, Players, Progress, Say, Steps
@@ -98,6 +98,9 @@ class NodePlayers(Players):
         """Since when an answer has been among that."""
         self.why_not: Callable[[], str | None] = lambda: None
         """Says why the next round may not begin yet; None lets it."""
+        self.refusals: Callable[[], str | None] = lambda: None
+        """Which nodes refuse the run, where all that are there have decided and some do."""
+        self._refused_since_s = math.inf
         self._unsettled: list[tuple[str, int, int, bool]] = []
         self._contributed: list[Contribution] = []
         """What went into the round under way."""
@@ -138,7 +141,27 @@ class NodePlayers(Players):
 
     def ready(self, round: int, least: int) -> Steps[None]:
         while (waits := self.why_not()) or self.nodes.size < least:
-            self._meant_for(None, (yield self._clock() + TURN_LOOK_S if waits else math.inf))
+            until_s = self._clock() + TURN_LOOK_S if waits else self.refused_until(round, self.refusals())
+            self._meant_for(None, (yield until_s))
+
+    def refused_until(self, round: int, refusals: str | None) -> float:
+        """Until when a round that too few nodes take part in waits for one that refuses to think better of it.
+
+        Raises:
+            TooFewClients: they have refused for as long as a round may take.
+        """
+        if refusals is None or self._evaluation_timeout_s is None:
+            self._refused_since_s = math.inf
+            return math.inf
+        self._refused_since_s = min(self._refused_since_s, self._clock())
+        until_s = self._refused_since_s + self._evaluation_timeout_s
+        if self._clock() < until_s:
+            return until_s
+        raise TooFewClients(
+            round,
+            f"too few nodes take part, and for round_timeout={self._evaluation_timeout_s:g} s nodes have refused "
+            f"({refusals}); have their owners let the run in (umbel agree, or their policy), then resume it",
+        )
 
     def _meant_for(self, phase: Opened | None, events: Sequence[Any]) -> list[Any]:
         """The events but those of clients with asks of other phases, which are kept for these."""
