@@ -526,8 +526,9 @@ class Agent:
             if reason:
                 self._say(f"round {letter.round} of run {letter.run} is not worked on: {reason}")
                 return without(letter, "unwilling", reason)
-            memory = self._keeper.state(letter.run, letter.basis)
-            if letter.basis is not None and memory is None:
+            is_light = is_light_step(letter)
+            memory = None if is_light else self._keeper.state(letter.run, letter.basis)
+            if letter.basis is not None and memory is None and not is_light:
                 return forgetful(letter)
             arrays = await self._arrays(letter)
             leaves = None

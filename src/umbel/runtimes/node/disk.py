@@ -118,13 +118,14 @@ class DiskKeeper:
 
     def add_sum(self, about: bytes, members: frozenset[str]) -> None:
         """Keep one more, before what opens it leaves; of too many the oldest are forgotten."""
-        newest = "OVER (ORDER BY at DESC)"
-        total = f"SELECT at, SUM(LENGTH(members)) {newest} AS bytes, ROW_NUMBER() {newest} AS number FROM sums"
-        old = f"SELECT at FROM ({total}) WHERE number > 1 AND (bytes > ? OR number > ?)"
         self._do(
             ("INSERT OR REPLACE INTO sums (about, members) VALUES (?,?)", (about, json.dumps(sorted(members)))),
-            (f"DELETE FROM sums WHERE at IN ({old})", (KEPT_SUM_BYTES, KEPT_SUMS)),
+            ("DELETE FROM sums WHERE at <= (SELECT MAX(at) FROM sums) - ?", (KEPT_SUMS,)),
         )
+        if self._one("SELECT TOTAL(LENGTH(members)) FROM sums") > KEPT_SUM_BYTES:
+            newer = "SELECT at, SUM(LENGTH(members)) OVER (ORDER BY at DESC) AS bytes FROM sums"
+            old = f"SELECT at FROM ({newer}) WHERE bytes > ? AND at < (SELECT MAX(at) FROM sums)"
+            self._do((f"DELETE FROM sums WHERE at IN ({old})", (KEPT_SUM_BYTES,)))
 
     def state(self, run: str, basis: Basis) -> bytes | None:
         if basis is None:
