@@ -131,7 +131,7 @@ class Host:
             ask = self.ciphers.filled(base.run, ask)
             if (reply := self.program.strategy.reply(ask, ctx)) is not None:
                 return replace(base, update=self.ciphers.emptied(base.run, ask, reply)), None
-        elif is_step(ask.own) and not self._masks(ask):
+        elif is_step(ask) and not self._masks(ask):
             raise NotSupported("the ask is a step of a secure round, and this run has none")
         elif self._is_secured and turns and not self._masks(ask):
             raise NotSupported("this run has secure rounds, and the ask is no step of one")

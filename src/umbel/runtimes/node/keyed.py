@@ -15,7 +15,7 @@ from umbel.runtimes.mail import Answer, Letter, seal_answer
 from umbel.runtimes.node.opened_sums import OpenedSums
 from umbel.runtimes.node.promises import hides_clients
 from umbel.runtimes.node.signed_sums import SignedSums
-from umbel.runtimes.node.vault import Vault, floors_in, is_light, is_step, vault_for
+from umbel.runtimes.node.vault import Vault, floors_in, is_light_step, is_step, vault_for
 from umbel.runtimes.node.worker import Finished, Worker, without
 
 KEPT_ANSWERS = 8
@@ -68,13 +68,13 @@ class KeyedWorker:
 
     async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         sums = self._sums.get(run)
-        if sums is None or not is_step(letter.own):
+        if sums is None or not is_step(letter):
             return await self._worker.play(run, letter, blobs, memory)
         place = (letter.round, letter.attempt, letter.kind, letter.key)
         if place in sums.answers:
             return sums.answers[place]
         done = await self._done(sums.keeper, letter, blobs, memory)
-        if letter.kind != "fit" or is_light(letter.own):
+        if letter.kind != "fit" or is_light_step(letter):
             # An answer to `fit` itself is kept by the node, durably.
             sums.answers[place] = done
             while len(sums.answers) > KEPT_ANSWERS:
@@ -92,7 +92,7 @@ class KeyedWorker:
             if done.verdict == "done":
                 keeper.worked(letter)
             return done
-        if is_light(letter.own):
+        if is_light_step(letter):
             return _stepped(keeper, letter)
         try:
             mine = keeper.masks(letter)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from umbel.errors import ClientError
+from umbel.message import Ask
 from umbel.runtimes.halves import check_cryptography, is_masked, sharing_in
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.enrolled import identity_in, pinning, trusts_of
@@ -29,19 +30,14 @@ LIGHT = frozenset({"advertise", "share", "agree", "release", "deal", "open"})
 LONG = frozenset({"mask", "encrypt"})
 
 
-def is_light(own: Mapping[str, Any]) -> bool:
-    """Whether an ask is a step of a secure round for which no client works."""
-    return own.get("step") in LIGHT
-
-
 def is_light_step(letter: Letter) -> bool:
-    """Whether an ask is one of those, and not another kind of ask that says so."""
-    return letter.kind in ("fit", "evaluate") and is_light(letter.own)
+    """Whether an ask is a step of a secure round for which no client works, and not another kind that says so."""
+    return is_step(letter) and letter.own.get("step") in LIGHT
 
 
-def is_step(own: Mapping[str, Any]) -> bool:
+def is_step(ask: Letter | Ask) -> bool:
     """Whether an ask is any step of a secure round."""
-    return own.get("step") in LIGHT | LONG
+    return ask.kind in ("fit", "evaluate") and ask.own.get("step") in LIGHT | LONG
 
 
 def vault_for(run: str, name: str, plan: Mapping[str, Any], opened: OpenedSums) -> Vault | None:
