@@ -94,7 +94,7 @@ def events(place):
     """The newest run at the server, and its log."""
     db = sqlite3.connect(place.folder / ".umbel" / "server" / "runs.db", timeout=30)
     try:
-        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone()
+        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone() or [None]
         bodies = db.execute("SELECT body FROM events WHERE run=? ORDER BY number", (run,))
         return run, [json.loads(body) for (body,) in bodies]
     finally:

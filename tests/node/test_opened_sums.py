@@ -28,6 +28,7 @@ from umbel.runtimes.node.agent import Agent, Identity
 from umbel.runtimes.node.disk import DiskKeeper
 from umbel.runtimes.node.keep import MemoryKeeper
 from umbel.runtimes.node.opened_sums import MemorySums, OpenedSums
+from umbel.runtimes.node.promises import hides_clients
 from umbel.runtimes.node.vault import ATTEMPT_STEPS
 from umbel.runtimes.node.worker import LocalWorker
 from umbel.runtimes.privately import Parts
@@ -262,3 +263,22 @@ def test_names_of_too_many_bytes_are_forgotten_but_those_of_the_newest_sum(tmp_p
     keeper.add_sum(b"3", frozenset(["z" * 600]))
     assert len(keeper.sums(b"3")) == 1
     assert opened_sums.KEPT_SUM_BYTES > 2**20
+
+
+NOISY = {"name": "Private", "plan": {"unit": "client"}}
+
+
+@pytest.mark.parametrize(
+    ("outer", "noise", "sharing", "hides"),
+    [
+        ("Secured", "distributed", {"name": "Sharing"}, True),
+        ("Secured", "distributed", None, False),
+        ("Ciphered", "distributed", {"name": "Sharing"}, False),
+        ("Secured", "local", None, True),
+        ("Secured", "server", {"name": "Sharing"}, False),
+    ],
+)
+def test_noise_counts_where_a_client_adds_it(outer, noise, sharing, hides):
+    half = {**NOISY, "plan": {"unit": "client", "noise": noise}}
+    half["mechanism"] = {"noise_multiplier": 1.0, "sharing": sharing}
+    assert hides_clients({"client_half": {"name": outer, "inner": half}}) is hides

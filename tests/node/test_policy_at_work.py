@@ -318,6 +318,15 @@ def test_what_says_that_it_goes_on_with_a_secure_round_counts_unless_it_is_one()
     play(Policy(limits=Limits(rounds_per_day=1)), story, plan=plan)
 
 
+@pytest.mark.parametrize("step", [["mask"], {"mask": 1}])
+def test_an_ask_that_cannot_be_read_does_not_keep_the_next_from_an_answer(step):
+    async def story(world):
+        for own in ({"step": step}, {}):
+            assert (await world.ask(round=1 + len(own), own=own)).verdict == "done"
+
+    play(None, story)
+
+
 def test_an_ask_for_a_client_of_another_name_is_not_worked_on():
     """By its name a client has its turns: under another one it would have those of others, too."""
 

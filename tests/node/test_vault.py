@@ -20,7 +20,7 @@ from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Letter
 from umbel.runtimes.node.gate import Gate
 from umbel.runtimes.node.rules import Policy, Privacy
-from umbel.runtimes.node.vault import ATTEMPT_STEPS
+from umbel.runtimes.node.vault import ATTEMPT_STEPS, is_step
 from umbel.runtimes.secure import keyring_for, purpose_for, secured
 
 SECURE = fl.Secure()
@@ -30,6 +30,9 @@ MODEL = Arrays.of([np.zeros(2, np.float32)])
 class Same(fl.NumPyClient):
     def fit(self, parameters, config):
         return parameters, 1, {}
+
+    def evaluate(self, parameters, config):
+        return 0.5, 1, {}
 
 
 PLAN = {"client_half": client_half(secured(fl.FedAvg(), SECURE)), "run": "run"}
@@ -220,3 +223,48 @@ def test_a_secure_round_counts_once_for_the_policy(step):
     gate = Gate(Policy())
     assert asyncio.run(gate.why_not_ask(letter_of(step, b""))) is None
     assert gate._count == (step == "mask")
+
+
+@pytest.mark.parametrize("step", [["mask"], {"mask": 1}, 7, None])
+def test_a_step_that_is_no_word_is_none(step):
+    letter = replace(letter_of("mask", b""), own={"step": step, "message": b""})
+    assert not is_step(letter)
+    assert played(node_of(), letter).verdict == "unwilling"
+
+
+def test_a_client_without_evaluate_takes_no_part_in_sums_of_it():
+    """The sum of one that has it among others that have not is that one's loss."""
+
+    class Trains(fl.NumPyClient):
+        def fit(self, parameters, config):
+            return parameters, 1, {}
+
+    node = AtNode(lambda: Trains(), PLAN, "north")
+    answer = played(node, letter_of("advertise", offer(), kind="evaluate"))
+    assert "has no evaluate" in answer.reason
+    assert played(node, letter_of("advertise", offer())).verdict == "done"
+
+
+def test_an_offer_ahead_of_another_run_is_not_taken():
+    federation = Federation()
+    federation.sum(1, until="mask")
+    letter = federation.letters["north", "mask"]
+    for run, is_taken in (("other", False), ("run", True)):
+        node = federation.nodes["north"]
+        before = node.vault._kept
+        answer = played(node, replace(letter, own={**letter.own, "ahead": offer(number=9, run=run)}, key=len(run)))
+        assert ("ahead" in answer.update.own) is is_taken
+        node.vault._kept = before
+
+
+def test_an_answer_that_is_still_here_is_found_before_anything_is_counted():
+    federation = Federation()
+    federation.sum(1, "evaluate")
+    node, letter = federation.nodes["north"], federation.letters["north", "mask"]
+    assert node.worker.answered(letter) is not None
+    assert node.worker.answered(replace(letter, key=1)) is None
+
+
+def test_a_step_of_an_encrypted_sum_is_none_of_a_masked_one():
+    answer = played(node_of(), replace(letter_of("mask", b""), own={"step": "encrypt", "message": b""}))
+    assert "has no step 'encrypt'" in answer.reason

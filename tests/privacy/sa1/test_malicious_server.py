@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tests.privacy.sa1.transcript import MODEL, offer_of, parties_of, purpose_of, vectors_of
 
-from umbel.errors import ProtocolError, SecureRefused
+from umbel.errors import ConfigError, ProtocolError, SecureRefused
 from umbel.privacy.sa1 import (
     Advert,
     Floors,
@@ -442,3 +443,52 @@ def test_a_new_offer_ends_all_that_was_made_ahead():
     assert (kept.member.offer, kept.ahead) == (later, None)
     with pytest.raises(SecureRefused, match="each step is taken once"):
         received(party, kept, {"step": "mask", "message": world.inboxes["000"]}, MODEL)
+
+
+@pytest.mark.parametrize("size", [17, 2**10 + 1])
+def test_a_name_is_not_longer_than_names_are(size):
+    advert = Advert("x" * size, bytes(32), b"", bytes(32), bytes(32), bytes(64))
+    if size <= 2**10:
+        assert Advert.read(advert.data) == advert
+        return
+    with pytest.raises(ProtocolError, match="a client's name has 1025 bytes"):
+        Advert.read(advert.data)
+
+
+def test_sets_of_another_size_are_refused_before_they_are_unpacked():
+    with pytest.raises(ProtocolError, match="no sets of a round with 5 clients"):
+        Sets.read(joined((5).to_bytes(4, "little"), bytes(2**20), bytes(2**20)), 5)
+
+
+def test_a_neighbourhood_is_not_larger_than_any_needs():
+    with pytest.raises(ConfigError, match="1025 clients would mask together"):
+        offer_of(1025)
+
+
+@pytest.mark.parametrize("graph", [{}, {"neighbours": 6, "threshold": 5}])
+def test_a_client_s_neighbours_are_those_that_everybody_finds(graph):
+    offer = offer_of(64, **graph)
+    adverts = tuple(Advert.read(advertise(party, offer.data)[1]) for party in parties_of(64).values())
+    header = Header(offer, adverts)
+    assert tuple(header.near(index) for index in range(64)) == header.neighbours
+
+
+def test_keys_of_small_order_are_not_passed_on():
+    gathering, party = Gathering(offer_of(COUNT, threshold=4)), parties_of(COUNT)["000"]
+    _, message = advertise(party, gathering.offer.data)
+    bad = replace(Advert.read(message), mask=bytes(32))
+    bad = replace(bad, signature=party.sign(bad.signed(gathering.offer)))
+    with pytest.raises(ProtocolError, match="agrees on nothing"):
+        gathering.advert("000", bad.data)
+
+
+@pytest.mark.parametrize("step", ["share", "mask", "agree", "release"])
+def test_messages_of_no_fields_or_of_any_bytes_are_refused_like_others(step):
+    world = World().shared()
+    rng = np.random.default_rng(0)
+    found = [b"", joined(), joined(b""), joined(joined()), *(rng.bytes(int(size)) for size in rng.integers(0, 90, 200))]
+    for message in found:
+        own = {"step": step, "message": message, "ahead": message}
+        work = partial(received, model=MODEL) if step == "mask" else replied
+        with pytest.raises((ProtocolError, SecureRefused)):
+            work(world.parties["000"], Kept(world.members["000"]), own)

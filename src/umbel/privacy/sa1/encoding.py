@@ -82,7 +82,7 @@ class Encoding:
     @classmethod
     def read(cls, data: bytes) -> Encoding:
         """The encoding in these bytes; ConfigError, struct.error or UnicodeDecodeError if it is none."""
-        numbers, *metrics = parted(data)
+        numbers, *metrics = parted(data, least=1)
         clip, weight_cap, metric_clip, clients, size, groups = _NUMBERS.unpack(numbers)
         return cls(
             clip=clip,

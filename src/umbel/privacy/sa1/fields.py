@@ -24,18 +24,18 @@ def joined(*fields: bytes) -> bytes:
     return lengths.tobytes() + b"".join(fields)
 
 
-def parted(data: bytes, count: int | None = None) -> list[bytes]:
+def parted(data: bytes, count: int | None = None, *, least: int = 0) -> list[bytes]:
     """The fields of `joined`.
 
     Args:
-        count: how many there have to be; None takes any number.
+        count: how many there have to be; None takes any number, of at least `least`.
 
     Raises:
         ProtocolError: these bytes are no such form.
     """
     found = int.from_bytes(data[:4], "little") if len(data) >= 4 else -1
     start = 4 * (found + 1)
-    if not 0 <= found <= MOST_FIELDS or len(data) < start or count not in (None, found):
+    if not 0 <= found <= MOST_FIELDS or len(data) < start or found < least or count not in (None, found):
         raise ProtocolError(f"SA1 expects {'some' if count is None else count} fields, got {len(data)} other bytes")
     ends = np.cumsum(np.concatenate([[start], np.frombuffer(data, "<u4", found, 4).astype(np.int64)])).tolist()
     if ends[-1] != len(data):

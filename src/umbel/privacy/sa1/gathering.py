@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from umbel.errors import ProtocolError
 from umbel.privacy.sa1.fields import parted
-from umbel.privacy.sa1.keys import is_signed
+from umbel.privacy.sa1.keys import is_signed, pair_key
 from umbel.privacy.sa1.offer import Advert, Header, Offer
 from umbel.privacy.sa1.shamir import SHARE_BYTES
 
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(range(32)))
 SEALED_BYTES = 2 * SHARE_BYTES + 16
 
 
@@ -74,6 +77,8 @@ class Gathering:
             raise ProtocolError(f"client {client} advertises keys as {found.name}, twice, late or uninvited")
         if not is_signed(found.identity, found.signature, found.signed(self.offer)):
             raise ProtocolError(f"the keys of client {client} are not signed for this offer")
+        for key in (found.channel, found.mask):
+            pair_key(_PROBE, key, b"channel", b"", 0, 0)  # every other client would refuse the header for it
         self._adverts[client] = found
 
     def close_adverts(self) -> bytes:

@@ -21,9 +21,23 @@ def neighbours_of(clients: int, count: int, digest: bytes) -> tuple[tuple[int, .
     """
     if count == 0:
         return tuple(tuple(j for j in range(clients) if j != i) for i in range(clients))
-    ring = sorted(range(clients), key=lambda i: sha256(b"umbel SA1 ring 1" + digest + i.to_bytes(4, "little")).digest())
+    ring = _ring(clients, digest)
     near: list[tuple[int, ...]] = [()] * clients
     steps = [step for step in range(-count // 2, count // 2 + 1) if step]
     for place, client in enumerate(ring):
         near[client] = tuple(sorted(ring[(place + step) % clients] for step in steps))
     return tuple(near)
+
+
+def near_of(clients: int, count: int, digest: bytes, client: int) -> tuple[int, ...]:
+    """One client's neighbours, as in `neighbours_of`: who asks for one need not hold those of all."""
+    if count == 0:
+        return tuple(j for j in range(clients) if j != client)
+    ring = _ring(clients, digest)
+    place = ring.index(client)
+    return tuple(sorted(ring[(place + step) % clients] for step in range(-count // 2, count // 2 + 1) if step))
+
+
+@lru_cache(8)
+def _ring(clients: int, digest: bytes) -> list[int]:
+    return sorted(range(clients), key=lambda i: sha256(b"umbel SA1 ring 1" + digest + i.to_bytes(4, "little")).digest())

@@ -69,14 +69,14 @@ def share(party: Party, member: Member, header: bytes) -> tuple[Member, bytes]:
     digest = found.digest
     private = X25519PrivateKey.from_private_bytes(member.channel)
     peers: list[Peer] = []
-    for j in found.neighbours[index]:
+    for j in found.near(index):
         other = found.adverts[j]
+        if not is_signed(other.identity, other.signature, other.signed(found.offer)):
+            raise SecureRefused(party.name, f"the keys of client {other.name} are not signed by it for this offer")
         if not party.trusts(other.name, other.identity, other.credential):
             raise SecureRefused(
                 party.name, f"client {other.name} is not enrolled with the key that the header gives it"
             )
-        if not is_signed(other.identity, other.signature, other.signed(found.offer)):
-            raise SecureRefused(party.name, f"the keys of client {other.name} are not signed by it for this offer")
         key = pair_key(private, other.channel, b"channel", digest, min(index, j), max(index, j))
         peers.append(Peer(j, other.identity, other.mask, key))
     seed = party.entropy(32)
@@ -144,7 +144,7 @@ def _checked(party: Party, member: Member, header: Header) -> int:
     own = [index for index, advert in enumerate(header.adverts) if advert.name == name]
     if not own or header.adverts[own[0]].data != member.advert:
         raise SecureRefused(name, "the header does not have the keys that this client sent; somebody replaced them")
-    holders = 1 + len(header.neighbours[own[0]])
+    holders = 1 + len(header.near(own[0]))
     least = default_threshold(holders, max(0.5, party.floors.min_threshold_share))
     if offer.threshold < least:
         raise SecureRefused(

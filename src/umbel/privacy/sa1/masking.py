@@ -28,7 +28,7 @@ def purpose_in(message: bytes) -> Purpose:
     Raises:
         ProtocolError: it is none.
     """
-    return Purpose.read(parted(message)[0])
+    return Purpose.read(parted(message, least=1)[0])
 
 
 def receive(party: Party, member: Member, message: bytes, model: bytes) -> tuple[Member, Masks]:
@@ -47,7 +47,7 @@ def receive(party: Party, member: Member, message: bytes, model: bytes) -> tuple
         ProtocolError: a sealed share was changed.
     """
     at(party, member, "shared")
-    purpose, *sealed = parted(message)
+    purpose, *sealed = parted(message, least=1)
     about = Purpose.read(purpose)
     party.floors.check_encoding(party.name, about.encoding)
     if model != about.model:

@@ -11,7 +11,7 @@ from typing import final
 from umbel.errors import ConfigError, ProtocolError
 from umbel.message import require
 from umbel.privacy.sa1.fields import joined, parted
-from umbel.privacy.sa1.graph import COMPLETE_UP_TO, neighbours_of
+from umbel.privacy.sa1.graph import COMPLETE_UP_TO, near_of, neighbours_of
 
 SUITES = ("SA1", "SA1-C")
 """Masks from AES-256-CTR, or from ChaCha20 for processors without AES. A hybrid with ML-KEM would be a third."""
@@ -19,6 +19,8 @@ _NUMBERS = struct.Struct("<IIIII")
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 MOST_CREDENTIAL_BYTES = 2**14
+MOST_NAME_BYTES = 2**10
+MOST_NEIGHBOURHOOD = 1024
 
 
 @final
@@ -54,6 +56,10 @@ class Offer:
             self.neighbours == 0 or (self.neighbours % 2 == 0 and COMPLETE_UP_TO < self.clients > self.neighbours > 1),
             f"neighbours must be 0 (all), or above {COMPLETE_UP_TO} clients an even number below {self.clients}, got "
             f"{self.neighbours}",
+        )
+        require(
+            self.neighbourhood <= MOST_NEIGHBOURHOOD,
+            f"{self.neighbourhood} clients would mask together, {MOST_NEIGHBOURHOOD} at most may; set neighbours",
         )
         require(
             1 < self.threshold <= self.neighbourhood,
@@ -141,6 +147,8 @@ class Advert:
         name, identity, credential, channel, mask, signature = parted(data, 6)
         if not len(identity) == len(channel) == len(mask) == KEY_BYTES or len(signature) != SIGNATURE_BYTES:
             raise ProtocolError("an advert of SA1 has three keys of 32 bytes and a signature of 64")
+        if len(name) > MOST_NAME_BYTES:
+            raise ProtocolError(f"a client's name has {len(name)} bytes, allowed are {MOST_NAME_BYTES}")
         if len(credential) > MOST_CREDENTIAL_BYTES:
             raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
         try:
@@ -176,6 +184,10 @@ class Header:
         """Each client's neighbours by index, in ascending order."""
         return neighbours_of(len(self.adverts), 0 if self.complete else self.offer.neighbours, self.digest)
 
+    def near(self, index: int) -> tuple[int, ...]:
+        """One client's neighbours, as in `neighbours`."""
+        return near_of(len(self.adverts), 0 if self.complete else self.offer.neighbours, self.digest, index)
+
     @classmethod
     def read(cls, data: bytes) -> Header:
         """The header in these bytes.
@@ -183,5 +195,5 @@ class Header:
         Raises:
             ProtocolError: there is none.
         """
-        offer, *adverts = parted(data)
+        offer, *adverts = parted(data, least=1)
         return cls(Offer.read(offer), tuple(map(Advert.read, adverts)))

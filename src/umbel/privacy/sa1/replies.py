@@ -12,6 +12,7 @@ from umbel.privacy.sa1.joining import advertise, share
 from umbel.privacy.sa1.masking import agree, receive, release, sign_early
 from umbel.privacy.sa1.masks import Masks
 from umbel.privacy.sa1.member import Member
+from umbel.privacy.sa1.offer import Offer
 from umbel.privacy.sa1.party import Party
 from umbel.privacy.sa1.sets import Sets
 
@@ -133,6 +134,8 @@ def _ahead(party: Party, kept: Kept, own: Mapping[str, Any], last: Last | None) 
         return kept, {}
     try:
         if own["step"] == "mask":
+            if Offer.read(message).run != kept.member.offer.run:
+                return kept, {}
             before = max(last or kept.member.offer.order, kept.member.offer.order)
             member, answer = advertise(party, message, before)
         elif kept.ahead is not None:

@@ -46,6 +46,8 @@ class Sets:
             ProtocolError: there are none.
         """
         count, shared, summed = parted(data, 3)
+        if len(count) != 4 or not len(shared) == len(summed) == (clients + 7) // 8:
+            raise ProtocolError(f"these are no sets of a round with {clients} clients")
         found = cls(int.from_bytes(count, "little"), _indices(shared), _indices(summed))
         beyond = max(found.shared | found.summed, default=0) >= clients
         if found.clients != clients or beyond or found.data != data:

@@ -18,6 +18,7 @@ from umbel.errors import ArraysError, LinkError, NotSupported, ProtocolError, St
 from umbel.runtimes.halves import is_secured
 from umbel.runtimes.mail import RESUMABLE, Answer, Letter, read_letter, seal_of, write_answer
 from umbel.runtimes.node.conditions import Conditions, read_conditions
+from umbel.runtimes.node.enrolled import Identities
 from umbel.runtimes.node.gate import Gate, why_not_addressed
 from umbel.runtimes.node.keep import Keeper, KeptTurn
 from umbel.runtimes.node.keyed import KeyedWorker
@@ -26,8 +27,9 @@ from umbel.runtimes.node.receipts import ReceiptBook
 from umbel.runtimes.node.rules import Policy
 from umbel.runtimes.node.spending import Purse, Spending
 from umbel.runtimes.node.vault import is_light_step
-from umbel.runtimes.node.worker import Finished, NotBegun, Worker, forgetful, without
+from umbel.runtimes.node.worker import Finished, NotBegun, Worker, digest_of, forgetful, without
 from umbel.runtimes.stream import Stream
+from umbel.runtimes.turn import sentence
 from umbel.transports import Link
 from umbel.wire import unpack, zstd
 from umbel.wire.channel import Announced, Arrived, Event, Incoming, Withdrawn
@@ -44,7 +46,6 @@ from umbel.wire.packets import (
     Want,
     Welcome,
 )
-from umbel.wire.protobuf import Bytes
 
 Outcome: TypeAlias = Literal["finished", "refused", "lost"]
 Turn: TypeAlias = tuple[str, int, int, str]
@@ -119,10 +120,11 @@ class Agent:
         self._say, self._max_bytes = say, max_bytes
         self._gate = policy and Gate(policy, done_today=done_today, purse=purse, conditions=conditions)
         self._spending = Spending(purse)
-        self._review, self._enrolled = review, enrolled
+        self._review = review
         self._check_in, self._checked_in_s = check_in, math.nan
         self._away, self._back = False, asyncio.Event()
         self._begun: dict[str, bytes] = {}
+        self._identities = Identities(enrolled)
         self._receipts, self._seals = receipts, OrderedDict[tuple[str, int, int], set[str]]()
         """The seals of answers that were sent, of training and of evaluation."""
         self._unsent: tuple[Turn, str, Finished] | None = None
@@ -330,6 +332,7 @@ class Agent:
             if bytes(data) != RESUMABLE:
                 self._keeper.forget(message.run)
             self._begun.pop(message.run, None)
+            self._identities.forget(message.run)
             self._cancelled |= {turn for turn in self._known if turn[0] == message.run}
             self._worker.stop(message.run)
             self._came.set()
@@ -344,9 +347,9 @@ class Agent:
         assert message.buffer is not None
         data = message.buffer
         if len(data) > LARGE_BYTES:
-            digest = await asyncio.get_running_loop().run_in_executor(None, _sha256, data)
+            digest = await asyncio.get_running_loop().run_in_executor(None, digest_of, data)
         else:
-            digest = _sha256(data)
+            digest = digest_of(data)
         try:
             if digest != message.digest:
                 raise ArraysError("its digest does not match: bytes were changed on the way")
@@ -387,7 +390,7 @@ class Agent:
         """
         base = Answer(run, 0, 0, "properties", self._identity.name)
         try:
-            plan = unpack("plan", data)["plan"]
+            plan: Any = unpack("plan", data).get("plan")
             reason = await self._gate.why_not_begin(run, plan) if self._gate else self._spending.note(run, plan)
             if not reason and self._review is not None:
                 reason = await self._review(plan)
@@ -398,7 +401,7 @@ class Agent:
             if is_secured(plan):
                 # The node's word on who it is and what its owner insists on, never the server's.
                 floors = self._gate.policy.privacy.floors if self._gate else {}
-                plan = {**plan, "run": run, "enrolled": self._enrolled(run), "floors": floors}
+                plan = {**plan, "run": run, "enrolled": self._identities.of(run, digest), "floors": floors}
             facts = await self._worker.start(run, plan)
             if self._begun.get(run) != digest:
                 self._worker.stop(run)
@@ -460,6 +463,8 @@ class Agent:
             try:
                 if turn not in self._cancelled:
                     await self._answer(letter, turn)
+            except Exception as error:
+                self._say(f"round {letter.round} of run {letter.run} is not answered: {sentence(error)}")
             finally:
                 self._now = None
                 self._back.set()
@@ -502,8 +507,9 @@ class Agent:
         lasts = letter.kind == "fit" and not is_light_step(letter)
         kept = self._keeper.answer(*place, about) if lasts else None
         if kept is not None:
-            return Finished(kept, _sha256(*kept), "done")
-        done = await self._worked(letter)
+            return Finished(kept, digest_of(*kept), "done")
+        again = self._worker.answered(letter) if not why_not_addressed(letter, self._identity.name) else None
+        done = again or await self._worked(letter)
         called_off = _turn(letter) in self._cancelled
         if done.verdict in ("failed", "refused") and not called_off:
             # Whose client it is reads of it here, and not only who runs the server.
@@ -580,13 +586,6 @@ class Agent:
                 continue
         self._let_go_of_large()
         return {digest: self._blobs[digest] for digest in letter.digests}
-
-
-def _sha256(*parts: Bytes) -> bytes:
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(part)
-    return whole.digest()
 
 
 def _turn(letter: Letter) -> Turn:

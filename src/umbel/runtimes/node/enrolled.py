@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, final
 
 from umbel.errors import IdentityError, ProtocolError
 
@@ -43,7 +43,7 @@ def trusts_of(run: str, ca_pem: bytes, now_s: Callable[[], float] = time.time) -
     A certificate that the server has revoked is not known as such to other nodes.
     """
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -67,7 +67,9 @@ def trusts_of(run: str, ca_pem: bytes, now_s: Callable[[], float] = time.time) -
             if x.name_in(certificate) != name or not x.issued_by(certificate, ca):
                 return False
             key.verify(vouched, _words(run, name, identity), ec.ECDSA(SHA256()))
-        except (ProtocolError, IdentityError, InvalidSignature, ValueError, TypeError):
+        except (ProtocolError, IdentityError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
+            return False
+        except (ValueError, TypeError):
             return False
         known[name, identity, credential] = (first, last)
         return True
@@ -95,3 +97,27 @@ def _words(run: str, name: str, identity: bytes) -> bytes:
     from umbel.privacy.sa1.fields import joined
 
     return joined(b"umbel SA1 identity 1", run.encode(), name.encode(), identity)
+
+
+@final
+class Identities:
+    """A node's identities in its runs. A plan comes again after each reconnection, and means the same one.
+
+    Args:
+        make: a fresh identity for a run; None where nobody is enrolled.
+    """
+
+    def __init__(self, make: Callable[[str], Mapping[str, bytes] | None]) -> None:
+        self._make = make
+        self._known: dict[str, tuple[bytes, Mapping[str, bytes] | None]] = {}
+
+    def of(self, run: str, plan: bytes) -> Mapping[str, bytes] | None:
+        """That for the plan of this digest."""
+        known = self._known.get(run)
+        if known is None or known[0] != plan:
+            known = self._known[run] = plan, self._make(run)
+        return known[1]
+
+    def forget(self, run: str) -> None:
+        """The run is over."""
+        self._known.pop(run, None)

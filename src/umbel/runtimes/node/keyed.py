@@ -28,9 +28,11 @@ class _Sums:
 
     Attributes:
         keeper: of keys; where the client's process encrypts, of what it signs alone.
+        evaluates: whether the client can: the sum of an evaluation by one among clients that cannot is that one's.
     """
 
     keeper: Vault | SignedSums
+    evaluates: bool
     answers: dict[tuple[int, int, str, int], Finished] = field(
         default_factory=dict[tuple[int, int, str, int], Finished]
     )
@@ -63,14 +65,21 @@ class KeyedWorker:
         facts = await self._worker.start(run, plan)
         if keeper is not None:
             # A plan comes again after each reconnection, and the sum under way goes on.
-            self._sums.setdefault(run, _Sums(keeper))
+            self._sums.setdefault(run, _Sums(keeper, "evaluate" in facts.get("capabilities", ())))
         return facts
+
+    def answered(self, letter: Letter) -> Finished | None:
+        """What this ask was answered with before, if that is still here."""
+        sums = self._sums.get(letter.run)
+        return None if sums is None or not is_step(letter) else sums.answers.get(_place(letter))
 
     async def play(self, run: str, letter: Letter, blobs: Mapping[str, Arrays], memory: bytes | None) -> Finished:
         sums = self._sums.get(run)
         if sums is None or not is_step(letter):
             return await self._worker.play(run, letter, blobs, memory)
-        place = (letter.round, letter.attempt, letter.kind, letter.key)
+        if letter.kind == "evaluate" and not sums.evaluates:
+            return without(letter, "refused", "this client has no evaluate, and takes no part in sums of it")
+        place = _place(letter)
         if place in sums.answers:
             return sums.answers[place]
         done = await self._done(sums.keeper, letter, blobs, memory)
@@ -106,6 +115,10 @@ class KeyedWorker:
     def stop(self, run: str) -> None:
         self._sums.pop(run, None)
         self._worker.stop(run)
+
+
+def _place(letter: Letter) -> tuple[int, int, str, int]:
+    return letter.round, letter.attempt, letter.kind, letter.key
 
 
 def _stepped(vault: Vault, letter: Letter) -> Finished:

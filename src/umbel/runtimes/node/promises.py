@@ -42,10 +42,12 @@ def hides_clients(plan: Plan) -> bool:
     It is the half that counts, which is what the node really does, and not what the plan says about it.
     """
     half = _table(plan, "client_half")
-    half = _table(half, "inner") if half.get("name") in ("Secured", "Ciphered") else half
-    private = _table(half, "plan")
-    noise = _positive(_table(half, "mechanism"), "noise_multiplier")
-    is_own = half.get("name") == "Private" and private.get("noise", "server") != "server"
+    outer = half.get("name")
+    half = _table(half, "inner") if outer in (SECURED, CIPHERED) else half
+    private, mechanism = _table(half, "plan"), _table(half, "mechanism")
+    noise, who = _positive(mechanism, "noise_multiplier"), private.get("noise", "server")
+    is_shared = outer == SECURED and _table(mechanism, "sharing").get("name") == "Sharing"
+    is_own = half.get("name") == "Private" and (who == "local" or (who == "distributed" and is_shared))
     return is_own and private.get("unit") == "client" and noise is not None and noise >= LEAST_HIDING_NOISE
 
 

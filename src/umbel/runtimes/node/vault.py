@@ -32,12 +32,18 @@ LONG = frozenset({"mask", "encrypt"})
 
 def is_light_step(letter: Letter) -> bool:
     """Whether an ask is a step of a secure round for which no client works, and not another kind that says so."""
-    return is_step(letter) and letter.own.get("step") in LIGHT
+    return is_step(letter) and _step_in(letter.own) in LIGHT
 
 
 def is_step(ask: Letter | Ask) -> bool:
     """Whether an ask is any step of a secure round."""
-    return ask.kind in ("fit", "evaluate") and ask.own.get("step") in LIGHT | LONG
+    return ask.kind in ("fit", "evaluate") and _step_in(ask.own) in LIGHT | LONG
+
+
+def _step_in(own: Mapping[str, Any]) -> str:
+    """What a server called the step; nothing if it is no word."""
+    step = own.get("step")
+    return step if isinstance(step, str) else ""
 
 
 def vault_for(run: str, name: str, plan: Mapping[str, Any], opened: OpenedSums) -> Vault | None:
@@ -130,7 +136,9 @@ class Vault:
         from umbel.privacy.sa1.replies import received
         from umbel.privacy.sa1.secured import digest_from
 
-        _, own = self._own(letter)
+        step, own = self._own(letter)
+        if step != "mask":
+            raise ClientError(letter.client, f"a sum under masks has no step {step!r}")
         _check_turn(letter, purpose_in(own["message"]))
         model = digest_from(letter.model, letter.extra, letter.config, letter.shared)
         kept, masks, told = received(self.party, self._kept, own, model, last=self._last, why_not=self._why_not)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -60,6 +61,14 @@ def forgetful(letter: Letter) -> Finished:
         "start a new run, or put the folder back"
     )
     return without(letter, "failed", reason)
+
+
+def digest_of(*parts: Bytes) -> bytes:
+    """SHA-256 of parts of one frame."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(part)
+    return whole.digest()
 
 
 class Worker(Protocol):
