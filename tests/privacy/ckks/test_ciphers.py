@@ -36,6 +36,9 @@ class Adds(fl.NumPyClient):
     def fit(self, parameters, config):
         return [parameters[0] + 0.5], 1, {}
 
+    def evaluate(self, parameters, config):
+        return 0.5, 1, {}
+
 
 def host_of(name="north", **plan) -> AtNode:
     return AtNode(lambda: Adds(), {"client_half": HALF, "run": "run", **plan}, name)
