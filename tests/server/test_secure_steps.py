@@ -13,7 +13,7 @@ from umbel.message import Update
 from umbel.runtimes.halves import client_half
 from umbel.runtimes.mail import Answer, read_letter, write_answer
 from umbel.runtimes.secure import secured
-from umbel.runtimes.server.events import Came, Deliver, Joined
+from umbel.runtimes.server.events import Came, Deliver, Joined, Left
 from umbel.runtimes.server.nodes import Nodes
 from umbel.runtimes.server.secure import STEP_S, SecureNodePlayers
 from umbel.stores import MemoryStore, RunInfo
@@ -33,9 +33,9 @@ class Adds(fl.NumPyClient):
 class Round:
     """A secure round under way at a server, with clients that answer when a test says so."""
 
-    def __init__(self, *, leadership=1):
+    def __init__(self, *, leadership=1, quorum=0.5):
         self.nodes, self.now_s = Nodes(names=NAMES), NOW_S
-        coordinator = Rounds(fl.ServerConfig(seed=1), self.nodes, timed=True)
+        coordinator = Rounds(fl.ServerConfig(seed=1, quorum=quorum), self.nodes, timed=True)
         store = MemoryStore()
         store.create(RunInfo("run", "steps", 0.0, "running", {}))
         more = {"seed": 1, "clock": lambda: self.now_s}
@@ -122,3 +122,19 @@ def test_an_answer_to_an_ask_of_before_a_link_broke_is_not_taken_for_that_to_thi
     under_way.send([under_way.answer(name, asked[name]) for name in NAMES])
     under_way.to_its_end()
     assert under_way.tally.receipts.done == 4
+
+
+def test_a_sum_of_fewer_than_the_round_needs_is_not_opened():
+    """Opened and thrown away it could not be opened again with those who were missing."""
+    under_way = Round(quorum=1.0)
+    for _ in range(2):
+        under_way.all_answer()
+    asked = under_way.asked
+    under_way.nodes.names = NAMES[:3]
+    under_way.send([Left("3"), *(under_way.answer(name, asked[name]) for name in NAMES[:3])])
+    under_way.now_s = under_way.until_s
+    under_way.send([])
+    assert (under_way.asked, under_way.tally.receipts.done) == ({}, 0)
+    reasons = {failed.client: failed.reason for failed in under_way.tally.receipts.failures()}
+    assert reasons["3"] == "did not answer in step 'mask' of the secure round"
+    assert reasons["0"].startswith("3 of 4 clients sent their vectors, 4 are needed (client 3: did not answer")

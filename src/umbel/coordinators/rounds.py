@@ -236,6 +236,14 @@ class Rounds(Coordinator):
         least = 0 if isinstance(self.config.selector, (Poisson, Turns)) else self.least_updates
         return max(least, math.ceil(round(self.config.quorum * phase.wanted, 9)))
 
+    @property
+    def needed(self) -> int:
+        """How many clients of the open round have to be in it, or it is thrown away."""
+        phase = self._open
+        if phase is None:
+            return 0
+        return self._needed(phase) if self.config.accept_failures else phase.wanted
+
     def tick(self, now_s: float) -> bool:
         """Whether the open round has to close because its time is up."""
         return self._open is not None and now_s >= self.looks_at_s

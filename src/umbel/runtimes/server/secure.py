@@ -63,7 +63,7 @@ class SecureNodePlayers(NodePlayers):
     def fit(self, phase: Phase, task: Task, coordinator: Rounds) -> Steps[tuple[Tally, list[Receipt]]]:
         """Play all steps; a sum that cannot be opened leaves a cohort of failures."""
         self._contributed = []
-        tally = yield from self._summed(phase, task, dict(self.strategy.schema(task, {})))
+        tally = yield from self._summed(phase, task, dict(self.strategy.schema(task, {})), coordinator.needed)
         order = {client: position for position, client in enumerate(phase.clients)}
         coordinator.receipts(tally.receipts, order)
         included = {receipt.client for receipt in tally.receipts if receipt.verdict == "done"}
@@ -88,7 +88,7 @@ class SecureNodePlayers(NodePlayers):
         """What a node knows a step by: no other step of the run, of no other leadership either, has this attempt."""
         return offered(self.leadership, phase.attempt) * ATTEMPT_STEPS + self._kind.steps.index(step)
 
-    def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema]) -> Steps[Tally]:
+    def _summed(self, phase: Phase, task: Task, schema: Mapping[str, Schema], needed: int = 0) -> Steps[Tally]:
         if len(phase.clients) < 2:
             return summed_tally(phase, {}, (), f"a secure sum needs at least 2 clients, {len(phase.clients)} is asked")
         if isinstance(self.strategy, Private):
@@ -103,9 +103,9 @@ class SecureNodePlayers(NodePlayers):
         opened.answer_bytes = talk.answer_bytes
         course = _Course(talk, opened)
         try:
-            decoded = yield from self._talked(course, phase)
+            decoded = yield from self._talked(course, phase, needed)
         except SecureAborted as error:
-            return summed_tally(phase, course.failed, (), error.reason)
+            return summed_tally(phase, course.failed, (), _with_first(error.reason, course.failed))
         finally:
             self._call_off(opened)
         talk.ended(self._keys)
@@ -118,9 +118,15 @@ class SecureNodePlayers(NodePlayers):
         warn(self._say, self.settings, phase.round, decoded, len(talk.summed))
         return tally
 
-    def _talked(self, course: _Course, phase: Phase) -> Steps[Decoded]:
+    def _talked(self, course: _Course, phase: Phase, needed: int) -> Steps[Decoded]:
         talk, opened, task = course.talk, course.opened, course.opened.task
+        before = ""
         for step in talk.turns:
+            if before == self._kind.trains_in and len(talk.summed) < needed:
+                # The round would be thrown away. Once its sum is opened, one with those who are missing could not be.
+                said = f"{len(talk.summed)} of {len(phase.clients)} clients sent their vectors, {needed} are needed"
+                raise SecureAborted(phase.round, said)
+            before = step
             attempt, messages = self._turn(phase, step), talk.messages(step)
             self._sends(opened, talk.task(step, task))
             opened.ends_at_s = phase.ends_at_s if self._takes_long(step) else self._clock() + STEP_S + talk.more_s(step)
@@ -211,6 +217,11 @@ class SecureNodePlayers(NodePlayers):
 def _order(round: int, kind: str, attempt: int) -> tuple[int, int, bool, int]:
     """What grows from one ask of a run to the next."""
     return leadership_of(attempt // ATTEMPT_STEPS), round, kind == "evaluate", attempt
+
+
+def _with_first(reason: str, failed: Mapping[str, str]) -> str:
+    """Why a sum was not opened, and what a client said of it."""
+    return next((f"{reason} (client {client}: {said})" for client, said in failed.items()), reason)
 
 
 def _update(answer: Answer) -> Update:
