@@ -1,6 +1,7 @@
 """Each mistake gives one sentence on stderr and its exit code, and never a traceback."""
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -148,7 +149,10 @@ def test_an_error_in_the_users_evaluation_names_file_and_line(here, tmp_path):
         "num_clients=4", "num_clients=4, evaluate_fn=judge"
     )
     write_app(tmp_path / "judged", run=run)
-    check(here("run", "judged", "--engine", "serial"), 1, "KeyError: 0", "in judge, run.py line 5", "--traceback")
+    ended = here("run", "judged", "--engine", "serial")
+    # It had begun, and how it ended is in its log, which is shown as it is written.
+    assert ended.out == "failed: KeyError: 0 after round 0\n"
+    check(replace(ended, out=""), 1, "KeyError: 0", "in judge, run.py line 5", "--traceback")
     shown = here("--traceback", "run", "judged", "--engine", "serial")
     assert shown.code == 1
     assert "Traceback" in shown.err

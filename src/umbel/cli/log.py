@@ -40,6 +40,7 @@ EVENTS = tuple(
         ("message_refused", "warning", r"node (?P<node>.+?) does not take a message: (?P<reason>.*)"),
         ("answer_kept_in", "warning", r"an answer of " + _TURN + r" does not leave: (?P<reason>.*)"),
         ("ask_declined", "warning", _TURN + r" is not worked on: (?P<reason>.*)"),
+        ("turn_unanswered", "error", _TURN + r" is not answered: (?P<reason>.*)"),
         ("receipt_refused", "warning", r"the receipt for " + _TURN + r" is not in order: (?P<reason>.*)"),
         ("turn_failed", "error", r"(?P<ask>\w+) in " + _TURN + r" failed: (?P<reason>.*)"),
         ("connected", "info", r"connected to (?P<server>.+) as (?P<node>.+)"),
