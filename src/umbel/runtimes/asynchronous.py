@@ -20,7 +20,8 @@ def is_one(coordinator: object) -> Overlap:
     """
     require(
         isinstance(coordinator, (Buffered, FedAsync, Tiered)),
-        f"coordinator must be one such as Buffered() or Tiered(), or None for rounds, got {coordinator!r}",
+        "coordinator must be one such as Secure(), Buffered(concurrency=8) or Tiered(), or None for plain rounds, got "
+        f"{coordinator!r}",
     )
     assert isinstance(coordinator, (Buffered, FedAsync, Tiered))
     return coordinator
