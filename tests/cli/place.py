@@ -7,7 +7,7 @@ import sys
 import time
 
 from umbel.cli.remote import Remote
-from umbel.errors import LinkError
+from umbel.errors import IdentityError, LinkError
 
 UMBEL = [sys.executable, "-m", "umbel"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -66,15 +66,17 @@ class Place:
         """Until so many nodes are, by the options that name a server. No command is started to see it: a few a second
         would take the time that the nodes need to start."""
         user = None if "--insecure" in where else self.folder / where[where.index("--as") + 1]
-        remote = Remote(where[where.index("--server") + 1], user)
-        self.until(lambda: self._nodes(remote) == count)
+        address = where[where.index("--server") + 1]
+        self.until(lambda: self._nodes(address, user) == count)
 
     @staticmethod
-    def _nodes(remote):
+    def _nodes(address, user):
         try:
-            return len(remote.get("/v1/nodes")["nodes"])
-        except LinkError:
-            return None  # nobody answers, as when a server that stands by takes over
+            return len(Remote(address, user).get("/v1/nodes")["nodes"])
+        except (IdentityError, LinkError):
+            # The operator's identity is written after the server said where it listens; and nobody answers while a
+            # server that stands by takes over.
+            return None
 
     def kill(self, name):
         self.processes[name].kill()
