@@ -6,6 +6,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
+from umbel.arrays import Arrays
 from umbel.cli.remote import Remote
 from umbel.errors import IdentityError, LinkError
 
@@ -94,3 +97,16 @@ class Place:
 
 def operator(address):
     return ["--server", address, "--as", ".umbel/server/operator"]
+
+
+def exported(place, run, name, *where):
+    """The model of a run, by the options that name a server."""
+    place.fine("export", run, f"{name}.safetensors", *where)
+    return Arrays.load(str(place.folder / f"{name}.safetensors"))
+
+
+def check_same(one, other):
+    """Two models have the same bits."""
+    assert list(one) == list(other)
+    for name, value in one.items():
+        np.testing.assert_array_equal(other[name], value)

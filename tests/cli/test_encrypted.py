@@ -7,12 +7,9 @@ import re
 import sqlite3
 import time
 
-import numpy as np
 import pytest
 
-from umbel.arrays import Arrays
-
-from .place import Place, operator
+from .place import Place, check_same, exported, operator
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,17 +62,6 @@ def address(place):
         place.start(name, "node", "hospital", "--join", code, *own, *(["--server", door] if number % 2 else []))
     place.until(lambda: "4 nodes are connected" in place.call("nodes", *operator(found)).stdout)
     return found
-
-
-def exported(place, run, name, *where):
-    place.fine("export", run, f"{name}.safetensors", *where)
-    return Arrays.load(str(place.folder / f"{name}.safetensors"))
-
-
-def check_same(one, other):
-    assert list(one) == list(other)
-    for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value)
 
 
 @pytest.fixture(scope="module")

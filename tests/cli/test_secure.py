@@ -5,12 +5,9 @@ import random
 import sqlite3
 import time
 
-import numpy as np
 import pytest
 
-from umbel.arrays import Arrays
-
-from .place import Place, operator
+from .place import Place, check_same, exported, operator
 
 pytestmark = pytest.mark.slow
 ROUNDS = ("--set", "num_rounds=5")
@@ -49,17 +46,6 @@ def address(place):
     found = place.serve("--listen", "127.0.0.1:0")
     place.enrol(found, 4)
     return found
-
-
-def exported(place, run, name, *where):
-    place.fine("export", run, f"{name}.safetensors", *where)
-    return Arrays.load(str(place.folder / f"{name}.safetensors"))
-
-
-def check_same(one, other):
-    assert list(one) == list(other)
-    for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value)
 
 
 @pytest.fixture(scope="module")

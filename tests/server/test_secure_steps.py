@@ -15,7 +15,7 @@ from umbel.runtimes.mail import Answer, read_letter, write_answer
 from umbel.runtimes.secure import secured
 from umbel.runtimes.server.events import Came, Deliver, Joined, Left
 from umbel.runtimes.server.nodes import Nodes
-from umbel.runtimes.server.secure import STEP_S, SecureNodePlayers
+from umbel.runtimes.server.secure import STEP_S, SecureNodePlayers, _with_last
 from umbel.stores import MemoryStore, RunInfo
 
 NAMES = ("0", "1", "2", "3")
@@ -138,3 +138,10 @@ def test_a_sum_of_fewer_than_the_round_needs_is_not_opened():
     reasons = {failed.client: failed.reason for failed in under_way.tally.receipts.failures()}
     assert reasons["3"] == "did not answer in step 'mask' of the secure round"
     assert reasons["0"].startswith("3 of 4 clients sent their vectors, 4 are needed (client 3: did not answer")
+
+
+def test_why_a_sum_was_not_opened_is_what_clients_said_last():
+    """The first that dropped out was not missed; the round ended because two would not sign."""
+    failed = {"a": "did not answer", "b": "another sum was opened"}
+    assert _with_last("1 of 4 clients signed", failed) == "1 of 4 clients signed (client b: another sum was opened)"
+    assert _with_last("1 of 4 clients signed", {}) == "1 of 4 clients signed"

@@ -4,17 +4,13 @@ import numpy as np
 import pytest
 
 import umbel as fl
+from deployed.test_secure import NAMES, config, fails
 from umbel.privacy.ckks.parameters import ckks
 from umbel.testing import Quadratics
 
 pytest.importorskip("tenseal")
-NAMES = ["0", "1", "2", "3"]
 SMALL = ckks(4096, coeff_mod_bits=(54, 55), scale_bits=21)
 SECURE = fl.Secure(clip=16.0, weight_cap=64.0, secure_sum=SMALL)
-
-
-def config(**more):
-    return fl.ServerConfig(**{"num_rounds": 3, "seed": 5, "min_available_clients": 4, **more})
 
 
 @pytest.mark.parametrize("strategy", [fl.FedAvg(), fl.Scaffold()], ids=["FedAvg", "Scaffold"])
@@ -56,22 +52,10 @@ def test_torch_clients_over_grpc_in_one_process_have_the_bits_of_the_simulation(
     assert (deployed.parameters["weight"] != 0).all()
 
 
-class Fails(fl.NumPyClient):
-    """Trains, unless it is the one that fails."""
-
-    def __init__(self, bad: bool) -> None:
-        self.bad = bad
-
-    def fit(self, parameters, settings):
-        if self.bad:
-            raise ValueError("no data today")
-        return [parameters[0] + 1.0], 2, {}
-
-
 def test_a_node_that_fails_in_the_middle_is_left_out_of_the_sum(federation):
     history = federation.run(
         NAMES,
-        lambda context: Fails(context.client == "3"),
+        fails,
         config=config(fraction_evaluate=0.0),
         coordinator=fl.Secure(clip=4.0, weight_cap=4.0, secure_sum=SMALL),
         initial_parameters=[np.zeros(3)],
@@ -85,7 +69,7 @@ def test_too_few_nodes_for_an_encrypted_sum_end_the_run_with_the_reason(federati
     with pytest.raises(fl.TooFewClients, match="3 of 4 clients sent encrypted vectors, 4 are needed"):
         federation.run(
             NAMES,
-            lambda context: Fails(context.client == "3"),
+            fails,
             config=config(fraction_evaluate=0.0),
             coordinator=fl.Secure(clip=4.0, threshold_share=0.9, secure_sum=SMALL),
             initial_parameters=[np.zeros(3)],

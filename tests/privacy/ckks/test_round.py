@@ -549,3 +549,15 @@ def test_a_conversation_takes_each_answer_once_and_in_its_step():
 def test_parameters_that_are_no_whole_numbers_are_refused(arguments):
     with pytest.raises(ConfigError, match="whole number"):
         ckks(**arguments)
+
+
+def test_a_name_is_not_longer_than_names_are():
+    """The node remembers who was in sums, in so many bytes: one long name would make it forget the others."""
+    long = Advert("x" * 1025, bytes(32), b"", bytes(32), bytes(64))
+    with pytest.raises(ProtocolError, match="a client's name has 1025 bytes"):
+        Advert.read(long.data)
+
+
+def test_a_header_of_no_fields_is_none():
+    with pytest.raises(ProtocolError):
+        Header.read(joined())

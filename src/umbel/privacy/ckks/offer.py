@@ -15,7 +15,7 @@ from umbel.privacy.ckks.parameters import MOST_CLIENTS, Ckks
 from umbel.privacy.sa1.encoding import Encoding
 from umbel.privacy.sa1.fields import joined, parted
 from umbel.privacy.sa1.keys import is_signed
-from umbel.privacy.sa1.offer import KEY_BYTES, MOST_CREDENTIAL_BYTES, SIGNATURE_BYTES
+from umbel.privacy.sa1.offer import KEY_BYTES, SIGNATURE_BYTES, named
 
 _NUMBERS = struct.Struct("<IIIII")
 OFFER, KEYS, HEADER = b"umbel ckks offer 2", b"umbel ckks keys 2", b"umbel ckks header 2"
@@ -165,12 +165,7 @@ class Advert:
         name, identity, credential, key, signature = parted(data, 5)
         if not len(identity) == len(key) == KEY_BYTES or len(signature) != SIGNATURE_BYTES:
             raise ProtocolError("an advert for an encrypted sum has two keys of 32 bytes and a signature of 64")
-        if len(credential) > MOST_CREDENTIAL_BYTES:
-            raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
-        try:
-            return cls(name.decode(), identity, credential, key, signature)
-        except UnicodeDecodeError:
-            raise ProtocolError("the name in an advert is no UTF-8") from None
+        return cls(named(name, credential), identity, credential, key, signature)
 
 
 @final
@@ -196,5 +191,5 @@ class Header:
         Raises:
             ProtocolError: there is none.
         """
-        offer, *adverts = parted(data)
+        offer, *adverts = parted(data, least=1)
         return cls(Offer.read(offer), tuple(map(Advert.read, adverts)))

@@ -113,6 +113,22 @@ class Offer:
         return found
 
 
+def named(name: bytes, credential: bytes) -> str:
+    """The name in an advert, of whatever kind of sum, beside the credential that shows whose it is.
+
+    Raises:
+        ProtocolError: one of them is longer than any, or the name is no text.
+    """
+    if len(name) > MOST_NAME_BYTES:
+        raise ProtocolError(f"a client's name has {len(name)} bytes, allowed are {MOST_NAME_BYTES}")
+    if len(credential) > MOST_CREDENTIAL_BYTES:
+        raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("the name in an advert is no UTF-8") from None
+
+
 @final
 @dataclass(frozen=True)
 class Advert:
@@ -147,14 +163,7 @@ class Advert:
         name, identity, credential, channel, mask, signature = parted(data, 6)
         if not len(identity) == len(channel) == len(mask) == KEY_BYTES or len(signature) != SIGNATURE_BYTES:
             raise ProtocolError("an advert of SA1 has three keys of 32 bytes and a signature of 64")
-        if len(name) > MOST_NAME_BYTES:
-            raise ProtocolError(f"a client's name has {len(name)} bytes, allowed are {MOST_NAME_BYTES}")
-        if len(credential) > MOST_CREDENTIAL_BYTES:
-            raise ProtocolError(f"a credential has {len(credential)} bytes, allowed are {MOST_CREDENTIAL_BYTES}")
-        try:
-            return cls(name.decode(), identity, credential, channel, mask, signature)
-        except UnicodeDecodeError:
-            raise ProtocolError("the name in an advert of SA1 is no UTF-8") from None
+        return cls(named(name, credential), identity, credential, channel, mask, signature)
 
 
 @final

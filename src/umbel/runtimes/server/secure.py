@@ -105,7 +105,7 @@ class SecureNodePlayers(NodePlayers):
         try:
             decoded = yield from self._talked(course, phase, needed)
         except SecureAborted as error:
-            return summed_tally(phase, course.failed, (), _with_first(error.reason, course.failed))
+            return summed_tally(phase, course.failed, (), _with_last(error.reason, course.failed))
         finally:
             self._call_off(opened)
         talk.ended(self._keys)
@@ -219,9 +219,9 @@ def _order(round: int, kind: str, attempt: int) -> tuple[int, int, bool, int]:
     return leadership_of(attempt // ATTEMPT_STEPS), round, kind == "evaluate", attempt
 
 
-def _with_first(reason: str, failed: Mapping[str, str]) -> str:
-    """Why a sum was not opened, and what a client said of it."""
-    return next((f"{reason} (client {client}: {said})" for client, said in failed.items()), reason)
+def _with_last(reason: str, failed: dict[str, str]) -> str:
+    """Why a sum was not opened, and what went wrong with a client last: if it was a client, that ended it."""
+    return next((f"{reason} (client {client}: {failed[client]})" for client in reversed(failed)), reason)
 
 
 def _update(answer: Answer) -> Update:
