@@ -1,7 +1,9 @@
 """A folder in which servers, nodes and commands run as people start them: each a process of its own."""
 
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -110,3 +112,14 @@ def check_same(one, other):
     assert list(one) == list(other)
     for name, value in one.items():
         np.testing.assert_array_equal(other[name], value)
+
+
+def events(place):
+    """The newest run at the server, None before there is one, and its log."""
+    db = sqlite3.connect(place.folder / ".umbel" / "server" / "runs.db", timeout=30)
+    try:
+        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone() or [None]
+        bodies = db.execute("SELECT body FROM events WHERE run=? ORDER BY number", (run,))
+        return run, [json.loads(body) for (body,) in bodies]
+    finally:
+        db.close()

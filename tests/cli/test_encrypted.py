@@ -1,15 +1,13 @@
 """Encrypted rounds between real processes over TLS: torch, TenSEAL and gRPC, and keys that certificates vouch for."""
 
 import importlib.util
-import json
 import random
 import re
-import sqlite3
 import time
 
 import pytest
 
-from .place import Place, check_same, exported, operator
+from .place import Place, check_same, events, exported, operator
 
 pytestmark = [
     pytest.mark.slow,
@@ -74,17 +72,6 @@ def test_an_encrypted_run_of_enrolled_nodes_has_the_bits_of_the_simulation(place
     shown = place.fine("run", "hospital", *ROUNDS, *operator(address))
     assert "finished after round 4" in shown
     check_same(simulated, exported(place, "last", "deployed", *operator(address)))
-
-
-def events(place):
-    """The newest run at the server, and its log."""
-    db = sqlite3.connect(place.folder / ".umbel" / "server" / "runs.db", timeout=30)
-    try:
-        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone() or [None]
-        bodies = db.execute("SELECT body FROM events WHERE run=? ORDER BY number", (run,))
-        return run, [json.loads(body) for (body,) in bodies]
-    finally:
-        db.close()
 
 
 def test_an_encrypted_run_whose_server_is_killed_within_a_round_ends_in_the_bits_of_the_simulation(

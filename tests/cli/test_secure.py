@@ -2,12 +2,11 @@
 
 import json
 import random
-import sqlite3
 import time
 
 import pytest
 
-from .place import Place, check_same, exported, operator
+from .place import Place, check_same, events, exported, operator
 
 pytestmark = pytest.mark.slow
 ROUNDS = ("--set", "num_rounds=5")
@@ -60,17 +59,6 @@ def test_a_secure_run_of_enrolled_nodes_has_the_bits_of_the_simulation(place, ad
     listed = json.loads(place.fine("ls", "--json", *operator(address)))
     assert [(run["status"], run["round"]) for run in listed][-1] == ("finished", 5)
     check_same(simulated, exported(place, "last", "deployed", *operator(address)))
-
-
-def events(place):
-    """The newest run at the server, and its log."""
-    db = sqlite3.connect(place.folder / ".umbel" / "server" / "runs.db", timeout=30)
-    try:
-        [run] = db.execute("SELECT id FROM runs ORDER BY rowid DESC LIMIT 1").fetchone()
-        bodies = db.execute("SELECT body FROM events WHERE run=? ORDER BY number", (run,))
-        return run, [json.loads(body) for (body,) in bodies]
-    finally:
-        db.close()
 
 
 def is_round(event, number):
